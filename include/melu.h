@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * melu.h - recommend to people you know almost nothing about.
+ *
+ * libmelu meta-learns, over many users, a preference model that a new user's few ratings adapt in microseconds.
+ * The method is MeLU (Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommendation",
+ * KDD 2019), a second-order MAML: an inner loop adapts the decision layers of a small network to one user's
+ * ratings (the fast weights), an outer loop trains all parameters, embeddings included, through those inner steps.
+ *
+ * The life of it all:
+ *
+ *     melu_context_new(&ctx, NULL, &err);
+ *     melu_schema_new(&schema, ctx, &err);              say what fields a user and an item have
+ *     melu_schema_add(schema, &field, &err);            ... once per field
+ *     melu_dataset_new(&data, ctx, schema, &err);       users, items, ratings
+ *     melu_dataset_add_user(data, ...);                 ... or the readers of CSV files
+ *     melu_dataset_freeze(data, &err);
+ *     melu_model_new(&model, ctx, melu_dataset_schema(data), NULL, &err);
+ *     melu_fit(model, data, NULL, &err);                meta-train
+ *     melu_user_new(&user, model, &err);
+ *     melu_workspace_new(&ws, model, 20, &err);
+ *     melu_adapt(user, ws, model, data, NULL, items, ratings, 3, &err);    a stranger's three ratings
+ *     melu_predict(scores, ws, model, user, data, candidates, 100, &err);
+ *
+ * Rules that hold everywhere
+ *
+ *   Errors.     A function that can fail returns a melu_status: 0 is success, everything else is negative. The last
+ *               argument is a caller-owned struct melu_error that receives the details; NULL means "not interested".
+ *               On failure every object is as it was before the call, and an object that was to be created is NULL.
+ *   Ownership.  "returns a new X": the caller frees it with melu_X_free. "borrows": the argument must outlive the
+ *               object. "copies": the argument may go when the call returns. Nothing takes ownership of an argument.
+ *               Every free function accepts NULL.
+ *   Options.    An options struct starts with its own size in bytes: set `size` to sizeof the struct and the rest to
+ *               zero, and every option has its default. A NULL pointer means the same. Fields are only ever appended.
+ *   Threads.    A handle that a function takes as const may be shared by any number of threads; a handle that it takes
+ *               as non-const is used by one thread at a time. Handles of different objects are independent.
+ *   Manners.    The library never prints, aborts, exits, reads the environment, or touches signals, the locale or the
+ *               floating-point state, and it keeps no writable global (but BLIS's own one-time initialisation).
+ *   Arrays.     All matrices are row-major and dense. Shapes are written (rows, columns).
+ */
+#ifndef MELU_H
+#define MELU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(MELU_BUILD) && defined(__GNUC__)
+#define MELU_API __attribute__((visibility("default")))
+#else
+#define MELU_API
+#endif
+
+#define MELU_VERSION_MAJOR 0
+#define MELU_VERSION_MINOR 1
+#define MELU_VERSION_PATCH 0
+
+/* An id that is in no vocabulary: it selects the field's unknown row. */
+#define MELU_UNKNOWN ((uint32_t)0xffffffffu)
+
+/* "None at all" for an option whose zero means "the default". */
+#define MELU_NONE ((size_t)-1)
+
+/* ------------------------------------------------------------------------------------------------- status */
+
+/* Numbers are only ever added. */
+typedef enum melu_status {
+  MELU_OK = 0,
+  MELU_EINVAL = -1,     /* an argument is NULL, of a wrong size, or contradicts another one */
+  MELU_ENOMEM = -2,     /* the allocator returned NULL */
+  MELU_EIO = -3,        /* a file operation failed; `sys_errno` says why */
+  MELU_EFORMAT = -4,    /* a file or a text is not of the form it should have; `line` says where, if it has lines */
+  MELU_ECORRUPT = -5,   /* a file was truncated or altered: its checksum does not match */
+  MELU_EVERSION = -6,   /* a file was written by a version that this one cannot read */
+  MELU_ESCHEMA = -7,    /* two objects were made for different schemas */
+  MELU_ERANGE = -8,     /* an id, index, rating or number is outside its range, or not finite */
+  MELU_ENOTFOUND = -9,  /* no user, item, parameter, field or file of that name */
+  MELU_ESTATE = -10,    /* the call is not possible at this point of the object's life, e.g. adding to a frozen set */
+  MELU_ELIMIT = -11,    /* a size exceeds what the library or the context allows */
+  MELU_ECANCELED = -12, /* the progress callback asked to stop */
+  MELU_EDIVERGED = -13, /* a loss or a gradient was not finite; the weights are the last good ones */
+  MELU_ESYSTEM = -14    /* the system refused a thread or a lock; `sys_errno` says why */
+} melu_status;
+
+/* Details of a failure, owned by the caller. A successful call leaves it alone. */
+struct melu_error {
+  melu_status status;
+  int sys_errno;      /* errno of the failed system call, or 0 */
+  uint64_t index;     /* index of the offending element of an array argument, or 0 */
+  uint64_t line;      /* 1-based line of the offending text, or 0 */
+  char message[232];  /* one sentence, NUL-terminated, in English; names what and where */
+};
+typedef struct melu_error melu_error;
+
+/* "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 0.1 */
+MELU_API const char *melu_status_name(melu_status status);
+
+/* The version of the library that is running, e.g. "0.1.0". Since: 0.1 */
+MELU_API const char *melu_version(void);
+
+/* ------------------------------------------------------------------------------------------------ context */
+
+typedef struct melu_context melu_context;
+typedef struct melu_schema melu_schema;
+typedef struct melu_dataset melu_dataset;
+typedef struct melu_batch melu_batch;
+typedef struct melu_model melu_model;
+typedef struct melu_gradient melu_gradient;
+typedef struct melu_optimizer melu_optimizer;
+typedef struct melu_workspace melu_workspace;
+typedef struct melu_user melu_user;
+
+/* The host's allocator. `alloc` returns memory aligned for any type, or NULL; `free` is never called with NULL.
+ * Both may be called from several threads at once. */
+struct melu_allocator {
+  void *arg;
+  void *(*alloc)(void *arg, size_t n_bytes);
+  void (*free)(void *arg, void *memory);
+};
+
+/* The host's threads. `run` calls task(task_arg, index, thread) once for every index in [0, n_tasks) and returns when
+ * all are done; `thread` is in [0, n_threads) and no two tasks that run at the same time have the same one. Which
+ * thread runs which task is free: results do not depend on it. */
+struct melu_runner {
+  void *arg;
+  size_t n_threads;
+  void (*run)(void *arg, void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg, size_t n_tasks);
+};
+
+/* Where a long call stands. */
+struct melu_progress {
+  const char *phase;    /* "read", "fit" or "evaluate" */
+  uint64_t done, total; /* units of work: bytes read, tasks trained, users evaluated; total 0 if not known */
+  uint64_t epoch;       /* of "fit": 1-based */
+  uint64_t n_epochs;    /* of "fit" */
+  double loss;          /* of "fit": mean query loss over the epoch so far */
+};
+
+/* Called from the thread that made the long call, often enough for a progress line (several times a second where the
+ * work allows). Return 0 to go on; anything else ends the call with MELU_ECANCELED. It may not call back into the
+ * objects that the long call uses. */
+typedef int (*melu_progress_fn)(void *arg, const struct melu_progress *progress);
+
+/* Receives one line of text about something that a maintainer would want to know and that is no error. */
+typedef void (*melu_log_fn)(void *arg, const char *line);
+
+struct melu_context_options {
+  size_t size;
+  size_t n_threads;                       /* threads of the library's own pool, the caller's included; 0: 1 */
+  const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
+  const struct melu_runner *runner;       /* copied; NULL: the library's own pool of n_threads */
+  melu_log_fn log;                        /* NULL: nothing is logged */
+  void *log_arg;
+  melu_progress_fn progress; /* NULL: no progress, no cancel */
+  void *progress_arg;
+  const char *kernels;   /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
+  size_t max_file_bytes; /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+};
+
+/* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
+ * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
+ * compute in parallel (fit, meta_gradient, evaluate) take turns on its threads.
+ * Errors: MELU_EINVAL, MELU_ENOMEM, MELU_ESYSTEM. Since: 0.1 */
+MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
+
+/* Frees the context and joins its threads. All its objects must be gone. Since: 0.1 */
+MELU_API void melu_context_free(melu_context *ctx);
+
+/* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 0.1 */
+MELU_API const char *melu_build_info(const melu_context *ctx);
+
+/* ------------------------------------------------------------------------------------------------- schema */
+
+typedef enum melu_owner { MELU_USER = 0, MELU_ITEM = 1 } melu_owner;
+
+typedef enum melu_field_kind {
+  MELU_ONE = 0,    /* at most one id of a vocabulary: the row of that id */
+  MELU_MANY = 1,   /* a list of ids: the mean of their rows */
+  MELU_NUMERIC = 2 /* numbers, used as they are after (x - shift) * scale */
+} melu_field_kind;
+
+/* What a user or an item is described by. A field of ids has an embedding table of (n_values + 1, width): row i is
+ * that of id i, and the last row is that of every unknown id. A field without a value contributes zeros. */
+struct melu_field {
+  size_t size;
+  const char *name; /* unique in the schema; letters, digits, '_', '-'; up to 63 */
+  melu_owner owner;
+  melu_field_kind kind;
+  size_t n_values; /* ids are 0 .. n_values - 1. 0: the vocabulary is learnt from the texts that a data set reads.
+                      Not used by MELU_NUMERIC */
+  size_t width;    /* columns of the table, or numbers of a MELU_NUMERIC field; 0: 32, or 1 */
+  double shift;    /* MELU_NUMERIC: (x - shift) * scale enters the network */
+  double scale;    /* 0: 1 */
+};
+
+/* Returns a new, empty schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_schema_new(melu_schema **out, const melu_context *ctx, melu_error *err);
+MELU_API void melu_schema_free(melu_schema *schema);
+
+/* Appends a field; `field` is copied. The network's input is the item's fields, then the user's, each in the order of
+ * adding. Errors: MELU_EINVAL (name, kind), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields), MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field, melu_error *err);
+
+MELU_API size_t melu_schema_n_fields(const melu_schema *schema, melu_owner owner);
+
+/* Describes the field with that index among the owner's; set field->size before. `name` belongs to the schema.
+ * Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+MELU_API melu_status melu_schema_field(struct melu_field *field, const melu_schema *schema, melu_owner owner,
+                                       size_t index, melu_error *err);
+
+/* The id of a text in a field's vocabulary, MELU_UNKNOWN if it is not there (or there is no such field). Since: 0.1 */
+MELU_API uint32_t melu_schema_value_id(const melu_schema *schema, const char *field, const char *text);
+
+/* The text of an id; NULL if there is none. Belongs to the schema. Since: 0.1 */
+MELU_API const char *melu_schema_value_text(const melu_schema *schema, const char *field, uint32_t id);
+
+/* ------------------------------------------------------------------------------------------------ dataset */
+
+/* The value of one field of one user or item. Zeros mean "missing". The arrays are read during the call only. */
+struct melu_value {
+  const uint32_t *ids; /* MELU_ONE: 0 or 1; MELU_MANY: any number; an id >= n_values must be MELU_UNKNOWN */
+  size_t n_ids;
+  const float *numbers; /* MELU_NUMERIC: 0 or `width` finite numbers */
+  size_t n_numbers;
+};
+
+/* Returns a new, empty data set. Copies the schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_dataset_new(melu_dataset **out, const melu_context *ctx, const melu_schema *schema,
+                                      melu_error *err);
+MELU_API void melu_dataset_free(melu_dataset *data);
+
+/* Appends a user or an item. `id` is the host's own and must be new; `values` has one entry per field of the owner, in
+ * the schema's order, or is NULL when all are missing; it is copied. `index`, if not NULL, receives the 0-based
+ * position, by which everything else refers to it.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (frozen, or id taken), MELU_ELIMIT (2^32 - 2), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_dataset_add_user(melu_dataset *data, uint64_t id, const struct melu_value *values,
+                                           uint32_t *index, melu_error *err);
+MELU_API melu_status melu_dataset_add_item(melu_dataset *data, uint64_t id, const struct melu_value *values,
+                                           uint32_t *index, melu_error *err);
+
+/* Appends a rating of a known item by a known user. Ratings of one user keep the order in which they were added; the
+ * same item may come twice. Errors: MELU_ENOTFOUND (user or item), MELU_ERANGE (rating not finite), MELU_ESTATE,
+ * MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_dataset_add_rating(melu_dataset *data, uint64_t user_id, uint64_t item_id, float rating,
+                                             melu_error *err);
+
+/* Ends the adding: sorts ratings by user, closes vocabularies. From here the set is const for all threads.
+ * Errors: MELU_ESTATE, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_dataset_freeze(melu_dataset *data, melu_error *err);
+
+/* The data set's copy of the schema; vocabularies are complete once the set is frozen. Belongs to the set. Since: 0.1 */
+MELU_API const melu_schema *melu_dataset_schema(const melu_dataset *data);
+
+MELU_API size_t melu_dataset_n_users(const melu_dataset *data);
+MELU_API size_t melu_dataset_n_items(const melu_dataset *data);
+MELU_API size_t melu_dataset_n_ratings(const melu_dataset *data);
+
+/* The host's id of a user or an item by position; 0 if the position is out of range. Since: 0.1 */
+MELU_API uint64_t melu_dataset_user_id(const melu_dataset *data, uint32_t user);
+MELU_API uint64_t melu_dataset_item_id(const melu_dataset *data, uint32_t item);
+
+/* The position of a user or an item by the host's id. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_dataset_find_user(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
+MELU_API melu_status melu_dataset_find_item(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
+
+/* The ratings of a user of a frozen set: *items and *ratings receive arrays of the returned length, in the order of
+ * adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is out of range. Since: 0.1 */
+MELU_API size_t melu_dataset_ratings(const melu_dataset *data, uint32_t user, const uint32_t **items,
+                                     const float **ratings);
+
+/* Writes the values of a user or an item, one per field; the arrays they point to belong to the set and stay where
+ * they are once it is frozen. Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+MELU_API melu_status melu_dataset_user_values(struct melu_value *values, const melu_dataset *data, uint32_t user,
+                                              melu_error *err);
+MELU_API melu_status melu_dataset_item_values(struct melu_value *values, const melu_dataset *data, uint32_t item,
+                                              melu_error *err);
+
+/* How a table of text is read. The first line names the columns. Fields may be quoted as in RFC 4180; lines end with
+ * LF or CRLF, the last one may lack it. */
+struct melu_table_options {
+  size_t size;
+  char separator;           /* 0: a tab if the first line has one, else a comma */
+  char list_separator;      /* between the ids of a MELU_MANY field; 0: '|' */
+  const char *id;           /* column of the host's id; NULL: "user" or "item" */
+  const char *user;         /* read_ratings: column of the user's id; NULL: "user" */
+  const char *item;         /* read_ratings: column of the item's id; NULL: "item" */
+  const char *rating;       /* read_ratings: column of the rating; NULL: "rating" */
+  const char *const *skip;  /* names of columns to ignore; every other unknown column is an error */
+  size_t n_skip;
+};
+
+/* Read users or items (one a line: the id and a column for every field of the owner, in any order) or ratings. An id
+ * is a whole number below 2^63; any other text stands for an id of its own, the same in all three files of a data set
+ * (2^63 + its order of first appearance). An empty cell and "NA" are missing values. In a field that learns its
+ * vocabulary new texts are added, in a closed one they are unknown; in a field with n_values given the cells are ids.
+ * Nothing is added when a line is refused.
+ * Errors: MELU_EIO, MELU_EFORMAT, MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and
+ * line; MELU_ECANCELED. Since: 0.1 */
+MELU_API melu_status melu_dataset_read_users(melu_dataset *data, const char *path,
+                                             const struct melu_table_options *options, melu_error *err);
+MELU_API melu_status melu_dataset_read_items(melu_dataset *data, const char *path,
+                                             const struct melu_table_options *options, melu_error *err);
+MELU_API melu_status melu_dataset_read_ratings(melu_dataset *data, const char *path,
+                                               const struct melu_table_options *options, melu_error *err);
+
+/* Read the folder of the MeLU reference code: users.dat, movies_extrainfos.dat, the vocabularies m_*.txt, and the
+ * state's .json and _y.json ("warm_state", "user_cold_state", "item_cold_state", "user_and_item_cold_state").
+ * melu_schema_add_melu appends the eight fields of the paper, with their vocabularies, to an empty schema;
+ * melu_dataset_read_melu reads all users, all movies and the ratings of one state into an empty data set of it.
+ * `folder` and `state` are copied. Errors as above. Since: 0.1 */
+MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
+MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state,
+                                            melu_error *err);
+
+/* -------------------------------------------------------------------------------------------------- batch */
+
+/* A task batch: for each task a user, a support set to adapt to and a query set to be judged by. Both are positions
+ * among the user's ratings (melu_dataset_ratings); nothing is copied from the data set. */
+
+/* Returns a new, empty batch. Borrows the data set, which must be frozen. Errors: MELU_EINVAL, MELU_ESTATE, MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_batch_new(melu_batch **out, const melu_context *ctx, const melu_dataset *data,
+                                    melu_error *err);
+MELU_API void melu_batch_free(melu_batch *batch);
+
+/* Removes all tasks and keeps the memory. Since: 0.1 */
+MELU_API void melu_batch_clear(melu_batch *batch);
+
+/* Appends a task. The arrays are copied. A support set may be empty (no inner step is made), a query set may not.
+ * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows), MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_batch_add(melu_batch *batch, uint32_t user, const uint32_t *support, size_t n_support,
+                                    const uint32_t *query, size_t n_query, melu_error *err);
+MELU_API size_t melu_batch_n_tasks(const melu_batch *batch);
+
+/* The order in which an evaluation split takes a user's n ratings: positions by ascending mix64 key, where
+ * key = mix64((split << 48) ^ (user_id << 16) ^ position); the last ones are the query set, the others the support
+ * set, in that order. `order`: (n). Errors: MELU_EINVAL, MELU_ERANGE (n > 65,536). Since: 0.1 */
+MELU_API melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_t split, size_t n, melu_error *err);
+
+/* -------------------------------------------------------------------------------------------------- model */
+
+struct melu_model_options {
+  size_t size;
+  const char *preset;   /* "melu", the paper's; NULL: "melu" */
+  uint64_t seed;        /* of the initial parameters */
+  const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64) */
+  size_t n_hidden;      /* up to 8 */
+  size_t inner_steps;   /* 0: the preset's (5); MELU_NONE: none; up to 64 */
+  double inner_lr;      /* inner learning rate; 0: the preset's (0.01) */
+  int first_order;      /* not 0: the inner gradients are constants to the outer loop (FOMAML) */
+  double rating_min;    /* predictions are clipped to this range where a metric says so; both 0: 1 and 5 */
+  double rating_max;
+};
+
+/* Returns a new model with random parameters for data of that schema, whose vocabularies must be complete. Copies the
+ * schema. Parameters: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ... up to
+ * the output layer (1, 64), (1). Prediction: h0 = [item fields, user fields], h_l = relu(h_{l-1} W_l' + b_l),
+ * y = h W' + b (MeLU, eq. 1-4). Errors: MELU_EINVAL, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu_schema *schema,
+                                    const struct melu_model_options *options, melu_error *err);
+MELU_API void melu_model_free(melu_model *model);
+
+/* The model's copy of the schema. Belongs to the model. Since: 0.1 */
+MELU_API const melu_schema *melu_model_schema(const melu_model *model);
+
+/* The options as they are in force: no zero that stands for a default is left (inner_steps 0 means none). `hidden`
+ * belongs to the model. Set options->size before. Errors: MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_model_get_options(struct melu_model_options *options, const melu_model *model,
+                                            melu_error *err);
+
+struct melu_param {
+  const char *name; /* belongs to the model */
+  size_t rows, cols;
+  int is_table; /* an embedding table: its gradient has only the rows that the batch touched */
+};
+
+MELU_API size_t melu_model_n_params(const melu_model *model);
+
+/* Describes the parameter with that index. Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+MELU_API melu_status melu_model_param(struct melu_param *out, const melu_model *model, size_t index, melu_error *err);
+
+/* Copy rows of a parameter out of or into the model. `values`: (n_rows, cols). Writing refuses values that are not
+ * finite. Errors: MELU_ENOTFOUND (name), MELU_ERANGE, MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_model_read(float *values, const melu_model *model, const char *name, size_t first_row,
+                                     size_t n_rows, melu_error *err);
+MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_t first_row, size_t n_rows,
+                                      const float *values, melu_error *err);
+
+/* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
+ * failure the file is the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
+
+/* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,
+ * MELU_ENOTFOUND (no such file), MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE (a weight is not finite),
+ * MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err);
+
+/* ----------------------------------------------------------------------------------------------- training */
+
+/* The meta-gradient of a task batch, and the memory that computing it takes. */
+
+/* Returns a new gradient for models of this shape. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
+MELU_API void melu_gradient_free(melu_gradient *gradient);
+
+/* Computes the gradient of the mean over tasks of the mean squared error over the query set after the inner steps,
+ *     L = 1/T sum_t L_q(theta_K(t)),   theta_{k+1} = theta_k - inner_lr * dL_s(theta_k) / dtheta,
+ * with respect to every parameter, through the inner steps (unless the model is first_order). On failure the gradient
+ * is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task), MELU_ESCHEMA,
+ * MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_meta_gradient(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
+                                        melu_error *err);
+
+/* The mean of the tasks' query losses, and the loss of each, in the order of the batch (*losses belongs to the
+ * gradient, n_tasks long; NULL if not wanted). Since: 0.1 */
+MELU_API double melu_gradient_loss(const melu_gradient *gradient, const double **losses);
+
+/* Copies the whole gradient of a parameter, zeros included. `values`: (rows, cols). Errors: MELU_ENOTFOUND,
+ * MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_gradient_read(float *values, const melu_gradient *gradient, const char *name,
+                                        melu_error *err);
+
+/* The rows of a parameter's gradient that may differ from zero, ascending: *n_rows indices, and *n_rows rows of values.
+ * Both arrays belong to the gradient and change with its next use. A parameter that is no table has all its rows.
+ * Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_gradient_rows(const uint32_t **rows, const float **values, size_t *n_rows,
+                                        const melu_gradient *gradient, const char *name, melu_error *err);
+
+typedef enum melu_optimizer_kind { MELU_ADAM = 0, MELU_ADAMW = 1, MELU_SGD = 2 } melu_optimizer_kind;
+
+struct melu_optimizer_options {
+  size_t size;
+  melu_optimizer_kind kind;
+  double lr;           /* outer learning rate; 0: 1e-3 */
+  double beta1, beta2; /* 0: 0.9 and 0.999 */
+  double epsilon;      /* 0: 1e-8 */
+  double weight_decay; /* of MELU_ADAMW and MELU_SGD */
+  double clip_value;   /* each gradient entry is clamped to +-this; 0: 10; negative: not */
+  double clip_norm;    /* the whole gradient is scaled to at most this norm; 0: not */
+  int dense;           /* not 0: every row of every table is updated, touched or not. 0: a row's moments decay only
+                          when the row is touched ("lazy"), so that a step costs what the batch touches */
+};
+
+/* Returns a new optimizer for models of this shape, with its moments at zero. Errors: MELU_EINVAL, MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
+                                        const struct melu_optimizer_options *options, melu_error *err);
+MELU_API void melu_optimizer_free(melu_optimizer *optimizer);
+
+/* Applies one outer update to the model. Errors: MELU_EINVAL, MELU_ESCHEMA (other shapes), MELU_ESTATE (the gradient is
+ * empty), MELU_EDIVERGED (an updated weight would not be finite; nothing was changed). Since: 0.1 */
+MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *model, const melu_gradient *gradient,
+                                         melu_error *err);
+
+/* Changes the outer learning rate from the next step on; for a schedule of the host's own. Errors: MELU_EINVAL,
+ * MELU_ERANGE (negative or not finite). Since: 0.1 */
+MELU_API melu_status melu_optimizer_set_lr(melu_optimizer *optimizer, double lr, melu_error *err);
+
+struct melu_fit_options {
+  size_t size;
+  size_t n_epochs;     /* passes over the users; 0: 30 */
+  size_t batch_tasks;  /* tasks an update; 0: 32 */
+  size_t n_query;      /* query ratings drawn from each user, afresh in every epoch; 0: 10 */
+  size_t min_ratings;  /* users with fewer ratings are left out; 0: n_query + 3 */
+  size_t max_ratings;  /* users with more are left out; 0: 100; MELU_NONE: no limit */
+  size_t max_support;  /* support ratings drawn from the rest; 0: all of them */
+  uint64_t seed;       /* of the order of users and the draws */
+  const struct melu_optimizer_options *optimizer; /* NULL: its defaults */
+};
+
+/* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
+ * the support set. Same model, data, options and seed: same bits, whatever the number of threads. Calls the context's
+ * progress callback. On MELU_ECANCELED the weights are those of the last finished update, on MELU_EDIVERGED those of
+ * the last update whose losses and gradients were finite; on any other error those before the call.
+ * Errors: MELU_EINVAL, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user), MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
+                              melu_error *err);
+
+/* ----------------------------------------------------------------------------------------------- adapting */
+
+/* Returns a new workspace: one thread's scratch for adapting to at most max_support ratings and predicting any number
+ * of items with models of this shape. With it, melu_adapt and melu_predict allocate nothing. Borrows the model.
+ * Errors: MELU_EINVAL, MELU_ELIMIT (65,535), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
+                                        melu_error *err);
+MELU_API void melu_workspace_free(melu_workspace *workspace);
+
+/* Returns a new user of whom nothing is known: predictions are the model's own. Errors: MELU_EINVAL, MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *err);
+MELU_API void melu_user_free(melu_user *user);
+
+/* Makes `user` the person with this profile (one value per user field, NULL: all missing) who gave these ratings: the
+ * inner loop, from the model's parameters. `items`: (n) positions in `data`, whose items are described in the model's
+ * schema; `ratings`: (n). n may be 0. Everything is copied. What `user` was before is gone, unless the call fails.
+ * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ELIMIT (n > max_support), MELU_EDIVERGED.
+ * Since: 0.1 */
+MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, const melu_model *model,
+                                const melu_dataset *data, const struct melu_value *profile, const uint32_t *items,
+                                const float *ratings, size_t n, melu_error *err);
+
+/* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped. The model must be
+ * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA. Since: 0.1 */
+MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
+                                  const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
+                                  melu_error *err);
+
+/* --------------------------------------------------------------------------------------------- evaluation */
+
+/* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
+ * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. */
+struct melu_metrics {
+  size_t n_users, n_queries;
+  double mae;            /* mean over users of the mean absolute error; predictions clipped to the rating range */
+  double mse;            /* mean over users of the mean squared error, clipped likewise */
+  double rmse;           /* its square root */
+  double rmse_pooled;    /* square root of the mean over all queries */
+  double rmse_user;      /* mean over users of the square root */
+  double ndcg_paper[4];
+  double ndcg_linear[4];
+};
+
+/* Adds one user's n queries to the means; start with a struct of zeros. Errors: MELU_EINVAL (NULL, n = 0, rating_min
+ * above rating_max), MELU_ERANGE (a score or rating is not finite). Since: 0.1 */
+MELU_API melu_status melu_metrics_add(struct melu_metrics *metrics, const float *scores, const float *ratings, size_t n,
+                                      double rating_min, double rating_max, melu_error *err);
+
+struct melu_evaluate_options {
+  size_t size;
+  uint64_t split;      /* which split: see melu_split_order */
+  size_t n_query;      /* 0: 10 */
+  size_t min_ratings;  /* users with fewer ratings are left out; 0: n_query + 3 */
+  size_t max_ratings;  /* 0: 100; MELU_NONE: no limit */
+  size_t max_support;  /* the first so many of the support order; 0: all; MELU_NONE: none */
+};
+
+/* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress
+ * callback. Errors: MELU_EINVAL, MELU_ESCHEMA, MELU_ESTATE, MELU_ENOTFOUND (no eligible user), MELU_EDIVERGED,
+ * MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, const melu_dataset *data,
+                                   const struct melu_evaluate_options *options, melu_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

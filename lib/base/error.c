@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+static const char *const status_names[] = {
+    "MELU_OK",      "MELU_EINVAL",   "MELU_ENOMEM", "MELU_EIO",    "MELU_EFORMAT",   "MELU_ECORRUPT",  "MELU_EVERSION",
+    "MELU_ESCHEMA", "MELU_ERANGE",   "MELU_ENOTFOUND", "MELU_ESTATE", "MELU_ELIMIT", "MELU_ECANCELED", "MELU_EDIVERGED",
+    "MELU_ESYSTEM",
+};
+
+const char *melu_status_name(melu_status status) {
+  const int n = (int)(sizeof status_names / sizeof *status_names);
+  const int i = -(int)status;
+  return i >= 0 && i < n ? status_names[i] : "unknown status";
+}
+
+const char *melu_version(void) {
+  return TEXT(MELU_VERSION_MAJOR) "." TEXT(MELU_VERSION_MINOR) "." TEXT(MELU_VERSION_PATCH);
+}
+
+static void fill(melu_error *err, melu_status status, const char *format, va_list args) {
+  memset(err, 0, sizeof *err);
+  err->status = status;
+  vsnprintf(err->message, sizeof err->message, format, args);
+}
+
+/* The three public variants differ only in what they add to a filled struct. */
+#define FILL(err, status, format)       \
+  do {                                  \
+    va_list args_;                      \
+    va_start(args_, format);            \
+    fill((err), (status), (format), args_); \
+    va_end(args_);                      \
+  } while (0)
+
+melu_status melu__fail(melu_error *err, melu_status status, const char *format, ...) {
+  if (err) FILL(err, status, format);
+  return status;
+}
+
+melu_status melu__fail_at(melu_error *err, melu_status status, uint64_t index, const char *format, ...) {
+  if (err) {
+    FILL(err, status, format);
+    err->index = index;
+  }
+  return status;
+}
+
+melu_status melu__fail_line(melu_error *err, melu_status status, uint64_t line, const char *format, ...) {
+  if (err) {
+    FILL(err, status, format);
+    err->line = line;
+  }
+  return status;
+}
+
+melu_status melu__fail_errno(melu_error *err, melu_status status, int sys_errno, const char *format, ...) {
+  if (err) {
+    FILL(err, status, format);
+    err->sys_errno = sys_errno;
+    /* strerror_r has two incompatible forms; the POSIX one is chosen by _POSIX_C_SOURCE in the build. */
+    char reason[96];
+    if (strerror_r(sys_errno, reason, sizeof reason) == 0) {
+      const size_t used = strlen(err->message);
+      snprintf(err->message + used, sizeof err->message - used, ": %s", reason);
+    }
+  }
+  return status;
+}
+
+melu_status melu__fail_memory(melu_error *err) {
+  return melu__fail(err, MELU_ENOMEM, "out of memory");
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The fields of a user and of an item, and their vocabularies. */
+#ifndef MELU__SCHEMA_H
+#define MELU__SCHEMA_H
+
+#include <melu.h>
+
+#include "base/context.h"
+#include "base/vocab.h"
+
+#define MELU__MAX_FIELDS 256
+#define MELU__MAX_WIDTH 4096
+#define MELU__MAX_NAME 63
+
+struct melu__field {
+  char name[MELU__MAX_NAME + 1];
+  melu_owner owner;
+  melu_field_kind kind;
+  int learns;                /* the vocabulary is learnt from texts, and not complete yet */
+  size_t n_values;           /* of an id field that does not learn (any more) */
+  size_t width;
+  double shift, scale;
+  struct melu__vocab *texts; /* of an id field with texts (learnt, or given by melu__schema_add_texts), else NULL */
+};
+
+struct melu_schema {
+  const melu_context *ctx;
+  size_t n_fields;
+  struct melu__field *fields; /* in the order of adding, both owners mixed */
+  size_t capacity;
+};
+
+melu_status melu__schema_copy(melu_schema **out, const melu_schema *schema, melu_error *err);
+
+/* The index-th field of the owner, NULL if there is none. */
+const struct melu__field *melu__schema_owner_field(const melu_schema *schema, melu_owner owner, size_t index);
+struct melu__field *melu__schema_find(const melu_schema *schema, const char *name);
+
+/* Width of the owner's part of the network's input: sum of the widths of its fields. */
+size_t melu__schema_width(const melu_schema *schema, melu_owner owner);
+
+/* True when no vocabulary is open any more. */
+int melu__schema_complete(const melu_schema *schema);
+
+/* Ends learning: n_values becomes the number of texts. Cannot fail. */
+void melu__schema_close(melu_schema *schema);
+
+/* True when both describe the same input: same fields in the same order, same vocabularies. */
+int melu__schema_equal(const melu_schema *a, const melu_schema *b);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The numeric work, as a table of functions on row-major matrices: one source (kernels.inc), compiled for several
+ * instruction sets; the best one that the CPU has is chosen when a context is made (melu__context_choose_kernels).
+ *
+ * Every matrix is (rows, cols) with a leading dimension `ld` >= cols: element (i, j) is at p[i * ld + j]. Any size may
+ * be 0. Outputs may be the very same matrix as an input of the same shape in the element-wise functions, and must not
+ * overlap an input in the others. No function allocates, locks or reads anything beyond the stated elements. A result
+ * never depends on the number of threads, and a row of a product never on how many other rows there are. */
+#ifndef MELU__KERNELS_H
+#define MELU__KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensor/real.h"
+
+struct melu__mat {
+  real *p;
+  size_t ld;
+};
+struct melu__cmat {
+  const real *p;
+  size_t ld;
+};
+
+struct melu__adam {
+  real scale, clip; /* clip: INFINITY for none */
+  real l2, decay;
+  real lr, beta1, beta2, c1, c2, epsilon;
+};
+
+struct melu__kernels {
+  const char *name;
+
+  /* C (m, n) := alpha * op(A) op(B) + beta * C, with op(A) (m, k), op(B) (k, n); op transposes if the flag is set.
+   * With beta = 0, C is not read. */
+  void (*gemm)(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
+               struct melu__cmat b, real beta, struct melu__mat c);
+
+  /* Element-wise: out (rows, cols). */
+  void (*add)(size_t rows, size_t cols, struct melu__cmat a, struct melu__cmat b, struct melu__mat out);
+  void (*sub)(size_t rows, size_t cols, struct melu__cmat a, struct melu__cmat b, struct melu__mat out);
+  void (*mul)(size_t rows, size_t cols, struct melu__cmat a, struct melu__cmat b, struct melu__mat out);
+  void (*scale)(size_t rows, size_t cols, real s, struct melu__cmat a, struct melu__mat out); /* s a */
+  void (*axpy)(size_t rows, size_t cols, real s, struct melu__cmat a, struct melu__mat out);  /* out += s a */
+  void (*add_row)(size_t rows, size_t cols, struct melu__cmat a, const real *row, struct melu__mat out);
+  void (*relu)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);  /* max(a, 0); NaN stays NaN */
+  void (*step)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);  /* 1 if a > 0, else 0 */
+  void (*sigmoid)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* no overflow for any a */
+  void (*log)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
+  void (*recip)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* 1 / a */
+  void (*copy)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
+  void (*fill)(size_t rows, size_t cols, real s, struct melu__mat out);
+
+  /* Reductions and broadcasts. */
+  void (*sum_rows)(size_t rows, size_t cols, struct melu__cmat a, real *out);             /* out (1, cols) */
+  real (*sum_all)(size_t rows, size_t cols, struct melu__cmat a);
+  void (*rows)(size_t rows, size_t cols, const real *row, struct melu__mat out);          /* each row := row */
+
+  /* Adam (Kingma & Ba, 2015) on n contiguous entries; c1 = 1 - beta1^t, c2 = 1 - beta2^t:
+   *     g := clamp(scale g, +-clip) + l2 w;  m := beta1 m + (1 - beta1) g;  v := beta2 v + (1 - beta2) g^2
+   *     w := w - lr decay w - lr (m / c1) / (sqrt(v / c2) + epsilon) */
+  void (*adam)(size_t n, real *w, real *m, real *v, const real *g, const struct melu__adam *step);
+};
+
+/* The sets of this build, best first, ending with NULL; whether this CPU can run one. For tests and benchmarks. */
+extern const struct melu__kernels *const melu__kernel_sets[];
+int melu__kernels_usable(const struct melu__kernels *kernels);
+
+/* Solves A X = B for a symmetric positive definite A (n, n), of which (A + A') / 2 is used, by Cholesky; X (n, m) may be
+ * B. `scratch`: n * n numbers. Returns 0, X unchanged, if A is not positive definite to working precision. */
+int melu__solve_spd(size_t n, size_t m, struct melu__cmat a, struct melu__cmat b, struct melu__mat x, real *scratch);
+
+/* Bags: out row i is the mean of the table rows ids[offsets[i] .. offsets[i + 1]), zeros if there are none. An id may
+ * repeat. The caller guarantees that ids are rows of the table. out: (n_bags, cols). */
+struct melu__bags {
+  const uint32_t *offsets; /* n_bags + 1 */
+  const uint32_t *ids;
+};
+void melu__bag(size_t n_bags, size_t cols, struct melu__cmat table, struct melu__bags bags, struct melu__mat out);
+
+/* Its adjoint: table row r := sum over bags i and places of r in it of a row i / size of bag i; other rows zero. */
+void melu__bag_t(size_t n_bags, size_t cols, struct melu__cmat a, struct melu__bags bags, size_t n_table_rows,
+                 struct melu__mat table);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "meta/inner.h"
+
+#include <string.h>
+
+enum { W1_ITEM, W1_USER, B1, FIRST_UPPER };
+
+void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
+  const size_t layer = i < FIRST_UPPER ? 0 : (i - 1) / 2;
+  const struct melu__param *w = melu__model_weight(model, layer);
+  const int is_bias = i == B1 || (i >= FIRST_UPPER && i % 2 == 0);
+  *rows = is_bias ? 1 : w->rows;
+  *cols = is_bias ? w->rows : i == W1_ITEM ? model->item_width : i == W1_USER ? model->user_width : w->cols;
+}
+
+void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model) {
+  const struct melu__param *w1 = melu__model_weight(model, 0), *b1 = melu__model_bias(model, 0);
+  views[W1_ITEM] = (struct melu__mat){w1->data, w1->cols};
+  views[W1_USER] = (struct melu__mat){w1->data + model->item_width, w1->cols};
+  views[B1] = (struct melu__mat){b1->data, b1->cols};
+  for (size_t l = 1; l < model->n_layers; l++) {
+    const struct melu__param *w = melu__model_weight(model, l), *b = melu__model_bias(model, l);
+    views[FIRST_UPPER + 2 * (l - 1)] = (struct melu__mat){w->data, w->cols};
+    views[FIRST_UPPER + 2 * (l - 1) + 1] = (struct melu__mat){b->data, b->cols};
+  }
+}
+
+melu__ref melu__squared_error(struct melu__tape *t, melu__ref prediction, melu__ref rating, size_t n) {
+  const melu__ref e = melu__tape_sub(t, prediction, rating);
+  return melu__tape_scale(t, melu__tape_sum_all(t, melu__tape_mul(t, e, e)), 1.0 / (double)n);
+}
+
+static melu__ref layer(struct melu__tape *t, melu__ref x, melu__ref w, melu__ref b) {
+  return melu__tape_add_row(t, melu__tape_matmul(t, x, w, 0, 1), b);
+}
+
+melu__ref melu__upper_layers(struct melu__tape *t, const struct melu__weights *w, melu__ref z) {
+  for (size_t i = FIRST_UPPER; i < w->n; i += 2) z = layer(t, melu__tape_relu(t, z), w->at[i], w->at[i + 1]);
+  return z;
+}
+
+/* xu W1u' + b1: what the user adds to every row of the first layer. */
+static melu__ref user_row(struct melu__inner *in) {
+  return layer(in->tape, in->xu, in->w.at[W1_USER], in->w.at[B1]);
+}
+
+/* rows X' + xu xu' + 1, the second factors being those of the support set. */
+static melu__ref kernel_matrix(struct melu__inner *in, melu__ref rows, size_t n_rows) {
+  struct melu__tape *t = in->tape;
+  return melu__tape_add(t, melu__tape_matmul(t, rows, in->xs_k, 0, 1),
+                        melu__tape_fill(t, in->kappa, n_rows, in->n_support));
+}
+
+void melu__inner_begin(struct melu__inner *in, struct melu__tape *t, const melu_model *model, enum melu__form form,
+                       size_t n_support) {
+  memset(in, 0, sizeof *in);
+  in->tape = t;
+  in->model = model;
+  in->form = form;
+  in->n_support = n_support;
+  in->c = MELU__NO_NODE;
+  in->xs = melu__tape_input(t, MELU__SLOT_XS, n_support, model->item_width);
+  in->xu = melu__tape_input(t, MELU__SLOT_XU, 1, model->user_width);
+  in->ys = melu__tape_input(t, MELU__SLOT_YS, n_support, 1);
+  in->w.n = 2 * model->n_layers + 1;
+  for (size_t i = 0; i < in->w.n; i++) {
+    size_t rows, cols;
+    melu__weight_shape(model, i, &rows, &cols);
+    in->w.at[i] = melu__tape_input(t, MELU__SLOT_WEIGHTS + (uint32_t)i, rows, cols);
+  }
+  in->user_row = user_row(in);
+  if (form == MELU__DIRECT) return;
+  in->xs_k = model->options.first_order ? melu__tape_detach(t, in->xs) : in->xs;
+  in->xu_k = model->options.first_order ? melu__tape_detach(t, in->xu) : in->xu;
+  in->kappa = melu__tape_add(t, melu__tape_matmul(t, in->xu, in->xu_k, 0, 1), melu__tape_const(t, 1, 1, 1));
+  in->k = kernel_matrix(in, in->xs, n_support);
+  in->z = layer(t, in->xs, in->w.at[W1_ITEM], in->user_row);
+}
+
+/* w - a g, for the weights from `first` on. */
+static void update(struct melu__inner *in, const melu__ref *g, size_t first) {
+  struct melu__tape *t = in->tape;
+  for (size_t i = first; i < in->w.n; i++)
+    in->w.at[i] = melu__tape_sub(t, in->w.at[i], melu__tape_scale(t, g[i], in->model->options.inner_lr));
+}
+
+static void detach_all(struct melu__tape *t, melu__ref *g, size_t n) {
+  for (size_t i = 0; i < n; i++) g[i] = melu__tape_detach(t, g[i]);
+}
+
+static melu__ref step_direct(struct melu__inner *in) {
+  struct melu__tape *t = in->tape;
+  melu__ref g[MELU__MAX_WEIGHTS];
+  const melu__ref z = layer(t, in->xs, in->w.at[W1_ITEM], in->user_row);
+  const melu__ref loss = melu__squared_error(t, melu__upper_layers(t, &in->w, z), in->ys, in->n_support);
+  melu__tape_grad(t, loss, in->w.at, in->w.n, g);
+  if (in->model->options.first_order) detach_all(t, g, in->w.n);
+  update(in, g, 0);
+  in->user_row = user_row(in);
+  return loss;
+}
+
+static melu__ref step_dual(struct melu__inner *in) {
+  struct melu__tape *t = in->tape;
+  melu__ref wrt[MELU__MAX_WEIGHTS], g[MELU__MAX_WEIGHTS];
+  const melu__ref loss = melu__squared_error(t, melu__upper_layers(t, &in->w, in->z), in->ys, in->n_support);
+  /* Z stands where the first layer's three weights are. */
+  const size_t z = FIRST_UPPER - 1;
+  memcpy(wrt, in->w.at, sizeof wrt);
+  wrt[z] = in->z;
+  melu__tape_grad(t, loss, wrt + z, in->w.n - z, g + z);
+  if (in->model->options.first_order) detach_all(t, g + z, in->w.n - z);
+  const melu__ref kd = melu__tape_matmul(t, in->k, g[z], 0, 0);
+  in->z = melu__tape_sub(t, in->z, melu__tape_scale(t, kd, in->model->options.inner_lr));
+  in->c = in->c == MELU__NO_NODE ? g[z] : melu__tape_add(t, in->c, g[z]);
+  update(in, g, FIRST_UPPER);
+  return loss;
+}
+
+melu__ref melu__inner_step(struct melu__inner *in) {
+  return in->form == MELU__DUAL ? step_dual(in) : step_direct(in);
+}
+
+void melu__inner_steps(struct melu__inner *in) {
+  if (in->n_support == 0) return;
+  for (size_t k = 0; k < in->model->options.inner_steps; k++) melu__inner_step(in);
+}
+
+melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows) {
+  struct melu__tape *t = in->tape;
+  melu__ref z = layer(t, x, in->w.at[W1_ITEM], in->user_row);
+  if (in->c != MELU__NO_NODE) {
+    const melu__ref kc = melu__tape_matmul(t, kernel_matrix(in, x, n_rows), in->c, 0, 0);
+    z = melu__tape_sub(t, z, melu__tape_scale(t, kc, in->model->options.inner_lr));
+  }
+  return melu__upper_layers(t, &in->w, z);
+}
+
+struct melu__weights melu__inner_weights(struct melu__inner *in) {
+  struct melu__tape *t = in->tape;
+  struct melu__weights w = in->w;
+  if (in->c == MELU__NO_NODE) return w;
+  const melu__ref c_sum = melu__tape_sum_rows(t, in->c);
+  const melu__ref d[FIRST_UPPER] = {melu__tape_matmul(t, in->c, in->xs_k, 1, 0),
+                                    melu__tape_matmul(t, c_sum, in->xu_k, 1, 0), c_sum};
+  for (size_t i = 0; i < FIRST_UPPER; i++)
+    w.at[i] = melu__tape_sub(t, w.at[i], melu__tape_scale(t, d[i], in->model->options.inner_lr));
+  return w;
+}

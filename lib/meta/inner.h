@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The inner loop, recorded on a tape: adaptation of the decision layers to one user's support set.
+ *
+ *     theta_{k+1} = theta_k - a dL(theta_k) / dtheta,   L = mean squared error over the support rows  (MeLU, eq. 6)
+ *
+ * A row of the first layer's input is [item part, user part]; the user part is the same in all rows of a task. So the
+ * first layer is kept as two matrices, and the user part enters as one row vector.
+ *
+ * Two forms of the same mathematics. DIRECT keeps the first layer's fast weights. DUAL uses that the input X of the
+ * support rows never changes, so that those weights stay in the span of its rows: with D_k = dL/dZ_k at the first
+ * layer's pre-activations Z_k, C_k = sum_{t<k} D_t and K = X X' + 1 (the 1 is the bias),
+ *
+ *     Z_{k+1} = Z_k - a K D_k,    query: Zq = Xq W' + b - a (Xq X' + 1) C,    W_k = W - a C_k' X
+ *
+ * and the weights, larger than everything else, are never formed. It is exact, and cheaper when there are fewer support
+ * rows than inputs. */
+#ifndef MELU__INNER_H
+#define MELU__INNER_H
+
+#include "model/model.h"
+#include "tape/tape.h"
+#include "tensor/kernels.h"
+
+enum melu__form { MELU__DIRECT, MELU__DUAL };
+
+/* Slots of a task's plans: X (rows, item_width) of support and query, the user's part (1, user_width), ratings
+ * (rows, 1), the weights. */
+enum melu__slot {
+  MELU__SLOT_XS,
+  MELU__SLOT_XQ,
+  MELU__SLOT_XU,
+  MELU__SLOT_YS,
+  MELU__SLOT_YQ,
+  MELU__SLOT_GRAD_XS,
+  MELU__SLOT_GRAD_XQ,
+  MELU__SLOT_GRAD_XU,
+  MELU__SLOT_LOSS,
+  MELU__SLOT_SCORES,
+  MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
+  MELU__MAX_WEIGHTS = 2 * (MELU__MAX_HIDDEN + 1) + 1,
+  MELU__SLOT_GRADS = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS,
+  MELU__N_SLOTS = MELU__SLOT_GRADS + MELU__MAX_WEIGHTS
+};
+
+/* The decision layers as nodes: [0] W1's item columns, [1] W1's user columns, [2] b1, [3] W2, [4] b2, ... */
+struct melu__weights {
+  size_t n;
+  melu__ref at[MELU__MAX_WEIGHTS];
+};
+
+/* The decision layers as matrices: views into the model's parameters, or into anything of the same layout. */
+void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model);
+
+/* Shape of the i-th of the weights. */
+void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols);
+
+/* One task being recorded. */
+struct melu__inner {
+  struct melu__tape *tape;
+  const melu_model *model;
+  enum melu__form form;
+  size_t n_support;
+  melu__ref xs, xu, ys;     /* inputs */
+  melu__ref xs_k, xu_k;     /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
+  struct melu__weights w;   /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
+  melu__ref user_row;       /* xu W1u' + b1 */
+  melu__ref z;              /* DUAL: Z_k of the support rows */
+  melu__ref k, kappa;       /* DUAL: K, and the part of it that is the same for all rows */
+  melu__ref c;              /* DUAL: C_k; MELU__NO_NODE before the first step */
+};
+
+/* Begins a task with n_support rows; inputs and weights are the slots above. */
+void melu__inner_begin(struct melu__inner *in, struct melu__tape *tape, const melu_model *model, enum melu__form form,
+                       size_t n_support);
+
+/* Records one inner step and returns the support loss before it. n_support must not be 0. */
+melu__ref melu__inner_step(struct melu__inner *in);
+
+/* Records all steps of the model's options; none without support rows. */
+void melu__inner_steps(struct melu__inner *in);
+
+/* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far. */
+melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows);
+
+/* The fast weights so far as nodes, the first layer's included. */
+struct melu__weights melu__inner_weights(struct melu__inner *in);
+
+/* Mean squared error of predictions (n, 1) against ratings (n, 1), n > 0. */
+melu__ref melu__squared_error(struct melu__tape *tape, melu__ref prediction, melu__ref rating, size_t n);
+
+/* From the first layer's pre-activations to the predictions. */
+melu__ref melu__upper_layers(struct melu__tape *tape, const struct melu__weights *w, melu__ref z);
+
+#endif

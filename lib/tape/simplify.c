@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tape/simplify.h"
+
+#include <string.h>
+
+#include "tape/ops.h"
+
+/* The nodes of `to` by content: open addressing, at most half full. */
+struct index {
+  melu__ref *slot;
+  size_t mask;
+};
+
+static uint64_t mix(uint64_t h, uint64_t x) {
+  h = (h ^ x) * 0x9e3779b97f4a7c15u;
+  return h ^ (h >> 29);
+}
+
+static uint64_t node_hash(const struct melu__node *n) {
+  uint64_t s;
+  memcpy(&s, &n->s, sizeof s);
+  uint64_t h = mix(n->op, (uint64_t)n->trans_a << 1 | n->trans_b);
+  h = mix(h, (uint64_t)n->a << 32 | n->b);
+  h = mix(h, (uint64_t)n->rows << 32 | n->cols);
+  return mix(mix(h, n->index), s);
+}
+
+static int node_equal(const struct melu__node *p, const struct melu__node *q) {
+  return p->op == q->op && p->trans_a == q->trans_a && p->trans_b == q->trans_b && p->a == q->a && p->b == q->b &&
+         p->rows == q->rows && p->cols == q->cols && p->index == q->index && memcmp(&p->s, &q->s, sizeof p->s) == 0;
+}
+
+/* The node of that content in `to`: the one that is there, or a new one. */
+static melu__ref intern(struct melu__tape *to, struct index *index, struct melu__node node) {
+  const int commutes = node.op == MELU__ADD || node.op == MELU__MUL;
+  if (commutes && node.a > node.b) {
+    const melu__ref a = node.a;
+    node.a = node.b;
+    node.b = a;
+  }
+  size_t i = (size_t)node_hash(&node) & index->mask;
+  for (; index->slot[i] != MELU__NO_NODE; i = (i + 1) & index->mask)
+    if (node_equal(&to->nodes[index->slot[i]], &node)) return index->slot[i];
+  return index->slot[i] = melu__tape_push(to, node);
+}
+
+static melu__ref constant(struct melu__tape *to, struct index *index, const struct melu__node *like, double s) {
+  return intern(to, index,
+                (struct melu__node){.op = MELU__CONST, .a = MELU__NO_NODE, .b = MELU__NO_NODE, .rows = like->rows,
+                                    .cols = like->cols, .s = s});
+}
+
+static int is_const(const struct melu__node *n, double s) {
+  return n->op == MELU__CONST && n->s == s;
+}
+
+static melu__ref scaled(struct melu__tape *to, struct index *index, melu__ref a, double s) {
+  const struct melu__node inner = to->nodes[a];
+  if (s == 1) return a;
+  if (inner.op == MELU__CONST) return constant(to, index, &inner, s * inner.s);
+  if (inner.op == MELU__SCALE) return scaled(to, index, inner.a, s * inner.s);
+  return intern(to, index, (struct melu__node){.op = MELU__SCALE, .a = a, .b = MELU__NO_NODE, .rows = inner.rows,
+                                               .cols = inner.cols, .s = s});
+}
+
+/* Sums and broadcasts of a constant are constants; those that change nothing are their operand. */
+static melu__ref reshaped(struct melu__tape *to, struct index *index, const struct melu__node *n) {
+  const struct melu__node a = to->nodes[n->a];
+  if (n->rows == a.rows && n->cols == a.cols) return n->a;
+  if (a.op != MELU__CONST) return intern(to, index, *n);
+  const double times = n->op == MELU__SUM_ROWS ? a.rows : n->op == MELU__SUM_ALL ? (double)a.rows * a.cols : 1;
+  return constant(to, index, n, times * a.s);
+}
+
+/* Records one node whose operands are nodes of `to` already. */
+static melu__ref record(struct melu__tape *to, struct index *index, struct melu__node n) {
+  const int arity = melu__ops[n.op].arity;
+  const struct melu__node none = {0};
+  const struct melu__node a = arity > 0 ? to->nodes[n.a] : none, b = arity > 1 ? to->nodes[n.b] : none;
+  switch (n.op) {
+    case MELU__DETACH:
+      return n.a;
+    case MELU__SCALE:
+      return scaled(to, index, n.a, n.s);
+    case MELU__ADD:
+      if (is_const(&a, 0)) return n.b;
+      if (is_const(&b, 0)) return n.a;
+      break;
+    case MELU__SUB:
+      if (is_const(&b, 0)) return n.a;
+      break;
+    case MELU__MUL:
+      if (a.op == MELU__CONST) return scaled(to, index, n.b, a.s);
+      if (b.op == MELU__CONST) return scaled(to, index, n.a, b.s);
+      break;
+    case MELU__MATMUL:
+      if (is_const(&a, 0) || is_const(&b, 0)) return constant(to, index, &n, 0);
+      break;
+    case MELU__SUM_ROWS:
+    case MELU__SUM_ALL:
+    case MELU__ROWS:
+    case MELU__FILL:
+      return reshaped(to, index, &n);
+    default:
+      break;
+  }
+  return intern(to, index, n);
+}
+
+static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
+  memset(live, 0, t->n);
+  for (size_t i = 0; i < n_keep; i++) live[keep[i]] = 1;
+  for (size_t i = t->n; i-- > 0;) {
+    const int arity = live[i] ? melu__ops[t->nodes[i].op].arity : 0;
+    if (arity > 0) live[t->nodes[i].a] = 1;
+    if (arity > 1) live[t->nodes[i].b] = 1;
+  }
+}
+
+void melu__simplify(struct melu__tape *to, const struct melu__tape *from, melu__ref *keep, size_t n_keep) {
+  struct index index = {NULL, 63};
+  while (index.mask < 2 * from->n) index.mask = 2 * index.mask + 1;
+  index.slot = melu__alloc(from->alloc, index.mask + 1, sizeof *index.slot);
+  unsigned char *live = melu__alloc(from->alloc, from->n, 1);
+  melu__ref *map = melu__alloc(from->alloc, from->n, sizeof *map);
+  if (!index.slot || !live || !map) {
+    to->status = MELU_ENOMEM;
+    goto done;
+  }
+  memset(index.slot, 0xff, (index.mask + 1) * sizeof *index.slot); /* MELU__NO_NODE everywhere */
+  mark_live(from, keep, n_keep, live);
+  for (size_t i = 0; i < from->n && !to->status; i++) {
+    struct melu__node n = from->nodes[i];
+    if (!live[i]) continue;
+    if (melu__ops[n.op].arity > 0) n.a = map[n.a];
+    if (melu__ops[n.op].arity > 1) n.b = map[n.b];
+    map[i] = record(to, &index, n);
+  }
+  for (size_t i = 0; i < n_keep && !to->status; i++) keep[i] = map[keep[i]];
+done:
+  melu__free(from->alloc, map);
+  melu__free(from->alloc, live);
+  melu__free(from->alloc, index.slot);
+}

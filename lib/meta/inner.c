@@ -13,16 +13,15 @@ void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t 
   *cols = is_bias ? w->rows : i == W1_ITEM ? model->item_width : i == W1_USER ? model->user_width : w->cols;
 }
 
-void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model) {
-  const struct melu__param *w1 = melu__model_weight(model, 0), *b1 = melu__model_bias(model, 0);
-  views[W1_ITEM] = (struct melu__mat){w1->data, w1->cols};
-  views[W1_USER] = (struct melu__mat){w1->data + model->item_width, w1->cols};
-  views[B1] = (struct melu__mat){b1->data, b1->cols};
-  for (size_t l = 1; l < model->n_layers; l++) {
-    const struct melu__param *w = melu__model_weight(model, l), *b = melu__model_bias(model, l);
-    views[FIRST_UPPER + 2 * (l - 1)] = (struct melu__mat){w->data, w->cols};
-    views[FIRST_UPPER + 2 * (l - 1) + 1] = (struct melu__mat){b->data, b->cols};
+void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data) {
+  const size_t inputs = model->item_width + model->user_width;
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+    size_t rows, cols;
+    melu__weight_shape(model, i, &rows, &cols);
+    views[i] = (struct melu__mat){data[i < FIRST_UPPER ? i / 2 : i - 1], cols};
   }
+  views[W1_USER].p = views[W1_ITEM].p + model->item_width;
+  views[W1_ITEM].ld = views[W1_USER].ld = inputs;
 }
 
 melu__ref melu__squared_error(struct melu__tape *t, melu__ref prediction, melu__ref rating, size_t n) {
@@ -146,4 +145,11 @@ struct melu__weights melu__inner_weights(struct melu__inner *in) {
   for (size_t i = 0; i < FIRST_UPPER; i++)
     w.at[i] = melu__tape_sub(t, w.at[i], melu__tape_scale(t, d[i], in->model->options.inner_lr));
   return w;
+}
+
+melu__ref melu__inner_user_row(struct melu__inner *in) {
+  struct melu__tape *t = in->tape;
+  if (in->c == MELU__NO_NODE) return in->user_row;
+  const melu__ref moved = melu__tape_matmul(t, in->kappa, melu__tape_sum_rows(t, in->c), 0, 0);
+  return melu__tape_sub(t, in->user_row, melu__tape_scale(t, moved, in->model->options.inner_lr));
 }

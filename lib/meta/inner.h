@@ -48,8 +48,9 @@ struct melu__weights {
   melu__ref at[MELU__MAX_WEIGHTS];
 };
 
-/* The decision layers as matrices: views into the model's parameters, or into anything of the same layout. */
-void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model);
+/* The decision layers as matrices: views into the arrays `data` of W1, b1, W2, b2, ..., each laid out as in the model.
+ * The two halves of W1 are views of one array. */
+void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data);
 
 /* Shape of the i-th of the weights. */
 void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols);
@@ -82,8 +83,10 @@ void melu__inner_steps(struct melu__inner *in);
 /* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far. */
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows);
 
-/* The fast weights so far as nodes, the first layer's included. */
+/* The fast weights so far as nodes, the first layer's included; and xu W1u' + b1 with them, which is all that the user's
+ * part of the first layer does. */
 struct melu__weights melu__inner_weights(struct melu__inner *in);
+melu__ref melu__inner_user_row(struct melu__inner *in);
 
 /* Mean squared error of predictions (n, 1) against ratings (n, 1), n > 0. */
 melu__ref melu__squared_error(struct melu__tape *tape, melu__ref prediction, melu__ref rating, size_t n);

@@ -404,15 +404,15 @@ MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, 
 
 /* The meta-gradient of a task batch, and the memory that computing it takes. */
 
-/* Returns a new gradient for models of this shape. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+/* Returns a new, empty gradient for this model, which it borrows. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
 MELU_API void melu_gradient_free(melu_gradient *gradient);
 
 /* Computes the gradient of the mean over tasks of the mean squared error over the query set after the inner steps,
  *     L = 1/T sum_t L_q(theta_K(t)),   theta_{k+1} = theta_k - inner_lr * dL_s(theta_k) / dtheta,
  * with respect to every parameter, through the inner steps (unless the model is first_order). On failure the gradient
- * is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task), MELU_ESCHEMA,
- * MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
+ * is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a gradient for another
+ * model), MELU_ESCHEMA, MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_meta_gradient(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                         melu_error *err);
 
@@ -425,11 +425,12 @@ MELU_API double melu_gradient_loss(const melu_gradient *gradient, const double *
 MELU_API melu_status melu_gradient_read(float *values, const melu_gradient *gradient, const char *name,
                                         melu_error *err);
 
-/* The rows of a parameter's gradient that may differ from zero, ascending: *n_rows indices, and *n_rows rows of values.
- * Both arrays belong to the gradient and change with its next use. A parameter that is no table has all its rows.
- * Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
-MELU_API melu_status melu_gradient_rows(const uint32_t **rows, const float **values, size_t *n_rows,
-                                        const melu_gradient *gradient, const char *name, melu_error *err);
+/* The rows of a parameter's gradient that may differ from zero: how many, and a copy of them, by ascending row. `rows`:
+ * (n_rows); `values`: (n_rows, cols). A parameter that is no table has all its rows; n_rows is 0 for an unknown name or
+ * an empty gradient. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
+MELU_API size_t melu_gradient_n_rows(const melu_gradient *gradient, const char *name);
+MELU_API melu_status melu_gradient_read_rows(uint32_t *rows, float *values, const melu_gradient *gradient,
+                                             const char *name, melu_error *err);
 
 typedef enum melu_optimizer_kind { MELU_ADAM = 0, MELU_ADAMW = 1, MELU_SGD = 2 } melu_optimizer_kind;
 
@@ -446,14 +447,14 @@ struct melu_optimizer_options {
                           when the row is touched ("lazy"), so that a step costs what the batch touches */
 };
 
-/* Returns a new optimizer for models of this shape, with its moments at zero. Errors: MELU_EINVAL, MELU_ENOMEM.
- * Since: 0.1 */
+/* Returns a new optimizer for this model, which it borrows, with its moments at zero. Errors: MELU_EINVAL, MELU_ERANGE,
+ * MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
                                         const struct melu_optimizer_options *options, melu_error *err);
 MELU_API void melu_optimizer_free(melu_optimizer *optimizer);
 
-/* Applies one outer update to the model. Errors: MELU_EINVAL, MELU_ESCHEMA (other shapes), MELU_ESTATE (the gradient is
- * empty), MELU_EDIVERGED (an updated weight would not be finite; nothing was changed). Since: 0.1 */
+/* Applies one outer update to the model. Errors: MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is empty),
+ * MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 0.1 */
 MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *model, const melu_gradient *gradient,
                                          melu_error *err);
 
@@ -475,24 +476,24 @@ struct melu_fit_options {
 
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
  * the support set. Same model, data, options and seed: same bits, whatever the number of threads. Calls the context's
- * progress callback. On MELU_ECANCELED the weights are those of the last finished update, on MELU_EDIVERGED those of
- * the last update whose losses and gradients were finite; on any other error those before the call.
- * Errors: MELU_EINVAL, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user), MELU_ENOMEM.
- * Since: 0.1 */
+ * progress callback. Arguments are checked before the first update; whatever ends the training after it (cancelled,
+ * diverged, no memory), the weights are those of the last finished update, and all are finite.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user),
+ * MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 
 /* ----------------------------------------------------------------------------------------------- adapting */
 
-/* Returns a new workspace: one thread's scratch for adapting to at most max_support ratings and predicting any number
- * of items with models of this shape. With it, melu_adapt and melu_predict allocate nothing. Borrows the model.
- * Errors: MELU_EINVAL, MELU_ELIMIT (65,535), MELU_ENOMEM. Since: 0.1 */
+/* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support ratings
+ * and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing.
+ * Errors: MELU_EINVAL, MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
 MELU_API void melu_workspace_free(melu_workspace *workspace);
 
-/* Returns a new user of whom nothing is known: predictions are the model's own. Errors: MELU_EINVAL, MELU_ENOMEM.
- * Since: 0.1 */
+/* Returns a new user of this model, which it borrows, of whom nothing is known: predictions are the model's own.
+ * Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *err);
 MELU_API void melu_user_free(melu_user *user);
 

@@ -5,7 +5,7 @@
 
 #include "data/dataset.h"
 
-#define MELU__MAX_ROWS 65535u
+#define MELU__MAX_ROWS 65535u /* of a task: support and query together */
 
 struct melu__task {
   uint32_t user;

@@ -3,39 +3,48 @@
 #ifndef MELU__DATASET_H
 #define MELU__DATASET_H
 
-#include "data/schema.h"
+#include "data/column.h"
 
-/* One field of all users, or of all items. For ids, lists in CSR: those of entity e are ids[offsets[e] .. offsets[e + 1]).
- * An unknown id is stored as n_values, the number of the table's last row, once the set is frozen. For numbers, `width`
- * a entity, already shifted and scaled; zeros where missing. */
-struct melu__column {
-  uint32_t *offsets; /* n + 1 */
-  uint32_t *ids;
-  float *numbers;     /* (n, width) as the host gave them; NaN-free: `present` says which are there */
-  unsigned char *present;
-  size_t n_ids, offsets_capacity, ids_capacity, numbers_capacity, present_capacity;
-};
-
-/* All users, or all items. */
-struct melu__table {
-  size_t n;
-  size_t n_columns;
-  struct melu__column *columns; /* in the schema's order of that owner */
-  struct melu__vocab *keys;     /* host's ids, 8 bytes each: position = number of the key */
-  struct melu__vocab *texts;    /* texts that stand for ids: id = 2^63 + number */
+struct melu__rating {
+  uint32_t user, item; /* positions */
+  float rating;
 };
 
 struct melu_dataset {
   const melu_context *ctx;
   melu_schema *schema;
-  struct melu__table tables[2]; /* by melu_owner */
+  struct melu__table tables[2];  /* by melu_owner */
+  struct melu__vocab *key_texts; /* texts that stand for host's ids: id = 2^63 + number */
   int frozen;
-  /* Before freezing: (user, item, rating) as added. After: CSR by user. */
-  size_t n_ratings, ratings_capacity;
-  uint32_t *rating_user; /* NULL once frozen */
-  uint32_t *rating_item;
-  float *rating;
-  size_t *user_start; /* n_users + 1, once frozen */
+  size_t n_ratings;
+  /* Before freezing: as added. NULL afterwards. */
+  struct melu__rating *added;
+  size_t added_capacity;
+  /* Once frozen: CSR by user. */
+  size_t *user_start;    /* n_users + 1 */
+  uint32_t *rating_item; /* n_ratings */
+  float *rating;         /* n_ratings */
 };
+
+/* For readers. The id of a text in a field of texts: a new text is added where the field learns, and is MELU_UNKNOWN
+ * where it does not. `column` is the field's index among the owner's. Errors: MELU_ESTATE (frozen), MELU_EINVAL (not a
+ * field of texts), MELU_ELIMIT, MELU_ENOMEM. */
+melu_status melu__dataset_text_id(uint32_t *id, melu_dataset *data, melu_owner owner, size_t column, const char *text,
+                                  size_t n_bytes, melu_error *err);
+
+/* For readers. The host's id that a text stands for: 2^63 + its order of first appearance in this data set, as a user's
+ * or an item's. Errors: MELU_ESTATE (frozen), MELU_ELIMIT, MELU_ENOMEM. */
+melu_status melu__dataset_key_id(uint64_t *id, melu_dataset *data, const char *text, size_t n_bytes, melu_error *err);
+
+/* How much there is at some moment, to return to. */
+struct melu__mark {
+  size_t n_entities[2], n_ratings, n_key_texts;
+  size_t n_texts[MELU__MAX_FIELDS];
+};
+
+/* Rewinding takes everything that was added since the mark out of the set, vocabularies included. It cannot fail. The
+ * set must not have been frozen, nor rewound to an earlier mark, in between. */
+void melu__dataset_mark(const melu_dataset *data, struct melu__mark *mark);
+void melu__dataset_rewind(melu_dataset *data, const struct melu__mark *mark);
 
 #endif

@@ -11,16 +11,17 @@
 #define MELU__MAX_FIELDS 256
 #define MELU__MAX_WIDTH 4096
 #define MELU__MAX_NAME 63
+#define MELU__MAX_VALUES 0x7fffffffu /* the table has one row more */
 
 struct melu__field {
-  char name[MELU__MAX_NAME + 1];
+  char *name; /* allocated: it stays where it is when more fields are added */
   melu_owner owner;
   melu_field_kind kind;
   int learns;                /* the vocabulary is learnt from texts, and not complete yet */
-  size_t n_values;           /* of an id field that does not learn (any more) */
+  size_t n_values;           /* of an id field that does not learn (any more); else 0 */
   size_t width;
-  double shift, scale;
-  struct melu__vocab *texts; /* of an id field with texts (learnt, or given by melu__schema_add_texts), else NULL */
+  double shift, scale;       /* of MELU_NUMERIC; else 0 and 1 */
+  struct melu__vocab *texts; /* of an id field with texts (learnt, or given by melu__schema_set_texts), else NULL */
 };
 
 struct melu_schema {
@@ -30,11 +31,21 @@ struct melu_schema {
   size_t capacity;
 };
 
-melu_status melu__schema_copy(melu_schema **out, const melu_schema *schema, melu_error *err);
+/* A copy that lives with `ctx`, which need not be the context of the original. */
+melu_status melu__schema_copy(melu_schema **out, const melu_context *ctx, const melu_schema *schema, melu_error *err);
 
 /* The index-th field of the owner, NULL if there is none. */
 const struct melu__field *melu__schema_owner_field(const melu_schema *schema, melu_owner owner, size_t index);
 struct melu__field *melu__schema_find(const melu_schema *schema, const char *name);
+
+/* Gives an id field its vocabulary, a copy of `texts` (which may be empty), and closes it: id = number of the text.
+ * Errors: MELU_ENOTFOUND (no such field), MELU_EINVAL (numbers, or n_values is fixed to another count), MELU_ELIMIT,
+ * MELU_ENOMEM. */
+melu_status melu__schema_set_texts(melu_schema *schema, const char *name, const struct melu__vocab *texts,
+                                   melu_error *err);
+
+/* Ids of the field are below this now: n_values, or the number of texts so far. */
+size_t melu__field_n_ids(const struct melu__field *field);
 
 /* Width of the owner's part of the network's input: sum of the widths of its fields. */
 size_t melu__schema_width(const melu_schema *schema, melu_owner owner);
@@ -45,7 +56,8 @@ int melu__schema_complete(const melu_schema *schema);
 /* Ends learning: n_values becomes the number of texts. Cannot fail. */
 void melu__schema_close(melu_schema *schema);
 
-/* True when both describe the same input: same fields in the same order, same vocabularies. */
+/* True when both describe the same input: same fields in the same order, same vocabularies. A field that still learns
+ * is not the same as one that does not. */
 int melu__schema_equal(const melu_schema *a, const melu_schema *b);
 
 #endif

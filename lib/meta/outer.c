@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The meta-gradient of a task batch.
+ *
+ * Sums are taken in a fixed order over fixed places, so that their bits do not depend on threads: tasks are dealt to at
+ * most N_LANES lanes by a rule that knows only the batch, a lane's tasks add to the lane's sums one after another, the
+ * lanes' sums are added in their order, and a table row collects its contributions in the order of the batch. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "meta/task.h"
+#include "model/embed.h"
+#include "model/gradient.h"
+
+enum { N_LANES = 16, CHUNK = 2048 };
+
+struct task_work {
+  const struct melu__plan *plan;
+  size_t lane;
+  size_t grad_x; /* where its gradients of XS, XQ, XU begin in outer->grad_x, one after another */
+};
+
+struct task_cost {
+  double cost;
+  size_t task;
+};
+
+struct melu__outer {
+  struct task_work *work; /* one per task */
+  struct task_cost *order; /* by descending cost */
+  size_t work_capacity, order_capacity;
+  real *grad_x;
+  size_t grad_x_capacity;
+  real *lanes; /* (N_LANES, n_dense) */
+  size_t lanes_capacity, n_lanes;
+  struct melu__scratch *scratch; /* one per thread */
+  size_t n_threads;
+  /* of the call that is running */
+  melu_gradient *g;
+  const melu_batch *batch;
+  unsigned char *failed; /* one per chunk and table: no memory, or a number that is not finite */
+  size_t failed_capacity;
+};
+
+static void free_outer(struct melu__outer *o, const melu_model *model) {
+  if (!o) return;
+  const struct melu_allocator *a = &model->ctx->allocator;
+  for (size_t i = 0; o->scratch && i < o->n_threads; i++) melu__scratch_free(&o->scratch[i], model);
+  melu__free(a, o->scratch);
+  melu__free(a, o->lanes);
+  melu__free(a, o->grad_x);
+  melu__free(a, o->order);
+  melu__free(a, o->work);
+  melu__free(a, o->failed);
+  melu__free(a, o);
+}
+
+static struct melu__outer *outer_of(melu_gradient *g) {
+  const melu_context *ctx = g->model->ctx;
+  if (g->outer) return g->outer;
+  struct melu__outer *o = melu__calloc(&ctx->allocator, 1, sizeof *o);
+  if (!o) return NULL;
+  o->n_threads = ctx->runner.n_threads;
+  o->scratch = melu__calloc(&ctx->allocator, o->n_threads, sizeof *o->scratch);
+  if (!o->scratch) {
+    melu__free(&ctx->allocator, o);
+    return NULL;
+  }
+  g->outer = o;
+  g->free_outer = free_outer;
+  return o;
+}
+
+/* ---------------------------------------------------------------------------------------------- preparing */
+
+static int dearer_first(const void *a, const void *b) {
+  const struct task_cost *x = a, *y = b;
+  if (x->cost != y->cost) return x->cost < y->cost ? 1 : -1;
+  return (x->task > y->task) - (x->task < y->task);
+}
+
+/* Tasks by descending cost, then in the order of the batch: each to the lane that has least to do so far. */
+static void deal(struct melu__outer *o, size_t n_tasks) {
+  double load[N_LANES] = {0};
+  o->n_lanes = n_tasks < N_LANES ? n_tasks : N_LANES;
+  qsort(o->order, n_tasks, sizeof *o->order, dearer_first);
+  for (size_t i = 0; i < n_tasks; i++) {
+    size_t lane = 0;
+    for (size_t l = 1; l < o->n_lanes; l++)
+      if (load[l] < load[lane]) lane = l;
+    o->work[o->order[i].task].lane = lane;
+    load[lane] += o->order[i].cost;
+  }
+}
+
+static size_t n_chunks(const melu_gradient *g) {
+  return (g->n_dense + CHUNK - 1) / CHUNK;
+}
+
+/* Finds the plans and makes room for everything that the parallel parts write. */
+static melu_status prepare(struct melu__outer *o, melu_error *err) {
+  const melu_model *model = o->g->model;
+  const struct melu_allocator *a = &model->ctx->allocator;
+  const size_t n = o->batch->n_tasks;
+  size_t arena = 0, max_support = 0, max_query = 0, n_grad_x = 0;
+  if (!melu__grow(a, &o->work, &o->work_capacity, 0, n, sizeof *o->work) ||
+      !melu__grow(a, &o->order, &o->order_capacity, 0, n, sizeof *o->order))
+    return melu__fail_memory(err);
+  for (size_t i = 0; i < n; i++) {
+    const struct melu__task *task = &o->batch->tasks[i];
+    struct task_work *w = &o->work[i];
+    const melu_status status =
+        melu__task_plan(&w->plan, model, MELU__PLAN_META, task->n_support, task->n_query, err);
+    if (status) return status;
+    o->order[i] = (struct task_cost){melu__plan_flops(w->plan), i};
+    w->grad_x = n_grad_x;
+    n_grad_x = melu__size_add(n_grad_x, (task->n_support + task->n_query) * model->item_width + model->user_width);
+    if (melu__plan_arena_size(w->plan) > arena) arena = melu__plan_arena_size(w->plan);
+    if (task->n_support > max_support) max_support = task->n_support;
+    if (task->n_query > max_query) max_query = task->n_query;
+  }
+  deal(o, n);
+  if (!melu__grow(a, &o->grad_x, &o->grad_x_capacity, 0, n_grad_x, sizeof *o->grad_x) ||
+      !melu__grow(a, &o->lanes, &o->lanes_capacity, 0, melu__size_mul(o->n_lanes, o->g->n_dense), sizeof *o->lanes) ||
+      !melu__grow(a, &o->failed, &o->failed_capacity, 0, n_chunks(o->g) + model->n_tables, 1))
+    return melu__fail_memory(err);
+  for (size_t i = 0; i < o->n_threads; i++)
+    if (!melu__scratch_reserve(&o->scratch[i], model, arena, max_support, max_query)) return melu__fail_memory(err);
+  return MELU_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------- tasks */
+
+/* The weights' views of an array laid out like gradient->dense. */
+static void dense_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *dense) {
+  real *data[2 * (MELU__MAX_HIDDEN + 1)];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = dense + melu__dense_offset(model, model->n_tables + i);
+  melu__weight_views(views, model, data);
+}
+
+static void gather(const struct melu__scratch *s, const melu_model *model, const melu_batch *batch,
+                   const struct melu__task *task) {
+  const uint32_t *position = batch->positions + task->start, *items;
+  const float *ratings;
+  melu_dataset_ratings(batch->data, task->user, &items, &ratings);
+  melu__embed(model, batch->data, MELU_USER, task->user, s->xu);
+  for (size_t i = 0; i < task->n_support; i++, position++) {
+    melu__embed(model, batch->data, MELU_ITEM, items[*position], s->xs + i * model->item_width);
+    s->ys[i] = ratings[*position];
+  }
+  for (size_t i = 0; i < task->n_query; i++, position++) {
+    melu__embed(model, batch->data, MELU_ITEM, items[*position], s->xq + i * model->item_width);
+    s->yq[i] = ratings[*position];
+  }
+}
+
+static void run_task(struct melu__outer *o, size_t i, struct melu__mat slots[MELU__N_SLOTS],
+                     const struct melu__scratch *s) {
+  const melu_model *model = o->g->model;
+  const struct melu__task *task = &o->batch->tasks[i];
+  real loss, *grad_x = o->grad_x + o->work[i].grad_x;
+  gather(s, model, o->batch, task);
+  slots[MELU__SLOT_LOSS] = (struct melu__mat){&loss, 1};
+  slots[MELU__SLOT_GRAD_XS] = (struct melu__mat){grad_x, model->item_width};
+  grad_x += task->n_support * model->item_width;
+  slots[MELU__SLOT_GRAD_XQ] = (struct melu__mat){grad_x, model->item_width};
+  grad_x += task->n_query * model->item_width;
+  slots[MELU__SLOT_GRAD_XU] = (struct melu__mat){grad_x, model->user_width};
+  melu__plan_run(o->work[i].plan, model->ctx->kernels, slots, NULL, s->arena);
+  o->g->losses[i] = loss;
+}
+
+static void run_lane(void *arg, size_t lane, size_t thread) {
+  struct melu__outer *o = arg;
+  const melu_model *model = o->g->model;
+  const struct melu__scratch *s = &o->scratch[thread];
+  real *sums = o->lanes + lane * o->g->n_dense, *data[2 * (MELU__MAX_HIDDEN + 1)];
+  struct melu__mat slots[MELU__N_SLOTS];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
+  melu__scratch_slots(s, model, slots);
+  melu__weight_views(slots + MELU__SLOT_WEIGHTS, model, data);
+  dense_views(slots + MELU__SLOT_GRADS, model, sums);
+  memset(sums, 0, o->g->n_dense * sizeof *sums);
+  for (size_t i = 0; i < o->batch->n_tasks; i++)
+    if (o->work[i].lane == lane) run_task(o, i, slots, s);
+}
+
+/* --------------------------------------------------------------------------------------------------- sums */
+
+static int all_finite(const real *x, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (!isfinite(x[i])) return 0;
+  return 1;
+}
+
+static void sum_chunk(struct melu__outer *o, size_t chunk) {
+  melu_gradient *g = o->g;
+  const size_t begin = chunk * CHUNK, n = g->n_dense - begin < CHUNK ? g->n_dense - begin : CHUNK;
+  const struct melu__kernels *k = g->model->ctx->kernels;
+  const struct melu__mat sum = {g->dense + begin, n};
+  k->copy(1, n, (struct melu__cmat){o->lanes + begin, n}, sum);
+  for (size_t l = 1; l < o->n_lanes; l++)
+    k->axpy(1, n, 1, (struct melu__cmat){o->lanes + l * g->n_dense + begin, n}, sum);
+  k->scale(1, n, (real)1 / (real)o->batch->n_tasks, (struct melu__cmat){sum.p, n}, sum);
+  o->failed[chunk] = !all_finite(sum.p, n);
+}
+
+/* One row of a task's gradient of X, to the table rows whose mean it is: adjoint of melu__embed. */
+static void add_to_rows(struct melu__rows *r, const uint32_t *ids, size_t n, const real *g, real scale) {
+  if (n == 0) return;
+  const real share = scale / (real)n;
+  for (size_t k = 0; k < n; k++) {
+    real *to = melu__rows_at(r, ids[k]);
+    for (size_t j = 0; j < r->cols; j++) to[j] += share * g[j];
+  }
+}
+
+static int touch(struct melu__rows *r, const struct melu_allocator *a, const uint32_t *ids, size_t n) {
+  for (size_t k = 0; k < n; k++)
+    if (!melu__rows_touch(r, a, ids[k])) return 0;
+  return 1;
+}
+
+/* Visits the values of one table's field in the order of the batch: of the user once a task, or of the item of every
+ * row; first to touch rows, then (add) to sum. */
+static int visit_table(struct melu__outer *o, size_t table, int add) {
+  const melu_model *model = o->g->model;
+  const struct melu__table_use use = melu__embed_use(model, table);
+  struct melu__rows *r = &o->g->tables[table];
+  const struct melu__column *column = &o->batch->data->tables[use.owner].columns[use.column];
+  const real scale = (real)1 / (real)o->batch->n_tasks;
+  for (size_t t = 0; t < o->batch->n_tasks; t++) {
+    const struct melu__task *task = &o->batch->tasks[t];
+    const size_t n_items = task->n_support + task->n_query, n = use.owner == MELU_ITEM ? n_items : 1;
+    const real *g = o->grad_x + o->work[t].grad_x + use.first_col;
+    const uint32_t *items;
+    const float *ratings;
+    melu_dataset_ratings(o->batch->data, task->user, &items, &ratings);
+    if (use.owner == MELU_USER) g += n_items * model->item_width;
+    for (size_t i = 0; i < n; i++, g += model->item_width) {
+      const uint32_t entity = use.owner == MELU_USER ? task->user : items[o->batch->positions[task->start + i]];
+      size_t n_ids;
+      const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
+      if (add)
+        add_to_rows(r, ids, n_ids, g, scale);
+      else if (!touch(r, &model->ctx->allocator, ids, n_ids))
+        return 0;
+    }
+  }
+  return 1;
+}
+
+enum { SUM_OK, SUM_NOT_FINITE, SUM_NO_MEMORY };
+
+static void sum_table(struct melu__outer *o, size_t table) {
+  struct melu__rows *r = &o->g->tables[table];
+  unsigned char *failed = &o->failed[n_chunks(o->g) + table];
+  *failed = SUM_NO_MEMORY;
+  if (!visit_table(o, table, 0) || !melu__rows_seal(r, &o->g->model->ctx->allocator)) return;
+  visit_table(o, table, 1);
+  *failed = all_finite(r->values, r->n * r->cols) ? SUM_OK : SUM_NOT_FINITE;
+}
+
+/* Tables first: the largest take longest. */
+static void run_sum(void *arg, size_t index, size_t thread) {
+  struct melu__outer *o = arg;
+  (void)thread;
+  if (index < o->g->model->n_tables)
+    sum_table(o, index);
+  else
+    sum_chunk(o, index - o->g->model->n_tables);
+}
+
+static melu_status finish(struct melu__outer *o, melu_error *err) {
+  melu_gradient *g = o->g;
+  const size_t n_sums = n_chunks(g) + g->model->n_tables;
+  for (size_t i = 0; i < n_sums; i++) {
+    if (o->failed[i] == SUM_NO_MEMORY) return melu__fail_memory(err);
+    if (o->failed[i]) return melu__fail(err, MELU_EDIVERGED, "the meta-gradient is not finite");
+  }
+  g->n_tasks = o->batch->n_tasks;
+  for (size_t i = 0; i < g->n_tasks; i++) g->loss += g->losses[i];
+  g->loss /= (double)g->n_tasks;
+  g->filled = 1;
+  return MELU_OK;
+}
+
+melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const melu_batch *batch, melu_error *err) {
+  if (!g || !model || !batch)
+    return melu__fail(err, MELU_EINVAL, "%s is NULL", !g ? "gradient" : !model ? "model" : "batch");
+  if (g->model != model) return melu__fail(err, MELU_EINVAL, "the gradient was made for another model");
+  if (!melu__schema_equal(model->schema, batch->data->schema))
+    return melu__fail(err, MELU_ESCHEMA, "the batch's data set has another schema than the model");
+  if (batch->n_tasks == 0) return melu__fail(err, MELU_EINVAL, "the batch has no task");
+
+  struct melu__outer *o = outer_of(g);
+  if (!o || !melu__gradient_begin(g, batch->n_tasks)) return melu__fail_memory(err);
+  o->g = g;
+  o->batch = batch;
+  const melu_status status = prepare(o, err);
+  if (status) return status;
+  const struct melu_runner *runner = &model->ctx->runner;
+  runner->run(runner->arg, run_lane, o, o->n_lanes);
+  for (size_t i = 0; i < batch->n_tasks; i++)
+    if (!isfinite(g->losses[i]))
+      return melu__fail_at(err, MELU_EDIVERGED, i, "task %zu: the query loss is not finite", i);
+  runner->run(runner->arg, run_sum, o, n_chunks(g) + model->n_tables);
+  return finish(o, err);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "model/embed.h"
+
+#include <string.h>
+
+static void embed_ids(const struct melu__param *table, const uint32_t *ids, size_t n, real *row) {
+  const size_t last = table->rows - 1, width = table->cols;
+  memset(row, 0, width * sizeof *row);
+  for (size_t i = 0; i < n; i++) {
+    const real *from = table->data + (ids[i] < last ? ids[i] : last) * width;
+    for (size_t j = 0; j < width; j++) row[j] += from[j];
+  }
+  if (n < 2) return;
+  const real share = (real)1 / (real)n;
+  for (size_t j = 0; j < width; j++) row[j] *= share;
+}
+
+static void embed_numbers(const struct melu__field *field, const float *numbers, real *row) {
+  for (size_t j = 0; j < field->width; j++) row[j] = numbers ? (real)melu__field_input(field, numbers[j]) : 0;
+}
+
+/* The number of the owner's first table: those of items come before those of users. */
+static size_t first_table(const melu_model *model, melu_owner owner) {
+  size_t n = 0;
+  const struct melu__field *field;
+  if (owner == MELU_ITEM) return 0;
+  for (size_t i = 0; (field = melu__schema_owner_field(model->schema, MELU_ITEM, i)) != NULL; i++)
+    n += field->kind != MELU_NUMERIC;
+  return n;
+}
+
+void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row) {
+  const struct melu__param *table = model->params + first_table(model, owner);
+  const struct melu__field *field;
+  for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
+    if (field->kind == MELU_NUMERIC)
+      embed_numbers(field, values->n_numbers ? values->numbers : NULL, row);
+    else
+      embed_ids(table++, values->ids, values->n_ids, row);
+    row += field->width;
+  }
+}
+
+void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row) {
+  const struct melu__param *table = model->params + first_table(model, owner);
+  const struct melu__table *entities = &data->tables[owner];
+  for (size_t i = 0; i < entities->n_columns; i++) {
+    const struct melu__column *column = &entities->columns[i];
+    size_t n;
+    if (column->field->kind == MELU_NUMERIC)
+      embed_numbers(column->field, melu__column_numbers(column, entity), row);
+    else {
+      const uint32_t *ids = melu__column_ids(column, entity, &n);
+      embed_ids(table++, ids, n, row);
+    }
+    row += column->field->width;
+  }
+}
+
+struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {
+  struct melu__table_use use = {MELU_ITEM, 0, 0};
+  const size_t n_item_tables = first_table(model, MELU_USER);
+  if (table >= n_item_tables) {
+    use.owner = MELU_USER;
+    table -= n_item_tables;
+  }
+  const struct melu__field *field;
+  for (; (field = melu__schema_owner_field(model->schema, use.owner, use.column)) != NULL; use.column++) {
+    if (field->kind != MELU_NUMERIC && table-- == 0) break;
+    use.first_col += field->width;
+  }
+  return use;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "model/gradient.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+size_t melu__dense_offset(const melu_model *model, size_t i) {
+  size_t offset = 0;
+  for (size_t p = model->n_tables; p < i; p++) offset += model->params[p].rows * model->params[p].cols;
+  return offset;
+}
+
+melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const struct melu_allocator *a = &model->ctx->allocator;
+  melu_gradient *g = melu__calloc(a, 1, sizeof *g);
+  if (!g) return melu__fail_memory(err);
+  g->model = model;
+  g->n_dense = melu__dense_offset(model, model->n_params);
+  g->dense = melu__calloc(a, g->n_dense, sizeof *g->dense);
+  g->tables = melu__calloc(a, model->n_tables, sizeof *g->tables);
+  if (!g->dense || !g->tables) goto fail;
+  for (size_t i = 0; i < model->n_tables; i++) {
+    g->tables[i].cols = model->params[i].cols;
+    g->tables[i].place = melu__calloc(a, model->params[i].rows, sizeof *g->tables[i].place);
+    if (!g->tables[i].place) goto fail;
+  }
+  *out = g;
+  return MELU_OK;
+fail:
+  melu_gradient_free(g);
+  return melu__fail_memory(err);
+}
+
+void melu_gradient_free(melu_gradient *g) {
+  if (!g) return;
+  const struct melu_allocator *a = &g->model->ctx->allocator;
+  for (size_t i = 0; g->tables && i < g->model->n_tables; i++) {
+    melu__free(a, g->tables[i].rows);
+    melu__free(a, g->tables[i].values);
+    melu__free(a, g->tables[i].place);
+  }
+  if (g->free_outer) g->free_outer(g->outer, g->model);
+  melu__free(a, g->tables);
+  melu__free(a, g->dense);
+  melu__free(a, g->losses);
+  melu__free(a, g);
+}
+
+/* ------------------------------------------------------------------------------------------------ filling */
+
+int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
+  g->filled = 0;
+  g->n_tasks = 0;
+  g->loss = 0;
+  for (size_t i = 0; i < g->model->n_tables; i++) {
+    struct melu__rows *r = &g->tables[i];
+    for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = 0;
+    r->n = 0;
+  }
+  return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
+}
+
+int melu__rows_touch(struct melu__rows *r, const struct melu_allocator *a, uint32_t row) {
+  if (r->place[row]) return 1;
+  if (!melu__grow(a, &r->rows, &r->capacity, r->n, r->n + 1, sizeof *r->rows)) return 0;
+  r->rows[r->n++] = row;
+  r->place[row] = (uint32_t)r->n;
+  return 1;
+}
+
+static int ascending(const void *a, const void *b) {
+  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+int melu__rows_seal(struct melu__rows *r, const struct melu_allocator *a) {
+  const size_t n = melu__size_mul(r->n, r->cols);
+  if (!melu__grow(a, &r->values, &r->values_capacity, 0, n, sizeof *r->values)) return 0;
+  if (r->n == 0) return 1;
+  qsort(r->rows, r->n, sizeof *r->rows, ascending);
+  for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = (uint32_t)k + 1;
+  memset(r->values, 0, n * sizeof *r->values);
+  return 1;
+}
+
+/* ------------------------------------------------------------------------------------------------ reading */
+
+double melu_gradient_loss(const melu_gradient *g, const double **losses) {
+  const int filled = g && g->filled;
+  if (losses) *losses = filled ? g->losses : NULL;
+  return filled ? g->loss : 0;
+}
+
+static size_t n_rows(const melu_gradient *g, const struct melu__param *p) {
+  if (!g->filled) return 0;
+  return p->is_table ? g->tables[p - g->model->params].n : p->rows;
+}
+
+static const real *row_values(const melu_gradient *g, const struct melu__param *p) {
+  const size_t i = (size_t)(p - g->model->params);
+  return p->is_table ? g->tables[i].values : g->dense + melu__dense_offset(g->model, i);
+}
+
+static void to_floats(float *to, const real *from, size_t n) {
+  for (size_t i = 0; i < n; i++) to[i] = (float)from[i];
+}
+
+static melu_status find(const struct melu__param **out, const melu_gradient *g, const char *name, melu_error *err) {
+  if (!g || !name) return melu__fail(err, MELU_EINVAL, "%s is NULL", g ? "name" : "gradient");
+  *out = melu__model_find(g->model, name);
+  if (!*out) return melu__fail(err, MELU_ENOTFOUND, "no parameter \"%.64s\"", name);
+  return MELU_OK;
+}
+
+size_t melu_gradient_n_rows(const melu_gradient *g, const char *name) {
+  const struct melu__param *p = g && name ? melu__model_find(g->model, name) : NULL;
+  return p ? n_rows(g, p) : 0;
+}
+
+melu_status melu_gradient_read_rows(uint32_t *rows, float *values, const melu_gradient *g, const char *name,
+                                    melu_error *err) {
+  const struct melu__param *p = NULL;
+  const melu_status status = find(&p, g, name, err);
+  if (status) return status;
+  const size_t n = n_rows(g, p);
+  if (n && (!rows || !values)) return melu__fail(err, MELU_EINVAL, "%s is NULL", rows ? "values" : "rows");
+  for (size_t k = 0; k < n; k++) rows[k] = p->is_table ? g->tables[p - g->model->params].rows[k] : (uint32_t)k;
+  to_floats(values, row_values(g, p), n * p->cols);
+  return MELU_OK;
+}
+
+melu_status melu_gradient_read(float *values, const melu_gradient *g, const char *name, melu_error *err) {
+  const struct melu__param *p = NULL;
+  const melu_status status = find(&p, g, name, err);
+  if (status) return status;
+  if (!values) return melu__fail(err, MELU_EINVAL, "values is NULL");
+  memset(values, 0, p->rows * p->cols * sizeof *values);
+  for (size_t k = 0; k < n_rows(g, p); k++) {
+    const size_t row = p->is_table ? g->tables[p - g->model->params].rows[k] : k;
+    to_floats(values + row * p->cols, row_values(g, p) + k * p->cols, p->cols);
+  }
+  return MELU_OK;
+}

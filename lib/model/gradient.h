@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A gradient of the model's shape: whole for the decision layers, the touched rows only for the tables. */
+#ifndef MELU__GRADIENT_H
+#define MELU__GRADIENT_H
+
+#include "model/model.h"
+
+/* The rows of one table's gradient. Building it: touch every row (any order, repeats welcome), then seal, then add. */
+struct melu__rows {
+  size_t cols;
+  uint32_t *rows; /* ascending once sealed */
+  size_t n, capacity;
+  real *values; /* (n, cols) */
+  size_t values_capacity;
+  uint32_t *place; /* per row of the table: 1 + its place in `rows`, 0 if untouched */
+};
+
+struct melu_gradient {
+  const melu_model *model;
+  struct melu__rows *tables; /* one per table */
+  real *dense;               /* W1, b1, W2, ... one after another, each laid out as in the model */
+  size_t n_dense;
+  int filled;
+  double loss, *losses; /* mean, and one per task */
+  size_t n_tasks, losses_capacity;
+  struct melu__outer *outer; /* scratch of the outer loop (meta/outer.c), made on first use */
+  void (*free_outer)(struct melu__outer *outer, const melu_model *model);
+};
+
+/* Where parameter `i` (n_tables <= i) begins in an array laid out like `dense`. */
+size_t melu__dense_offset(const melu_model *model, size_t i);
+
+/* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
+int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
+
+int melu__rows_touch(struct melu__rows *r, const struct melu_allocator *a, uint32_t row); /* 0: no memory */
+int melu__rows_seal(struct melu__rows *r, const struct melu_allocator *a); /* sorts, zeros the values; 0: no memory */
+static inline real *melu__rows_at(const struct melu__rows *r, uint32_t row) {
+  return r->values + (size_t)(r->place[row] - 1) * r->cols;
+}
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The outer update: Adam (Kingma & Ba, 2015), AdamW (Loshchilov & Hutter, 2019), SGD. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "model/gradient.h"
+#include "tensor/kernels.h"
+
+struct melu_optimizer {
+  const melu_model *model;
+  struct melu_optimizer_options options; /* resolved: clip_value and clip_norm are INFINITY for none */
+  uint64_t n_steps;
+  real **m, **v;  /* first and second moments, one array per parameter; NULL for SGD */
+  real *zero_row; /* as wide as the widest table: the gradient of an untouched row */
+};
+
+/* -------------------------------------------------------------------------------------------------- life */
+
+static melu_status in_range(double x, double low, double high, const char *name, melu_error *err) {
+  if (x >= low && x < high) return MELU_OK;
+  return melu__fail(err, MELU_ERANGE, "%s is %g, not in [%g, %g)", name, x, low, high);
+}
+
+static melu_status resolve(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
+                           melu_error *err) {
+  melu_status status = melu__options(o, sizeof *o, given, "melu_optimizer_options", err);
+  if (status) return status;
+  if (o->kind != MELU_ADAM && o->kind != MELU_ADAMW && o->kind != MELU_SGD)
+    return melu__fail(err, MELU_EINVAL, "optimizer kind %d is unknown", (int)o->kind);
+  if (o->lr == 0) o->lr = 1e-3;
+  if (o->beta1 == 0) o->beta1 = 0.9;
+  if (o->beta2 == 0) o->beta2 = 0.999;
+  if (o->epsilon == 0) o->epsilon = 1e-8;
+  if (o->clip_value == 0) o->clip_value = 10;
+  if (o->clip_value < 0) o->clip_value = INFINITY;
+  if (o->clip_norm == 0) o->clip_norm = INFINITY;
+  if (isnan(o->clip_value) || !(o->clip_norm > 0)) return melu__fail(err, MELU_ERANGE, "a clip is not a positive number");
+  if ((status = in_range(o->lr, 0, HUGE_VAL, "lr", err))) return status;
+  if ((status = in_range(o->beta1, 0, 1, "beta1", err))) return status;
+  if ((status = in_range(o->beta2, 0, 1, "beta2", err))) return status;
+  if ((status = in_range(o->epsilon, 0, HUGE_VAL, "epsilon", err))) return status;
+  return in_range(o->weight_decay, 0, HUGE_VAL, "weight_decay", err);
+}
+
+static int allocate_moments(melu_optimizer *opt) {
+  const melu_model *model = opt->model;
+  const struct melu_allocator *a = &model->ctx->allocator;
+  size_t widest = 1;
+  opt->m = melu__calloc(a, model->n_params, sizeof *opt->m);
+  opt->v = melu__calloc(a, model->n_params, sizeof *opt->v);
+  if (!opt->m || !opt->v) return 0;
+  for (size_t i = 0; i < model->n_params; i++) {
+    const size_t n = model->params[i].rows * model->params[i].cols;
+    if (model->params[i].cols > widest) widest = model->params[i].cols;
+    if (opt->options.kind == MELU_SGD) continue;
+    opt->m[i] = melu__calloc(a, n, sizeof(real));
+    opt->v[i] = melu__calloc(a, n, sizeof(real));
+    if (!opt->m[i] || !opt->v[i]) return 0;
+  }
+  opt->zero_row = melu__calloc(a, widest, sizeof(real));
+  return opt->zero_row != NULL;
+}
+
+melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
+                               const struct melu_optimizer_options *options, melu_error *err) {
+  struct melu_optimizer_options resolved;
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const melu_status status = resolve(&resolved, options, err);
+  if (status) return status;
+  melu_optimizer *opt = melu__calloc(&model->ctx->allocator, 1, sizeof *opt);
+  if (!opt) return melu__fail_memory(err);
+  opt->model = model;
+  opt->options = resolved;
+  if (!allocate_moments(opt)) {
+    melu_optimizer_free(opt);
+    return melu__fail_memory(err);
+  }
+  *out = opt;
+  return MELU_OK;
+}
+
+void melu_optimizer_free(melu_optimizer *opt) {
+  if (!opt) return;
+  const struct melu_allocator *a = &opt->model->ctx->allocator;
+  for (size_t i = 0; i < opt->model->n_params; i++) {
+    if (opt->m) melu__free(a, opt->m[i]);
+    if (opt->v) melu__free(a, opt->v[i]);
+  }
+  melu__free(a, opt->m);
+  melu__free(a, opt->v);
+  melu__free(a, opt->zero_row);
+  melu__free(a, opt);
+}
+
+melu_status melu_optimizer_set_lr(melu_optimizer *opt, double lr, melu_error *err) {
+  if (!opt) return melu__fail(err, MELU_EINVAL, "optimizer is NULL");
+  const melu_status status = in_range(lr, 0, HUGE_VAL, "lr", err);
+  if (!status) opt->options.lr = lr;
+  return status;
+}
+
+/* -------------------------------------------------------------------------------------------------- step */
+
+/* The gradient of one parameter: n rows of it, and which they are (NULL: 0, 1, 2 ...). */
+struct part {
+  const real *values;
+  const uint32_t *rows;
+  size_t n;
+};
+
+static struct part part_of(const melu_gradient *g, size_t i) {
+  const melu_model *model = g->model;
+  if (model->params[i].is_table)
+    return (struct part){g->tables[i].values, g->tables[i].rows, g->tables[i].n};
+  return (struct part){g->dense + melu__dense_offset(model, i), NULL, model->params[i].rows};
+}
+
+/* By how much the gradient is scaled so that its norm is at most clip_norm. */
+static double norm_scale(const melu_optimizer *opt, const melu_gradient *g) {
+  double sum = 0;
+  if (isinf(opt->options.clip_norm)) return 1;
+  for (size_t i = 0; i < opt->model->n_params; i++) {
+    const struct part part = part_of(g, i);
+    for (size_t k = 0; k < part.n * opt->model->params[i].cols; k++)
+      sum += (double)part.values[k] * (double)part.values[k];
+  }
+  return sqrt(sum) > opt->options.clip_norm ? opt->options.clip_norm / sqrt(sum) : 1;
+}
+
+/* Whether every weight and moment will still be finite: nothing may be changed otherwise. Squares of what passes stay
+ * far inside the range of a float. */
+static int will_stay_finite(const melu_optimizer *opt, const melu_gradient *g, double scale) {
+  const struct melu_optimizer_options *o = &opt->options;
+  const double largest = sqrt((double)MELU__REAL_MAX) / 4;
+  if (!(o->lr < largest) || !(o->weight_decay < largest)) return 0;
+  for (size_t i = 0; i < opt->model->n_params; i++) {
+    const struct melu__param *p = &opt->model->params[i];
+    const struct part part = part_of(g, i);
+    for (size_t k = 0; k < part.n; k++) {
+      const real *w = p->data + (part.rows ? part.rows[k] : k) * p->cols;
+      for (size_t j = 0; j < p->cols; j++) {
+        const double d = fmin(fabs(scale * (double)part.values[k * p->cols + j]), o->clip_value);
+        const double next = fabs((double)w[j]) * (1 + o->lr * o->weight_decay) + o->lr * (o->kind == MELU_SGD ? d : 1);
+        if (!(d < largest) || !(next < (double)MELU__REAL_MAX / 4)) return 0;
+      }
+    }
+  }
+  return 1;
+}
+
+/* w := w - lr (clamp(scale g) + decay w) */
+static void sgd_row(const struct melu__adam *s, size_t n, real *w, const real *g) {
+  for (size_t j = 0; j < n; j++) {
+    real d = s->scale * g[j];
+    d = d > s->clip ? s->clip : d < -s->clip ? -s->clip : d;
+    w[j] -= s->lr * (d + s->decay * w[j]);
+  }
+}
+
+static void update_row(const melu_optimizer *opt, const struct melu__adam *s, size_t i, size_t row, const real *g) {
+  const struct melu__param *p = &opt->model->params[i];
+  const size_t at = row * p->cols;
+  if (opt->options.kind == MELU_SGD)
+    sgd_row(s, p->cols, p->data + at, g);
+  else
+    opt->model->ctx->kernels->adam(p->cols, p->data + at, opt->m[i] + at, opt->v[i] + at, g, s);
+}
+
+static void update_param(const melu_optimizer *opt, const struct melu__adam *s, size_t i, const melu_gradient *g) {
+  const struct melu__param *p = &opt->model->params[i];
+  const struct part part = part_of(g, i);
+  if (!p->is_table || !opt->options.dense) {
+    for (size_t k = 0; k < part.n; k++)
+      update_row(opt, s, i, part.rows ? part.rows[k] : k, part.values + k * p->cols);
+    return;
+  }
+  for (size_t row = 0, k = 0; row < p->rows; row++) {
+    const int touched = k < part.n && part.rows[k] == row;
+    update_row(opt, s, i, row, touched ? part.values + k++ * p->cols : opt->zero_row);
+  }
+}
+
+melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const melu_gradient *g, melu_error *err) {
+  if (!opt || !model || !g)
+    return melu__fail(err, MELU_EINVAL, "%s is NULL", !opt ? "optimizer" : !model ? "model" : "gradient");
+  if (opt->model != model || g->model != model)
+    return melu__fail(err, MELU_EINVAL, "the %s was made for another model", g->model != model ? "gradient" : "optimizer");
+  if (!g->filled) return melu__fail(err, MELU_ESTATE, "the gradient is empty");
+  const struct melu_optimizer_options *o = &opt->options;
+  const double scale = norm_scale(opt, g);
+  if (!will_stay_finite(opt, g, scale))
+    return melu__fail(err, MELU_EDIVERGED, "the update would make a weight or a moment infinite");
+  const double t = (double)++opt->n_steps;
+  const struct melu__adam s = {.scale = (real)scale,
+                               .clip = (real)o->clip_value,
+                               .decay = o->kind == MELU_ADAM ? 0 : (real)o->weight_decay,
+                               .lr = (real)o->lr,
+                               .beta1 = (real)o->beta1,
+                               .beta2 = (real)o->beta2,
+                               .c1 = (real)(1 - pow(o->beta1, t)),
+                               .c2 = (real)(1 - pow(o->beta2, t)),
+                               .epsilon = (real)o->epsilon};
+  for (size_t i = 0; i < model->n_params; i++) update_param(opt, &s, i, g);
+  return MELU_OK;
+}

@@ -8,8 +8,8 @@
 #define MELU__MAX_ENTITIES 0xfffffffeu /* users, items, and the ids or numbers' vectors in one column */
 
 /* One field of all users, or of all items: a list of cells for each, in CSR. Those of entity e are the cells
- * offsets[e] .. offsets[e + 1] - 1. A cell is an id, or the `width` numbers of a MELU_NUMERIC field, which has one cell,
- * or none where the value is missing. */
+ * offsets[e] .. offsets[e + 1] - 1. A cell is an id, or the `width` numbers of a MELU_NUMERIC field, which has one
+ * cell, or none where the value is missing. */
 struct melu__column {
   const struct melu__field *field; /* in the data set's schema */
   uint32_t *offsets;               /* n + 1 */
@@ -71,9 +71,11 @@ void melu__table_values(struct melu_value *values, const struct melu__table *tab
 /* Removes the entities from position n on. Cannot fail. */
 void melu__table_truncate(struct melu__table *table, size_t n);
 
-/* Freezing in two steps, so that it can fail as a whole: prepare allocates and changes nothing that can be seen (0 if
- * there is no memory), finish, after the vocabularies were closed, turns ids into table rows. */
+/* Freezing in two steps, so that it can fail as a whole: prepare makes `given` where it is needed (0 if there is no
+ * memory); then either unprepare takes it away again, or finish, after the vocabularies were closed, turns `ids` into
+ * table rows. */
 int melu__table_prepare(struct melu__table *table, const struct melu_allocator *a);
+void melu__table_unprepare(struct melu__table *table, const struct melu_allocator *a);
 void melu__table_finish(struct melu__table *table);
 
 #endif

@@ -17,11 +17,12 @@ struct melu__field {
   char *name; /* allocated: it stays where it is when more fields are added */
   melu_owner owner;
   melu_field_kind kind;
-  int learns;                /* the vocabulary is learnt from texts, and not complete yet */
-  size_t n_values;           /* of an id field that does not learn (any more); else 0 */
+  int learns;      /* the vocabulary is learnt from texts, and not complete yet */
+  size_t n_values; /* of an id field that does not learn (any more); else 0 */
   size_t width;
   double shift, scale;       /* of MELU_NUMERIC; else 0 and 1 */
   struct melu__vocab *texts; /* of an id field with texts (learnt, or given by melu__schema_set_texts), else NULL */
+  uint64_t digest;           /* of the texts of a field that does not learn (any more) */
 };
 
 struct melu_schema {
@@ -56,8 +57,9 @@ int melu__schema_complete(const melu_schema *schema);
 /* Ends learning: n_values becomes the number of texts. Cannot fail. */
 void melu__schema_close(melu_schema *schema);
 
-/* True when both describe the same input: same fields in the same order, same vocabularies. A field that still learns
- * is not the same as one that does not. */
+/* True when both describe the same input: same fields in the same order, same texts in the vocabularies. A field that
+ * still learns is not the same as one that does not. Serving asks this at every call, so the texts of complete schemas
+ * are compared by a 64-bit digest, and everything that memory depends on by value. */
 int melu__schema_equal(const melu_schema *a, const melu_schema *b);
 
 #endif

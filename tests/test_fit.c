@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Training: gradients by name, optimizers, the loop, and that bits do not depend on threads. */
+#include <math.h>
+#include <stdio.h>
+
+#include "world.h"
+
+enum { N_USERS = 40 };
+
+static melu_error err;
+
+static struct melu_fit_options small_fit(void) {
+  return (struct melu_fit_options){.size = sizeof(struct melu_fit_options),
+                                   .n_epochs = 3,
+                                   .batch_tasks = 7,
+                                   .n_query = 2,
+                                   .min_ratings = 4,
+                                   .seed = 3};
+}
+
+static float *trained(size_t n_threads, uint64_t seed, size_t *n) {
+  struct world w;
+  const struct melu_context_options options = {.size = sizeof options, .n_threads = n_threads};
+  struct melu_fit_options fit = small_fit();
+  fit.seed = seed;
+  world_open(&w, &options, N_USERS);
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  float *weights = world_weights(w.model, n);
+  world_close(&w);
+  return weights;
+}
+
+START_TEST(same_bits_on_any_number_of_threads) {
+  size_t n, m;
+  float *one = trained(1, 3, &n);
+  const size_t threads[] = {2, 3, 8};
+  for (size_t i = 0; i < 3; i++) {
+    float *many = trained(threads[i], 3, &m);
+    ck_assert_uint_eq(n, m);
+    ck_assert_msg(memcmp(one, many, n * sizeof *one) == 0, "%zu threads give other bits than one", threads[i]);
+    free(many);
+  }
+  float *other = trained(1, 4, &m);
+  ck_assert_msg(memcmp(one, other, n * sizeof *one) != 0, "another seed gives the same weights");
+  free(other);
+  free(one);
+}
+END_TEST
+
+/* A batch of the first n users: first two ratings for support, next two for query. */
+static melu_batch *first_users(const struct world *w, uint32_t n) {
+  melu_batch *batch;
+  const uint32_t support[2] = {0, 1}, query[2] = {2, 3};
+  WORLD_TRY(melu_batch_new(&batch, w->ctx, w->data, &err));
+  for (uint32_t u = 0; u < n; u++) WORLD_TRY(melu_batch_add(batch, u, support, 2, query, 2, &err));
+  return batch;
+}
+
+static double batch_loss(melu_gradient *g, const melu_model *model, const melu_batch *batch) {
+  WORLD_TRY(melu_meta_gradient(g, model, batch, &err));
+  return melu_gradient_loss(g, NULL);
+}
+
+START_TEST(loss_falls) {
+  struct world w;
+  melu_gradient *g;
+  world_open(&w, NULL, N_USERS);
+  melu_batch *batch = first_users(&w, N_USERS);
+  WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+  const double before = batch_loss(g, w.model, batch);
+  struct melu_fit_options fit = small_fit();
+  fit.n_epochs = 40;
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  const double after = batch_loss(g, w.model, batch);
+  ck_assert_msg(after < before / 3, "loss %g before, %g after training", before, after);
+  melu_gradient_free(g);
+  melu_batch_free(batch);
+  world_close(&w);
+}
+END_TEST
+
+START_TEST(first_order_is_another_gradient) {
+  struct world w;
+  melu_gradient *g;
+  float second[64], first[64];
+  world_open(&w, NULL, N_USERS);
+  melu_batch *batch = first_users(&w, 5);
+  for (int order = 2; order >= 1; order--) {
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+    WORLD_TRY(melu_gradient_read(order == 2 ? second : first, g, "W2", &err)); /* (6, 8) */
+    melu_gradient_free(g);
+    melu_model_free(w.model);
+    world_model(&w, 1);
+  }
+  double largest = 0, difference = 0;
+  for (int i = 0; i < 48; i++) {
+    largest = fmax(largest, fabs((double)second[i]));
+    difference = fmax(difference, fabs((double)second[i] - (double)first[i]));
+  }
+  ck_assert_msg(difference > 0.05 * largest, "orders differ by %g of %g", difference, largest);
+  melu_batch_free(batch);
+  world_close(&w);
+}
+END_TEST
+
+/* Rows that no task touched are not in the gradient, and an update leaves them alone. */
+START_TEST(only_touched_rows) {
+  struct world w;
+  melu_gradient *g;
+  melu_optimizer *opt;
+  uint32_t rows[6];
+  float values[18], before[18], after[18], whole[18];
+  world_open(&w, NULL, N_USERS);
+  melu_batch *batch = first_users(&w, 2); /* user 0 has no age; user 1 has one */
+  WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+  WORLD_TRY(melu_optimizer_new(&opt, w.model, NULL, &err));
+  ck_assert_uint_eq(melu_gradient_n_rows(g, "E.age"), 0);
+  WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+  ck_assert_uint_eq(melu_gradient_n_rows(g, "E.age"), 1);
+  ck_assert_uint_eq(melu_gradient_n_rows(g, "W1"), 8);
+  WORLD_TRY(melu_gradient_read_rows(rows, values, g, "E.age", &err));
+  WORLD_TRY(melu_gradient_read(whole, g, "E.age", &err));
+  struct melu_value age;
+  WORLD_TRY(melu_dataset_user_values(&age, w.data, 1, &err));
+  ck_assert_uint_eq(rows[0], age.ids[0]);
+  WORLD_TRY(melu_model_read(before, w.model, "E.age", 0, 6, &err));
+  WORLD_TRY(melu_optimizer_step(opt, w.model, g, &err));
+  WORLD_TRY(melu_model_read(after, w.model, "E.age", 0, 6, &err));
+  for (uint32_t i = 0; i < 18; i++) {
+    const int touched = i / 3 == rows[0];
+    ck_assert(whole[i] == (touched ? values[i % 3] : 0));
+    ck_assert_msg((before[i] != after[i]) == touched, "entry %u: %g, then %g", i, before[i], after[i]);
+  }
+  melu_optimizer_free(opt);
+  melu_gradient_free(g);
+  melu_batch_free(batch);
+  world_close(&w);
+}
+END_TEST
+
+/* Lazy and dense Adam agree while all rows are touched in each step. */
+START_TEST(lazy_adam_is_dense_adam_on_touched_rows) {
+  struct world w;
+  float *weights[2];
+  size_t n = 0;
+  for (int dense = 0; dense < 2; dense++) {
+    melu_gradient *g;
+    melu_optimizer *opt;
+    const struct melu_optimizer_options options = {.size = sizeof options, .lr = 0.01, .dense = dense};
+    world_open(&w, NULL, N_USERS);
+    melu_batch *batch = first_users(&w, N_USERS);
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    WORLD_TRY(melu_optimizer_new(&opt, w.model, &options, &err));
+    for (int step = 0; step < 10; step++) {
+      WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+      WORLD_TRY(melu_optimizer_step(opt, w.model, g, &err));
+    }
+    weights[dense] = world_weights(w.model, &n);
+    melu_optimizer_free(opt);
+    melu_gradient_free(g);
+    melu_batch_free(batch);
+    world_close(&w);
+  }
+  for (size_t i = 0; i < n; i++) ck_assert_float_eq_tol(weights[0][i], weights[1][i], 1e-6f);
+  free(weights[0]);
+  free(weights[1]);
+}
+END_TEST
+
+/* One step of each optimizer on W3, against the textbook in double. */
+START_TEST(optimizers_follow_their_equations) {
+  const melu_optimizer_kind kinds[] = {MELU_ADAM, MELU_ADAMW, MELU_SGD};
+  for (size_t k = 0; k < 3; k++) {
+    struct world w;
+    melu_gradient *g;
+    melu_optimizer *opt;
+    float before[6], after[6], grad[6];
+    const struct melu_optimizer_options options = {
+        .size = sizeof options, .kind = kinds[k], .lr = 0.02, .weight_decay = 0.1, .clip_value = 0.01};
+    world_open(&w, NULL, N_USERS);
+    melu_batch *batch = first_users(&w, 9);
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    WORLD_TRY(melu_optimizer_new(&opt, w.model, &options, &err));
+    WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+    WORLD_TRY(melu_gradient_read(grad, g, "W3", &err));
+    WORLD_TRY(melu_model_read(before, w.model, "W3", 0, 1, &err));
+    WORLD_TRY(melu_optimizer_step(opt, w.model, g, &err));
+    WORLD_TRY(melu_model_read(after, w.model, "W3", 0, 1, &err));
+    for (int i = 0; i < 6; i++) {
+      const double d = fmax(-0.01, fmin(0.01, (double)grad[i])), b = (double)before[i];
+      const double adam = b - 0.02 * d / (fabs(d) + 1e-8); /* after one step m / c1 = d, v / c2 = d^2 */
+      const double want = kinds[k] == MELU_ADAM    ? adam
+                          : kinds[k] == MELU_ADAMW ? adam - 0.02 * 0.1 * b
+                                                   : b - 0.02 * (d + 0.1 * b);
+      ck_assert_double_eq_tol((double)after[i], want, 1e-6);
+    }
+    melu_optimizer_free(opt);
+    melu_gradient_free(g);
+    melu_batch_free(batch);
+    world_close(&w);
+  }
+}
+END_TEST
+
+static int stop_after(void *arg, const struct melu_progress *p) {
+  ck_assert_str_eq(p->phase, "fit");
+  ck_assert(p->done <= p->total && p->epoch >= 1 && p->epoch <= p->n_epochs);
+  return --*(int *)arg == 0;
+}
+
+/* A cancelled training has the weights of its last update: those of a training that ends there by itself. */
+START_TEST(cancel_keeps_the_last_update) {
+  struct world w;
+  int calls_left = 0; /* the first call makes it -1: never 0 */
+  const struct melu_context_options options = {.size = sizeof options, .progress = stop_after, .progress_arg = &calls_left};
+  struct melu_fit_options fit = small_fit();
+  fit.batch_tasks = N_USERS; /* an epoch is one update */
+  float *weights[2];
+  size_t n = 0;
+  for (int i = 0; i < 2; i++) {
+    world_open(&w, &options, N_USERS);
+    fit.n_epochs = i ? 50 : 4;
+    calls_left = i ? 4 : 0;
+    const melu_status status = melu_fit(w.model, w.data, &fit, &err);
+    ck_assert_int_eq(status, i ? MELU_ECANCELED : MELU_OK);
+    weights[i] = world_weights(w.model, &n);
+    world_close(&w);
+  }
+  ck_assert(memcmp(weights[0], weights[1], n * sizeof(float)) == 0);
+  free(weights[0]);
+  free(weights[1]);
+}
+END_TEST
+
+START_TEST(divergence_is_a_status_and_keeps_finite_weights) {
+  struct world w;
+  size_t n;
+  const struct melu_optimizer_options wild = {.size = sizeof wild, .kind = MELU_SGD, .lr = 1e6, .clip_value = -1};
+  struct melu_fit_options fit = small_fit();
+  fit.n_epochs = 50;
+  fit.optimizer = &wild;
+  world_open(&w, NULL, N_USERS);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
+  ck_assert(strlen(err.message) > 0);
+  float *weights = world_weights(w.model, &n);
+  for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
+  free(weights);
+  world_close(&w);
+}
+END_TEST
+
+/* The same model trains on once the cause is gone. */
+START_TEST(fit_refuses_nonsense_and_changes_nothing) {
+  struct world w;
+  size_t n, m;
+  world_open(&w, NULL, N_USERS);
+  float *before = world_weights(w.model, &n);
+  struct melu_fit_options fit = small_fit();
+  const struct melu_optimizer_options bad = {.size = sizeof bad, .lr = (double)NAN};
+  ck_assert_int_eq(melu_fit(NULL, w.data, &fit, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_fit(w.model, NULL, &fit, NULL), MELU_EINVAL);
+  fit.optimizer = &bad;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_ERANGE);
+  fit = small_fit();
+  fit.min_ratings = 1;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EINVAL);
+  fit = small_fit();
+  fit.min_ratings = 1000;
+  fit.max_ratings = 2000;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_ENOTFOUND);
+  fit = small_fit();
+  fit.size = 3;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EINVAL);
+
+  melu_dataset *open;
+  WORLD_TRY(melu_dataset_new(&open, w.ctx, w.schema, &err));
+  fit = small_fit();
+  ck_assert_int_eq(melu_fit(w.model, open, &fit, &err), MELU_ESTATE);
+  melu_dataset_free(open);
+
+  float *after = world_weights(w.model, &m);
+  ck_assert(memcmp(before, after, n * sizeof *before) == 0);
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  free(before);
+  free(after);
+  world_close(&w);
+}
+END_TEST
+
+/* A data set of another schema, a gradient and an optimizer of another model, an empty batch, an empty gradient. */
+START_TEST(strangers_are_refused) {
+  struct world w, other;
+  melu_gradient *g;
+  melu_optimizer *opt;
+  world_open(&w, NULL, N_USERS);
+  WORLD_TRY(melu_context_new(&other.ctx, NULL, &err));
+  WORLD_TRY(melu_schema_new(&other.schema, other.ctx, &err));
+  const struct melu_field one = {.size = sizeof one, .name = "x", .owner = MELU_ITEM, .n_values = 2};
+  WORLD_TRY(melu_schema_add(other.schema, &one, &err));
+  WORLD_TRY(melu_dataset_new(&other.data, other.ctx, other.schema, &err));
+  WORLD_TRY(melu_dataset_add_user(other.data, 1, NULL, NULL, &err));
+  WORLD_TRY(melu_dataset_add_item(other.data, 1, NULL, NULL, &err));
+  WORLD_TRY(melu_dataset_add_rating(other.data, 1, 1, 3, &err));
+  WORLD_TRY(melu_dataset_freeze(other.data, &err));
+  WORLD_TRY(melu_model_new(&other.model, other.ctx, other.schema, NULL, &err));
+
+  WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+  WORLD_TRY(melu_optimizer_new(&opt, w.model, NULL, &err));
+  melu_batch *batch = first_users(&w, 3), *foreign;
+  WORLD_TRY(melu_batch_new(&foreign, other.ctx, other.data, &err));
+  const uint32_t zero = 0;
+  WORLD_TRY(melu_batch_add(foreign, 0, NULL, 0, &zero, 1, &err));
+  ck_assert_int_eq(melu_optimizer_step(opt, w.model, g, &err), MELU_ESTATE);
+  ck_assert_int_eq(melu_meta_gradient(g, w.model, foreign, &err), MELU_ESCHEMA);
+  ck_assert_int_eq(melu_meta_gradient(g, other.model, foreign, &err), MELU_EINVAL);
+  WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+  ck_assert_int_eq(melu_optimizer_step(opt, other.model, g, &err), MELU_EINVAL);
+  melu_batch_clear(batch);
+  ck_assert_int_eq(melu_meta_gradient(g, w.model, batch, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_gradient_read(NULL, g, "nothing", &err), MELU_ENOTFOUND);
+  ck_assert_msg(strstr(err.message, "nothing") != NULL, "%s", err.message);
+  ck_assert_int_eq(melu_fit(w.model, other.data, NULL, &err), MELU_ESCHEMA);
+
+  melu_batch_free(foreign);
+  melu_batch_free(batch);
+  melu_optimizer_free(opt);
+  melu_gradient_free(g);
+  world_close(&other);
+  world_close(&w);
+}
+END_TEST
+
+/* No support: the loss is the model's own; a table of gradients still comes out. */
+START_TEST(empty_support) {
+  struct world w;
+  melu_gradient *g;
+  melu_batch *batch;
+  const uint32_t query[1] = {0};
+  world_open(&w, NULL, N_USERS);
+  WORLD_TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
+  WORLD_TRY(melu_batch_add(batch, 1, NULL, 0, query, 1, &err));
+  WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+  const double loss = batch_loss(g, w.model, batch);
+
+  melu_user *user;
+  melu_workspace *ws;
+  struct melu_value age;
+  const uint32_t *items;
+  const float *ratings;
+  float score;
+  melu_dataset_ratings(w.data, 1, &items, &ratings);
+  WORLD_TRY(melu_dataset_user_values(&age, w.data, 1, &err));
+  WORLD_TRY(melu_user_new(&user, w.model, &err));
+  WORLD_TRY(melu_workspace_new(&ws, w.model, 0, &err));
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, &age, NULL, NULL, 0, &err));
+  WORLD_TRY(melu_predict(&score, ws, w.model, user, w.data, items, 1, &err));
+  const double e = (double)score - (double)ratings[0];
+  ck_assert_double_eq_tol(loss, e * e, 1e-4 * e * e);
+  melu_workspace_free(ws);
+  melu_user_free(user);
+  melu_gradient_free(g);
+  melu_batch_free(batch);
+  world_close(&w);
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("fit");
+  TCase *t = tcase_create("training");
+  tcase_add_test(t, same_bits_on_any_number_of_threads);
+  tcase_add_test(t, loss_falls);
+  tcase_add_test(t, first_order_is_another_gradient);
+  tcase_add_test(t, only_touched_rows);
+  tcase_add_test(t, lazy_adam_is_dense_adam_on_touched_rows);
+  tcase_add_test(t, optimizers_follow_their_equations);
+  tcase_add_test(t, cancel_keeps_the_last_update);
+  tcase_add_test(t, divergence_is_a_status_and_keeps_finite_weights);
+  tcase_add_test(t, fit_refuses_nonsense_and_changes_nothing);
+  tcase_add_test(t, strangers_are_refused);
+  tcase_add_test(t, empty_support);
+  suite_add_tcase(s, t);
+  SRunner *r = srunner_create(s);
+  srunner_run_all(r, CK_ENV);
+  const int failed = srunner_ntests_failed(r);
+  srunner_free(r);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Adapting, predicting and evaluating: against what the public parts say about each other. */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "world.h"
+
+enum { N_USERS = 30 };
+
+static melu_error err;
+
+static struct world w;
+static melu_workspace *ws;
+static melu_user *user;
+
+static void open_all(void) {
+  world_open(&w, NULL, N_USERS);
+  WORLD_TRY(melu_workspace_new(&ws, w.model, 8, &err));
+  WORLD_TRY(melu_user_new(&user, w.model, &err));
+}
+
+static void close_all(void) {
+  melu_user_free(user);
+  melu_workspace_free(ws);
+  world_close(&w);
+}
+
+static const uint32_t items[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+static const float ratings[8] = {5, 1, 3, 4, 2, 3, 5, 1};
+
+/* The query loss of the outer loop is the squared error of what adapt and predict say. */
+START_TEST(predictions_have_the_loss_of_the_batch) {
+  for (uint32_t u = 0; u < N_USERS; u++) {
+    const uint32_t *rated, support[3] = {2, 0, 1}, query[1] = {3};
+    const float *given;
+    struct melu_value age;
+    melu_gradient *g;
+    melu_batch *batch;
+    float score;
+    melu_dataset_ratings(w.data, u, &rated, &given);
+    WORLD_TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
+    WORLD_TRY(melu_batch_add(batch, u, support, 3, query, 1, &err));
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+    WORLD_TRY(melu_dataset_user_values(&age, w.data, u, &err));
+    WORLD_TRY(melu_adapt(user, ws, w.model, w.data, &age, rated, given, 3, &err));
+    WORLD_TRY(melu_predict(&score, ws, w.model, user, w.data, rated + 3, 1, &err));
+    const double e = (double)score - (double)given[3];
+    ck_assert_double_eq_tol(melu_gradient_loss(g, NULL), e * e, 1e-4 * (1 + e * e));
+    melu_gradient_free(g);
+    melu_batch_free(batch);
+  }
+}
+END_TEST
+
+/* What is predicted for an item does not depend on what else is asked for, nor on the workspace. */
+START_TEST(predictions_are_independent) {
+  enum { N = 100 };
+  uint32_t many[N];
+  float together[N], alone;
+  melu_workspace *other;
+  for (uint32_t i = 0; i < N; i++) many[i] = i * 5 % WORLD_ITEMS;
+  WORLD_TRY(melu_workspace_new(&other, w.model, 3, &err));
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 5, &err));
+  WORLD_TRY(melu_predict(together, ws, w.model, user, w.data, many, N, &err));
+  for (uint32_t i = 0; i < N; i++) {
+    WORLD_TRY(melu_predict(&alone, other, w.model, user, w.data, &many[i], 1, &err));
+    ck_assert_msg(alone == together[i], "item %u: %.9g alone, %.9g among others", many[i], (double)alone,
+                  (double)together[i]);
+  }
+  melu_workspace_free(other);
+}
+END_TEST
+
+START_TEST(support_pulls_predictions) {
+  float before, after;
+  const uint32_t liked[2] = {0, 3};
+  const float five[2] = {5, 5};
+  WORLD_TRY(melu_predict(&before, ws, w.model, user, w.data, liked, 1, &err));
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, liked, five, 2, &err));
+  WORLD_TRY(melu_predict(&after, ws, w.model, user, w.data, liked, 1, &err));
+  ck_assert_msg(fabs((double)after - 5) < fabs((double)before - 5), "%g before, %g after two ratings of 5",
+                (double)before, (double)after);
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, NULL, NULL, 0, &err)); /* a stranger again */
+  WORLD_TRY(melu_predict(&after, ws, w.model, user, w.data, liked, 1, &err));
+  ck_assert_float_eq_tol(before, after, 1e-5f);
+}
+END_TEST
+
+/* An unknown id and a missing value are two things: the unknown row is all zeros before training, and not after it. */
+START_TEST(unknown_and_missing) {
+  float scores[2];
+  const uint32_t unknown = MELU_UNKNOWN;
+  const float row[3] = {1, -2, 3};
+  const struct melu_value profiles[2] = {{.ids = &unknown, .n_ids = 1}, {.n_ids = 0}};
+  for (int trained = 0; trained < 2; trained++) {
+    for (int i = 0; i < 2; i++) {
+      WORLD_TRY(melu_adapt(user, ws, w.model, w.data, &profiles[i], items, ratings, 2, &err));
+      WORLD_TRY(melu_predict(&scores[i], ws, w.model, user, w.data, items, 1, &err));
+    }
+    ck_assert((scores[0] != scores[1]) == trained);
+    WORLD_TRY(melu_model_write(w.model, "E.age", 5, 1, row, &err));
+  }
+}
+END_TEST
+
+START_TEST(bad_input_leaves_the_user_alone) {
+  float before[8], after[8], bad[2] = {3, (float)NAN};
+  const uint32_t far[3] = {0, 1, WORLD_ITEMS}, five = 5;
+  const struct melu_value wrong = {.ids = &five, .n_ids = 1};
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 4, &err));
+  WORLD_TRY(melu_predict(before, ws, w.model, user, w.data, items, 8, &err));
+
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, far, ratings, 3, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 2);
+  ck_assert_msg(strstr(err.message, "items[2]") && strstr(err.message, "12"), "%s", err.message);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, items, bad, 2, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 1);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, &wrong, items, ratings, 2, &err), MELU_ERANGE);
+  ck_assert_msg(strstr(err.message, "age") != NULL, "%s", err.message);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 9, &err), MELU_ELIMIT);
+  ck_assert_int_eq(melu_adapt(NULL, ws, w.model, w.data, NULL, items, ratings, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_adapt(user, NULL, w.model, w.data, NULL, items, ratings, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_adapt(user, ws, NULL, w.data, NULL, items, ratings, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, NULL, NULL, items, ratings, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, NULL, ratings, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, items, NULL, 2, NULL), MELU_EINVAL);
+  ck_assert_int_eq(melu_predict(NULL, ws, w.model, user, w.data, items, 2, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_predict(after, ws, w.model, user, w.data, far, 3, &err), MELU_ERANGE);
+
+  const float huge[2] = {3e38f, -3e38f};
+  ck_assert_int_eq(melu_adapt(user, ws, w.model, w.data, NULL, items, huge, 2, &err), MELU_EDIVERGED);
+
+  WORLD_TRY(melu_predict(after, ws, w.model, user, w.data, items, 8, &err));
+  ck_assert(memcmp(before, after, sizeof before) == 0);
+
+  melu_workspace *none;
+  ck_assert_int_eq(melu_workspace_new(&none, w.model, 100000, &err), MELU_ELIMIT);
+  ck_assert_ptr_null(none);
+  melu_user *nobody;
+  ck_assert_int_eq(melu_user_new(&nobody, NULL, &err), MELU_EINVAL);
+  ck_assert_ptr_null(nobody);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------ threads */
+
+static const struct melu_evaluate_options few = {.size = sizeof few, .n_query = 2, .min_ratings = 4};
+
+static void *adapt_often(void *result) {
+  melu_workspace *own_ws;
+  melu_user *own_user;
+  float *scores = result;
+  if (melu_workspace_new(&own_ws, w.model, 8, NULL) || melu_user_new(&own_user, w.model, NULL)) return NULL;
+  for (int i = 0; i < 200; i++) {
+    if (melu_adapt(own_user, own_ws, w.model, w.data, NULL, items, ratings, (size_t)(i % 8) + 1, NULL)) return NULL;
+    if (melu_predict(scores, own_ws, w.model, own_user, w.data, items, 8, NULL)) return NULL;
+  }
+  melu_user_free(own_user);
+  melu_workspace_free(own_ws);
+  return result;
+}
+
+START_TEST(one_model_many_threads) {
+  pthread_t threads[8];
+  float scores[8][8];
+  void *done;
+  for (int i = 0; i < 8; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, adapt_often, scores[i]), 0);
+  for (int i = 0; i < 8; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], &done), 0);
+    ck_assert_ptr_eq(done, scores[i]);
+    ck_assert(memcmp(scores[0], scores[i], sizeof scores[0]) == 0);
+  }
+}
+END_TEST
+
+/* --------------------------------------------------------------------------------------------- evaluation */
+
+/* The same done by hand: split, adapt, predict, add up. */
+static struct melu_metrics by_hand(uint64_t split, size_t max_support) {
+  struct melu_metrics m = {0};
+  for (uint32_t u = 0; u < N_USERS; u++) {
+    uint32_t order[16], rated[16];
+    float given[16], scores[2];
+    const uint32_t *all;
+    const float *all_given;
+    struct melu_value age;
+    const size_t n = melu_dataset_ratings(w.data, u, &all, &all_given);
+    WORLD_TRY(melu_split_order(order, melu_dataset_user_id(w.data, u), split, n, &err));
+    for (size_t i = 0; i < n; i++) {
+      rated[i] = all[order[i]];
+      given[i] = all_given[order[i]];
+    }
+    melu_workspace *own;
+    WORLD_TRY(melu_workspace_new(&own, w.model, 16, &err));
+    WORLD_TRY(melu_dataset_user_values(&age, w.data, u, &err));
+    WORLD_TRY(melu_adapt(user, own, w.model, w.data, &age, rated, given, n - 2 < max_support ? n - 2 : max_support,
+                         &err));
+    WORLD_TRY(melu_predict(scores, own, w.model, user, w.data, rated + n - 2, 2, &err));
+    WORLD_TRY(melu_metrics_add(&m, scores, given + n - 2, 2, 1, 5, &err));
+    melu_workspace_free(own);
+  }
+  return m;
+}
+
+START_TEST(evaluate_does_what_a_host_would) {
+  const size_t limits[] = {MELU_NONE, 1, 3, 0}, counts[] = {0, 1, 3, 100};
+  for (uint64_t split = 0; split < 3; split++)
+    for (int i = 0; i < 4; i++) {
+      struct melu_metrics m;
+      struct melu_evaluate_options o = few;
+      o.split = split;
+      o.max_support = limits[i];
+      WORLD_TRY(melu_evaluate(&m, w.model, w.data, &o, &err));
+      const struct melu_metrics want = by_hand(split, counts[i]);
+      ck_assert_uint_eq(m.n_users, N_USERS);
+      ck_assert_double_eq_tol(m.mae, want.mae, 1e-6);
+      ck_assert_double_eq_tol(m.rmse, want.rmse, 1e-6);
+      ck_assert_double_eq_tol(m.ndcg_paper[1], want.ndcg_paper[1], 1e-6);
+    }
+}
+END_TEST
+
+static int refuse(void *arg, const struct melu_progress *p) {
+  (void)arg;
+  return strcmp(p->phase, "evaluate") == 0;
+}
+
+START_TEST(evaluate_refuses_and_stops) {
+  struct melu_metrics m = {.n_users = 77};
+  struct melu_evaluate_options o = few;
+  o.min_ratings = 1000;
+  ck_assert_int_eq(melu_evaluate(&m, w.model, w.data, &o, &err), MELU_ENOTFOUND);
+  o.min_ratings = 1;
+  ck_assert_int_eq(melu_evaluate(&m, w.model, w.data, &o, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_evaluate(NULL, w.model, w.data, &few, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_evaluate(&m, NULL, w.data, &few, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_evaluate(&m, w.model, NULL, &few, &err), MELU_EINVAL);
+  struct world other;
+  const struct melu_context_options options = {.size = sizeof options, .progress = refuse};
+  world_open(&other, &options, N_USERS);
+  ck_assert_int_eq(melu_evaluate(&m, other.model, other.data, &few, &err), MELU_ECANCELED);
+  ck_assert_uint_eq(m.n_users, 77);
+  world_close(&other);
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("user");
+  TCase *t = tcase_create("adapting");
+  tcase_add_checked_fixture(t, open_all, close_all);
+  tcase_add_test(t, predictions_have_the_loss_of_the_batch);
+  tcase_add_test(t, predictions_are_independent);
+  tcase_add_test(t, support_pulls_predictions);
+  tcase_add_test(t, unknown_and_missing);
+  tcase_add_test(t, bad_input_leaves_the_user_alone);
+  tcase_add_test(t, one_model_many_threads);
+  tcase_add_test(t, evaluate_does_what_a_host_would);
+  tcase_add_test(t, evaluate_refuses_and_stops);
+  suite_add_tcase(s, t);
+  SRunner *r = srunner_create(s);
+  srunner_run_all(r, CK_ENV);
+  const int failed = srunner_ntests_failed(r);
+  srunner_free(r);
+  return failed == 0 ? 0 : 1;
+}

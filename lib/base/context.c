@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/context.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+#define MAX_THREADS 1024
+#define DEFAULT_MAX_FILE_BYTES ((uint64_t)4 << 30)
+
+static void *default_alloc(void *arg, size_t n_bytes) {
+  (void)arg;
+  return malloc(n_bytes);
+}
+
+static void default_free(void *arg, void *memory) {
+  (void)arg;
+  free(memory);
+}
+
+melu_status melu__options(void *known, size_t known_size, const void *options, const char *name, melu_error *err) {
+  size_t size = 0;
+  memset(known, 0, known_size);
+  if (!options) return MELU_OK;
+  memcpy(&size, options, sizeof size);
+  if (size < sizeof size) return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
+  const unsigned char *bytes = options;
+  for (size_t i = known_size; i < size; i++)
+    if (bytes[i]) return melu__fail(err, MELU_EINVAL, "%s: byte %zu is set, but unknown to this version", name, i);
+  memcpy(known, options, size < known_size ? size : known_size);
+  return MELU_OK;
+}
+
+melu_status melu__progress(const melu_context *ctx, const struct melu_progress *progress, melu_error *err) {
+  if (!ctx->progress || ctx->progress(ctx->progress_arg, progress) == 0) return MELU_OK;
+  return melu__fail(err, MELU_ECANCELED, "%s was cancelled", progress->phase);
+}
+
+static melu_status check(const struct melu_context_options *o, melu_error *err) {
+  if (o->n_threads > MAX_THREADS)
+    return melu__fail(err, MELU_ELIMIT, "n_threads is %zu, above %d", o->n_threads, MAX_THREADS);
+  if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
+    return melu__fail(err, MELU_EINVAL, "the allocator lacks a function");
+  if (o->runner && (!o->runner->run || o->runner->n_threads == 0 || o->runner->n_threads > MAX_THREADS))
+    return melu__fail(err, MELU_EINVAL, "the runner lacks its function, or has no threads or more than %d", MAX_THREADS);
+  return MELU_OK;
+}
+
+/* The host's runner, or a pool, or nobody but the caller. */
+static melu_status start_threads(melu_context *ctx, const struct melu_context_options *o, melu_error *err) {
+  ctx->runner = (struct melu_runner){NULL, 1, melu__serial_run};
+  if (o->runner) ctx->runner = *o->runner;
+  if (o->runner || o->n_threads < 2) return MELU_OK;
+  const melu_status status = melu__pool_new(&ctx->pool, &ctx->allocator, o->n_threads, err);
+  if (!status) ctx->runner = (struct melu_runner){ctx->pool, o->n_threads, melu__pool_run};
+  return status;
+}
+
+melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err) {
+  struct melu_context_options o;
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  melu_status status = melu__options(&o, sizeof o, options, "melu_context_options", err);
+  if (!status) status = check(&o, err);
+  if (status) return status;
+  const struct melu_allocator fallback = {NULL, default_alloc, default_free};
+  const struct melu_allocator allocator = o.allocator ? *o.allocator : fallback;
+  melu_context *ctx = melu__calloc(&allocator, 1, sizeof *ctx);
+  if (!ctx) return melu__fail_memory(err);
+  ctx->allocator = allocator;
+  ctx->log = o.log;
+  ctx->log_arg = o.log_arg;
+  ctx->progress = o.progress;
+  ctx->progress_arg = o.progress_arg;
+  ctx->max_file_bytes = o.max_file_bytes;
+  if (ctx->max_file_bytes == 0)
+    ctx->max_file_bytes = DEFAULT_MAX_FILE_BYTES < SIZE_MAX ? (size_t)DEFAULT_MAX_FILE_BYTES : SIZE_MAX;
+  status = melu__context_choose_kernels(ctx, o.kernels, err);
+  if (!status) status = start_threads(ctx, &o, err);
+  if (status) {
+    melu_context_free(ctx);
+    return status;
+  }
+  *out = ctx;
+  return MELU_OK;
+}
+
+void melu_context_free(melu_context *ctx) {
+  if (!ctx) return;
+  const struct melu_allocator allocator = ctx->allocator; /* it must outlive the memory it gives back */
+  melu__pool_free(&allocator, ctx->pool);
+  melu__free(&allocator, ctx);
+}
+
+const char *melu_build_info(const melu_context *ctx) {
+  return ctx ? ctx->build_info : "libmelu";
+}

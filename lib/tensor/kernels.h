@@ -44,8 +44,8 @@ struct melu__kernels {
   void (*scale)(size_t rows, size_t cols, real s, struct melu__cmat a, struct melu__mat out); /* s a */
   void (*axpy)(size_t rows, size_t cols, real s, struct melu__cmat a, struct melu__mat out);  /* out += s a */
   void (*add_row)(size_t rows, size_t cols, struct melu__cmat a, const real *row, struct melu__mat out);
-  void (*relu)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);  /* max(a, 0); NaN stays NaN */
-  void (*step)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);  /* 1 if a > 0, else 0 */
+  void (*relu)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);    /* max(a, 0); NaN stays NaN */
+  void (*step)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);    /* 1 if a > 0, else 0 */
   void (*sigmoid)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* no overflow for any a */
   void (*log)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
   void (*recip)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* 1 / a */
@@ -53,9 +53,9 @@ struct melu__kernels {
   void (*fill)(size_t rows, size_t cols, real s, struct melu__mat out);
 
   /* Reductions and broadcasts. */
-  void (*sum_rows)(size_t rows, size_t cols, struct melu__cmat a, real *out);             /* out (1, cols) */
+  void (*sum_rows)(size_t rows, size_t cols, struct melu__cmat a, real *out); /* out (1, cols) */
   real (*sum_all)(size_t rows, size_t cols, struct melu__cmat a);
-  void (*rows)(size_t rows, size_t cols, const real *row, struct melu__mat out);          /* each row := row */
+  void (*rows)(size_t rows, size_t cols, const real *row, struct melu__mat out); /* each row := row */
 
   /* Adam (Kingma & Ba, 2015) on n contiguous entries; c1 = 1 - beta1^t, c2 = 1 - beta2^t:
    *     g := clamp(scale g, +-clip) + l2 w;  m := beta1 m + (1 - beta1) g;  v := beta2 v + (1 - beta2) g^2
@@ -63,12 +63,15 @@ struct melu__kernels {
   void (*adam)(size_t n, real *w, real *m, real *v, const real *g, const struct melu__adam *step);
 };
 
+/* The sets, where the build has them. */
+extern const struct melu__kernels melu__kernels_avx512, melu__kernels_avx2, melu__kernels_base;
+
 /* The sets of this build, best first, ending with NULL; whether this CPU can run one. For tests and benchmarks. */
 extern const struct melu__kernels *const melu__kernel_sets[];
 int melu__kernels_usable(const struct melu__kernels *kernels);
 
-/* Solves A X = B for a symmetric positive definite A (n, n), of which (A + A') / 2 is used, by Cholesky; X (n, m) may be
- * B. `scratch`: n * n numbers. Returns 0, X unchanged, if A is not positive definite to working precision. */
+/* Solves A X = B for a symmetric positive definite A (n, n), of which (A + A') / 2 is used, by Cholesky; X (n, m) may
+ * be B. `scratch`: n * n numbers. Returns 0, X unchanged, if A is not positive definite to working precision. */
 int melu__solve_spd(size_t n, size_t m, struct melu__cmat a, struct melu__cmat b, struct melu__mat x, real *scratch);
 
 /* Bags: out row i is the mean of the table rows ids[offsets[i] .. offsets[i + 1]), zeros if there are none. An id may

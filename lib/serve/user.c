@@ -170,11 +170,11 @@ static void run_adapt(melu_workspace *ws, size_t n) {
 melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *model, const melu_dataset *data,
                        const struct melu_value *profile, const uint32_t *items, const float *ratings, size_t n,
                        melu_error *err) {
+  if (ws && n > ws->max_support)
+    return melu__fail(err, MELU_ELIMIT, "%zu ratings, the workspace was made for %zu", n, ws->max_support);
   melu_status status = check_items(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !ratings) return melu__fail(err, MELU_EINVAL, "ratings is NULL");
-  if (n > ws->max_support)
-    return melu__fail(err, MELU_ELIMIT, "%zu ratings, the workspace was made for %zu", n, ws->max_support);
   for (size_t i = 0; i < n; i++)
     if (!isfinite(ratings[i])) return melu__fail_at(err, MELU_ERANGE, i, "ratings[%zu] is not finite", i);
   if (profile && (status = melu__values_check(model->schema, MELU_USER, NULL, profile, err))) return status;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/vocab.h"
 
+#include <limits.h>
+#include <stdalign.h>
 #include <string.h>
 
 /* uthash through the host's allocator: its macros expand inside our functions, where `hash_alloc` is in scope. Without
@@ -15,6 +17,9 @@
 #define uthash_nonfatal_oom(element) (void)(out_of_memory = 1)
 #include <uthash.h>
 
+#define FIRST_BLOCK 1024
+#define LARGEST_BLOCK ((size_t)1 << 18)
+
 struct key {
   UT_hash_handle hh;
   uint32_t index;
@@ -22,12 +27,48 @@ struct key {
   char bytes[]; /* n_bytes, and a NUL */
 };
 
+/* Keys lie one after the other in blocks that double in size. uthash keeps pointers to them, so they never move; they go
+ * in the reverse order of their arrival, so the newest one always ends the newest block. */
+struct block {
+  struct block *older;
+  size_t used, size;
+  alignas(struct key) char memory[];
+};
+
 struct melu__vocab {
   const struct melu_allocator *alloc;
   struct key *table; /* uthash's head */
   struct key **keys; /* by number */
   size_t n, capacity;
+  struct block *newest;
 };
+
+/* Room for a key at the end of the newest block; NULL if there is no memory. */
+static struct key *reserve(struct melu__vocab *vocab, size_t n_bytes) {
+  const size_t need = melu__size_align(melu__size_add(offsetof(struct key, bytes) + 1, n_bytes), alignof(struct key));
+  struct block *block = vocab->newest;
+  if (!block || need > block->size - block->used) {
+    size_t size = block ? melu__size_mul(block->size, 2) : FIRST_BLOCK;
+    if (size > LARGEST_BLOCK) size = LARGEST_BLOCK;
+    if (size < need) size = need;
+    block = melu__alloc(vocab->alloc, 1, melu__size_add(sizeof *block, size));
+    if (!block) return NULL;
+    *block = (struct block){.older = vocab->newest, .size = size};
+    vocab->newest = block;
+  }
+  struct key *key = (struct key *)(void *)(block->memory + block->used);
+  block->used += need;
+  return key;
+}
+
+/* Takes back the room of the newest key. */
+static void unreserve(struct melu__vocab *vocab, const struct key *key) {
+  struct block *block = vocab->newest;
+  block->used = (size_t)((const char *)key - block->memory);
+  if (block->used) return;
+  vocab->newest = block->older;
+  melu__free(vocab->alloc, block);
+}
 
 struct melu__vocab *melu__vocab_new(const struct melu_allocator *a) {
   struct melu__vocab *vocab = melu__calloc(a, 1, sizeof *vocab);
@@ -37,7 +78,13 @@ struct melu__vocab *melu__vocab_new(const struct melu_allocator *a) {
 
 void melu__vocab_free(struct melu__vocab *vocab) {
   if (!vocab) return;
-  melu__vocab_truncate(vocab, 0);
+  const struct melu_allocator *hash_alloc = vocab->alloc;
+  HASH_CLEAR(hh, vocab->table);
+  while (vocab->newest) {
+    struct block *block = vocab->newest;
+    vocab->newest = block->older;
+    melu__free(vocab->alloc, block);
+  }
   melu__free(vocab->alloc, vocab->keys);
   melu__free(vocab->alloc, vocab);
 }
@@ -59,6 +106,7 @@ size_t melu__vocab_count(const struct melu__vocab *vocab) {
 
 uint32_t melu__vocab_find(const struct melu__vocab *vocab, const void *key, size_t n_bytes) {
   struct key *found;
+  if (n_bytes > UINT_MAX) return MELU__NO_INDEX; /* uthash counts bytes in an unsigned */
   HASH_FIND(hh, vocab->table, key, n_bytes, found);
   return found ? found->index : MELU__NO_INDEX;
 }
@@ -69,19 +117,17 @@ uint32_t melu__vocab_add(struct melu__vocab *vocab, const void *key, size_t n_by
   const uint32_t known = melu__vocab_find(vocab, key, n_bytes);
   if (is_new) *is_new = 0;
   if (known != MELU__NO_INDEX) return known;
-  if (vocab->n >= MELU__NO_INDEX - 1) return MELU__NO_INDEX;
+  if (n_bytes > UINT_MAX || vocab->n >= MELU__NO_INDEX - 1) return MELU__NO_INDEX;
   if (!melu__grow(vocab->alloc, &vocab->keys, &vocab->capacity, vocab->n, vocab->n + 1, sizeof *vocab->keys))
     return MELU__NO_INDEX;
-  struct key *entry = melu__alloc(vocab->alloc, 1, melu__size_add(sizeof *entry, melu__size_add(n_bytes, 1)));
+  struct key *entry = reserve(vocab, n_bytes);
   if (!entry) return MELU__NO_INDEX;
-  memset(entry, 0, sizeof *entry);
+  *entry = (struct key){.index = (uint32_t)vocab->n, .n_bytes = n_bytes};
   if (n_bytes) memcpy(entry->bytes, key, n_bytes);
   entry->bytes[n_bytes] = '\0';
-  entry->n_bytes = n_bytes;
-  entry->index = (uint32_t)vocab->n;
   HASH_ADD_KEYPTR(hh, vocab->table, entry->bytes, n_bytes, entry);
   if (out_of_memory) {
-    melu__free(vocab->alloc, entry);
+    unreserve(vocab, entry);
     return MELU__NO_INDEX;
   }
   vocab->keys[vocab->n++] = entry;
@@ -99,6 +145,6 @@ void melu__vocab_truncate(struct melu__vocab *vocab, size_t count) {
   while (vocab->n > count) {
     struct key *last = vocab->keys[--vocab->n];
     HASH_DELETE(hh, vocab->table, last);
-    melu__free(vocab->alloc, last);
+    unreserve(vocab, last);
   }
 }

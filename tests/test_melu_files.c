@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The reader of the MeLU reference code's folder: on a tiny folder of our own, and on MovieLens-1M where it is at hand.
+ * That data may not be passed on, so nothing of it is here but counts and checksums. */
+#include <melu.h>
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------------------------------- the scene */
+
+struct host {
+  size_t live;
+  size_t n_allocs, fail_at; /* fail_at: 1-based; 0: never */
+  size_t n_calls, stop_at;
+};
+
+static struct host host;
+static melu_context *ctx;
+static melu_schema *schema;
+static melu_dataset *data;
+static char folder[64];
+static melu_error err;
+
+static void *host_alloc(void *arg, size_t n_bytes) {
+  struct host *h = arg;
+  if (++h->n_allocs == h->fail_at) return NULL;
+  void *p = malloc(n_bytes);
+  h->live += p != NULL;
+  return p;
+}
+
+static void host_free(void *arg, void *memory) {
+  struct host *h = arg;
+  h->live--;
+  free(memory);
+}
+
+static int host_progress(void *arg, const struct melu_progress *progress) {
+  struct host *h = arg;
+  ck_assert_str_eq(progress->phase, "read");
+  return ++h->n_calls == h->stop_at;
+}
+
+/* A folder of three movies and three users, with every oddity that the real one has. */
+static const struct {
+  const char *name, *text;
+} files[] = {
+    {"m_rate.txt", "PG\r\nG\r\n"},
+    {"m_genre.txt", "Drama\r\nnan\r\nWar\r\n"},
+    {"m_director.txt", "nan\r\nAnn Lee\r\nBob Roe\r\nCy (Jr\r\n"},
+    {"m_actor.txt", "Eve\r\nnan\r\nZo\xc3\xab\r\n\r\n"},
+    {"m_gender.txt", "M\r\nF"},
+    {"m_age.txt", "1\n56\n"},
+    {"m_occupation.txt", "0\n16\n"},
+    {"m_zipcode.txt", "02139\n55113\n"},
+    {"users.dat", "7::F::1::16::02139\n3::M::56::0::55113-1234\n9::F::1::16::99999"},
+    {"movies_extrainfos.dat",
+     "10::One::2000::G::x::Drama, War::Ann Lee(co-director), Bob Roe (a, (b))::w::Zo\xc3\xab,  Eve ::p::q\r\n"
+     "20::Two::2001::N/A::x::N/A::(nobody)::w::::p::q\r\n"
+     "30::Three::2002::X::x::Opera::Cy (Jr::w::N/A::p::q\r\n"},
+    {"s.json", "{\"9\": [\"30\", \"10\", \"30\"],\n\"7\": [], \"3\": [\"20\"]}\n"},
+    {"s_y.json", "{\"3\": [2.5], \"9\": [4, 3, 5],\n\"7\": []}\n"},
+};
+#define N_FILES (sizeof files / sizeof *files)
+
+static const char *path_of(const char *name) {
+  static char path[160];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return path;
+}
+
+static void write_bytes(const char *name, const char *bytes, size_t n) {
+  FILE *f = fopen(path_of(name), "wb");
+  ck_assert_ptr_nonnull(f);
+  ck_assert_uint_eq(fwrite(bytes, 1, n, f), n);
+  ck_assert_int_eq(fclose(f), 0);
+}
+
+static void write_all(void) {
+  for (size_t i = 0; i < N_FILES; i++) write_bytes(files[i].name, files[i].text, strlen(files[i].text));
+}
+
+static void make_folder(void) {
+  const char *temp = getenv("TMPDIR");
+  snprintf(folder, sizeof folder, "%.40s/melu-files-XXXXXX", temp ? temp : "/tmp");
+  ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static void open_context(size_t max_file_bytes) {
+  host = (struct host){0};
+  const struct melu_allocator allocator = {&host, host_alloc, host_free};
+  const struct melu_context_options options = {.size = sizeof options,
+                                               .allocator = &allocator,
+                                               .progress = host_progress,
+                                               .progress_arg = &host,
+                                               .max_file_bytes = max_file_bytes};
+  ck_assert_int_eq(melu_context_new(&ctx, &options, &err), MELU_OK);
+  ck_assert_int_eq(melu_schema_new(&schema, ctx, &err), MELU_OK);
+}
+
+static void close_context(void) {
+  melu_dataset_free(data);
+  melu_schema_free(schema);
+  melu_context_free(ctx);
+  data = NULL;
+  ck_assert_uint_eq(host.live, 0);
+}
+
+static void setup(void) {
+  make_folder();
+  write_all();
+  open_context(0);
+  ck_assert_msg(melu_schema_add_melu(schema, folder, &err) == MELU_OK, "%s", err.message);
+  ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
+}
+
+static void teardown(void) {
+  close_context();
+  for (size_t i = 0; i < N_FILES; i++) unlink(path_of(files[i].name));
+  ck_assert_int_eq(rmdir(folder), 0);
+}
+
+/* ------------------------------------------------------------------------------------------------ the tiny folder */
+
+static void assert_value(melu_owner owner, uint32_t index, size_t field, const char *expected) {
+  struct melu_value v[4];
+  struct melu_field f = {.size = sizeof f};
+  char seen[100] = "";
+  ck_assert_int_eq((owner == MELU_USER ? melu_dataset_user_values : melu_dataset_item_values)(v, data, index, &err), 0);
+  ck_assert_int_eq(melu_schema_field(&f, melu_dataset_schema(data), owner, field, &err), MELU_OK);
+  for (size_t i = 0; i < v[field].n_ids; i++) {
+    const char *text = melu_schema_value_text(melu_dataset_schema(data), f.name, v[field].ids[i]);
+    sprintf(seen + strlen(seen), "%s%s", i ? "|" : "", text ? text : "?");
+  }
+  ck_assert_str_eq(seen, expected);
+}
+
+START_TEST(test_schema) {
+  static const struct {
+    const char *name;
+    melu_owner owner;
+    melu_field_kind kind;
+    size_t index, n_values;
+  } expected[] = {
+      {"rate", MELU_ITEM, MELU_ONE, 0, 2},       {"genre", MELU_ITEM, MELU_MANY, 1, 3},
+      {"director", MELU_ITEM, MELU_MANY, 2, 4},  {"actor", MELU_ITEM, MELU_MANY, 3, 3},
+      {"gender", MELU_USER, MELU_ONE, 0, 2},     {"age", MELU_USER, MELU_ONE, 1, 2},
+      {"occupation", MELU_USER, MELU_ONE, 2, 2}, {"zip", MELU_USER, MELU_ONE, 3, 2},
+  };
+  ck_assert_uint_eq(melu_schema_n_fields(schema, MELU_ITEM), 4);
+  ck_assert_uint_eq(melu_schema_n_fields(schema, MELU_USER), 4);
+  for (size_t i = 0; i < 8; i++) {
+    struct melu_field f = {.size = sizeof f};
+    ck_assert_int_eq(melu_schema_field(&f, schema, expected[i].owner, expected[i].index, &err), MELU_OK);
+    ck_assert_str_eq(f.name, expected[i].name);
+    ck_assert(f.kind == expected[i].kind && f.n_values == expected[i].n_values && f.width == 32);
+  }
+  ck_assert_uint_eq(melu_schema_value_id(schema, "genre", "War"), 2);
+  ck_assert_uint_eq(melu_schema_value_id(schema, "gender", "F"), 1);
+  ck_assert_uint_eq(melu_schema_value_id(schema, "actor", "Zo\xc3\xab"), 2);
+}
+END_TEST
+
+START_TEST(test_tiny) {
+  ck_assert_msg(melu_dataset_read_melu(data, folder, "s", &err) == MELU_OK, "%s", err.message);
+  ck_assert_uint_eq(melu_dataset_n_users(data), 3);
+  ck_assert_uint_eq(melu_dataset_n_items(data), 3);
+  ck_assert_uint_eq(melu_dataset_user_id(data, 1), 3);
+  ck_assert_uint_eq(melu_dataset_item_id(data, 2), 30);
+  assert_value(MELU_ITEM, 0, 0, "G");
+  assert_value(MELU_ITEM, 0, 1, "Drama|War");
+  /* Only the innermost pair goes, then the commas separate: "Bob Roe (a", ")". */
+  assert_value(MELU_ITEM, 0, 2, "Ann Lee|?|?");
+  assert_value(MELU_ITEM, 0, 3, "Zo\xc3\xab|Eve");
+  assert_value(MELU_ITEM, 1, 0, "");
+  for (size_t f = 1; f <= 3; f++) assert_value(MELU_ITEM, 1, f, "nan");
+  assert_value(MELU_ITEM, 2, 0, "?");
+  assert_value(MELU_ITEM, 2, 1, "?");
+  assert_value(MELU_ITEM, 2, 2, "Cy (Jr");
+  assert_value(MELU_ITEM, 2, 3, "nan");
+  assert_value(MELU_USER, 0, 0, "F");
+  assert_value(MELU_USER, 1, 1, "56");
+  assert_value(MELU_USER, 0, 2, "16");
+  assert_value(MELU_USER, 1, 3, "55113");
+  assert_value(MELU_USER, 2, 3, "?");
+  ck_assert_int_eq(melu_dataset_freeze(data, &err), MELU_OK);
+  const uint32_t *items;
+  const float *ratings;
+  ck_assert_uint_eq(melu_dataset_ratings(data, 0, &items, &ratings), 0);
+  ck_assert_uint_eq(melu_dataset_ratings(data, 1, &items, &ratings), 1);
+  ck_assert(items[0] == 1 && ratings[0] == 2.5f);
+  ck_assert_uint_eq(melu_dataset_ratings(data, 2, &items, &ratings), 3);
+  ck_assert(items[0] == 2 && items[1] == 0 && items[2] == 2);
+  ck_assert(ratings[0] == 4.0f && ratings[1] == 3.0f && ratings[2] == 5.0f);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------ what is refused */
+
+/* NULL as text: the file is not there. */
+static const struct {
+  const char *file, *text;
+  melu_status status;
+  uint64_t line;
+  const char *message; /* after the folder and a slash */
+} refused[] = {
+    {"users.dat", NULL, MELU_ENOTFOUND, 0, "users.dat: cannot be opened: No such file or directory"},
+    {"users.dat", "", MELU_EFORMAT, 0, "users.dat: the file is empty"},
+    {"users.dat", "7::F::1::16::02139\n3::M::56::0\n", MELU_EFORMAT, 2, "users.dat:2: 4 fields, not 5"},
+    {"users.dat", "7::F::1::16::02139\n3::M::56::0::1::2\n", MELU_EFORMAT, 2, "users.dat:2: 6 fields, not 5"},
+    {"users.dat", "7::F::1::16::02139\n\n", MELU_EFORMAT, 2, "users.dat:2: 1 fields, not 5"},
+    {"users.dat", "x::F::1::16::02139\n", MELU_EFORMAT, 1, "users.dat:1: \"x\" is not an id"},
+    {"users.dat", "9223372036854775808::F::1::16::02139\n", MELU_EFORMAT, 1,
+     "users.dat:1: \"9223372036854775808\" is not an id"},
+    {"users.dat", "7::F::1::16::02139\n7::F::1::16::02139\n", MELU_ESTATE, 2, "users.dat:2: user 7"},
+    {"users.dat", "7::F::1::16::\xff\n", MELU_EFORMAT, 1, "users.dat:1: byte 0xff is not UTF-8"},
+    {"users.dat", "3::F::1::16::02139\n", MELU_ENOTFOUND, 0, "s_y.json: user \"9\" is not in users.dat"},
+    {"movies_extrainfos.dat", NULL, MELU_ENOTFOUND, 0, "movies_extrainfos.dat: cannot be opened: No such file"},
+    {"movies_extrainfos.dat", "", MELU_EFORMAT, 0, "movies_extrainfos.dat: the file is empty"},
+    {"movies_extrainfos.dat", "10::One::2000::G::x::Drama::Ann Lee::w::Eve::p\n", MELU_EFORMAT, 1,
+     "movies_extrainfos.dat:1: 10 fields, not 11"},
+    {"movies_extrainfos.dat", "30::One::2000::G::x::Drama::Ann Lee::w::Eve::p::q\n", MELU_ENOTFOUND, 0,
+     "s.json: user 9: movie 10 is not in movies_extrainfos.dat"},
+    {"s.json", NULL, MELU_ENOTFOUND, 0, "s.json: cannot be opened: No such file or directory"},
+    {"s_y.json", NULL, MELU_ENOTFOUND, 0, "s_y.json: cannot be opened: No such file or directory"},
+    {"s.json", "", MELU_EFORMAT, 1, "s.json:1: '{' expected"},
+    {"s.json", "[]", MELU_EFORMAT, 1, "s.json:1: '{' expected"},
+    {"s.json", "{\"9\":\n[\"30\",\n}", MELU_EFORMAT, 3, "s.json:3: unexpected token"},
+    {"s.json", "{\"9\": [\"30\", \"10\"", MELU_EFORMAT, 1, "s.json:1: ']' expected"},
+    {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"]\n\"7\": []}", MELU_EFORMAT, 3, "s.json:3: '}' expected"},
+    {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"],\n\n}", MELU_EFORMAT, 4, "s.json:4: unexpected token"},
+    {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: '}' expected"},
+    {"s.json", "{\n\"9\" [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: ':' expected"},
+    {"s.json", "{\n9: [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: a key in quotation marks expected"},
+    {"s.json", "{\"9\": [\"30\", \"10\", \"30\"],\n\"9\": []}", MELU_EFORMAT, 0, "s.json: user 9 is there twice"},
+    {"s.json", "{\"9\": [\"30\", \"10\", \"30\"], \"7\": [], \"3\": [\"20\"]}\n{", MELU_EFORMAT, 2,
+     "s.json:2: text follows the object"},
+    {"s.json", "{\"9\": 1}", MELU_EFORMAT, 1, "s.json:1: \"9\": a list expected"},
+    {"s.json", "{\"x\": []}", MELU_ENOTFOUND, 0, "s.json: user \"x\" is not in users.dat"},
+    {"s.json", "{\"8\": []}", MELU_ENOTFOUND, 0, "s.json: user \"8\" is not in users.dat"},
+    {"s.json", "{\"9\": [\"30\", \"11\", \"30\"]}", MELU_ENOTFOUND, 0,
+     "s.json: user 9: movie 11 is not in movies_extrainfos.dat"},
+    {"s.json", "{\"9\": [\"30\", 10, \"30\"]}", MELU_EFORMAT, 0,
+     "s.json: user 9: movie 1 is not an id in quotation marks"},
+    {"s.json", "{\"9\": [\"30\", \"ten\", \"30\"]}", MELU_EFORMAT, 0, "s.json: user 9: movie 1 is not an id"},
+    {"s.json", "{\"9\": [\"30\"]}", MELU_EFORMAT, 0, "s.json: user 9: 1 movies, but 3 ratings"},
+    {"s.json", "{\"9\": [\"30\", \"10\", \"30\"], \"3\": [\"20\"]}", MELU_EFORMAT, 0,
+     "s.json: user 7 has ratings, but no list of movies"},
+    {"s.json", "{}", MELU_EFORMAT, 0, "s.json: user 7 has ratings, but no list of movies"},
+    {"s_y.json", "{ }", MELU_EFORMAT, 0, "s.json: user 9 has no list of ratings"},
+    {"s_y.json", "{\"9\": [4, 3]}", MELU_EFORMAT, 0, "s.json: user 9: 3 movies, but 2 ratings"},
+    {"s_y.json", "{\"9\": [4, 3, 5], \"3\": [1]}", MELU_EFORMAT, 0, "s.json: user 7 has no list of ratings"},
+    {"s_y.json", "{\"9\": [4, 3, 5],\n\"9\": []}", MELU_EFORMAT, 0, "s_y.json: user 9 is there twice"},
+    {"s_y.json", "{\"9\": [4,\n3, 5] \"7\": []}", MELU_EFORMAT, 2, "s_y.json:2: '}' expected"},
+    {"s_y.json", "{\"9\": {}}", MELU_EFORMAT, 1, "s_y.json:1: \"9\": a list expected"},
+    {"s_y.json", "{\"9\": [4, \"3\", 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
+    {"s_y.json", "{\"9\": [4, null, 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
+    {"s_y.json", "{\"9\": [4, 3, 1e39]}", MELU_ERANGE, 0, "s_y.json: user 9: rating 2 is not finite"},
+    {"s_y.json", "{\n\"9\": [4, 3,\n1e999]}", MELU_ERANGE, 3, "s_y.json:3: real number overflow"},
+    {"s_y.json", "{\"9\": [4, 3, NaN]}", MELU_EFORMAT, 1, "s_y.json:1: invalid token"},
+};
+
+START_TEST(test_refused) {
+  char expected[256];
+  if (refused[_i].text) {
+    write_bytes(refused[_i].file, refused[_i].text, strlen(refused[_i].text));
+  } else {
+    ck_assert_int_eq(unlink(path_of(refused[_i].file)), 0);
+  }
+  memset(&err, 0, sizeof err);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), refused[_i].status);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", NULL), refused[_i].status);
+  snprintf(expected, sizeof expected, "%s", path_of(refused[_i].message));
+  ck_assert_msg(strncmp(err.message, expected, strlen(expected)) == 0, "%s, not %s", err.message, expected);
+  ck_assert_uint_eq(err.line, refused[_i].line);
+  ck_assert_uint_eq(melu_dataset_n_users(data), 0);
+  ck_assert_uint_eq(melu_dataset_n_items(data), 0);
+  ck_assert_uint_eq(melu_dataset_n_ratings(data), 0);
+  write_all();
+  ck_assert_msg(melu_dataset_read_melu(data, folder, "s", &err) == MELU_OK, "%s", err.message);
+  ck_assert_uint_eq(melu_dataset_n_ratings(data), 4);
+}
+END_TEST
+
+/* Brackets a million deep are an error and no crash. */
+START_TEST(test_deep) {
+  const size_t n = (size_t)1 << 20;
+  char *text = malloc(n);
+  memset(text, '[', n);
+  memcpy(text, "{\"9\": ", 6);
+  write_bytes("s.json", text, n);
+  free(text);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_EFORMAT);
+  ck_assert_ptr_nonnull(strstr(err.message, "s.json:1: maximum parsing depth reached"));
+}
+END_TEST
+
+START_TEST(test_refused_arguments) {
+  ck_assert_int_eq(melu_dataset_read_melu(NULL, folder, "s", &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_dataset_read_melu(data, NULL, "s", &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "", &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "../s", &err), MELU_EINVAL);
+  ck_assert_str_eq(err.message, "state \"../s\" is no plain name");
+  ck_assert_int_eq(melu_dataset_read_melu(data, "/no such folder", "s", &err), MELU_ENOTFOUND);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "t", &err), MELU_ENOTFOUND);
+  ck_assert_int_eq(melu_schema_add_melu(NULL, folder, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_schema_add_melu(schema, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_schema_add_melu(schema, folder, &err), MELU_ESTATE);
+  ck_assert_str_eq(err.message, "the schema is not empty");
+
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ESTATE);
+  ck_assert_str_eq(err.message, "the data set is not empty");
+  ck_assert_int_eq(melu_dataset_freeze(data, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ESTATE);
+  ck_assert_str_eq(err.message, "the data set is frozen");
+}
+END_TEST
+
+START_TEST(test_refused_schema) {
+  melu_schema *other;
+  melu_dataset *strange;
+  ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&strange, ctx, other, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
+  ck_assert_str_eq(err.message, "field \"gender\" is not as melu_schema_add_melu makes it");
+  melu_dataset_free(strange);
+
+  unlink(path_of("m_zipcode.txt"));
+  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_ENOTFOUND);
+  ck_assert_ptr_nonnull(strstr(err.message, "m_zipcode.txt: cannot be opened"));
+  write_bytes("m_zipcode.txt", "\n \n", 3);
+  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_EFORMAT);
+  ck_assert_ptr_nonnull(strstr(err.message, "m_zipcode.txt: the file is empty"));
+  ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM) + melu_schema_n_fields(other, MELU_USER), 0);
+  write_all();
+  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_OK);
+  const struct melu_field more = {.size = sizeof more, .name = "year", .owner = MELU_ITEM, .kind = MELU_NUMERIC};
+  ck_assert_int_eq(melu_schema_add(other, &more, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&strange, ctx, other, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
+  melu_dataset_free(strange);
+  melu_schema_free(other);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------- memory, cancel, limits */
+
+START_TEST(test_memory) {
+  melu_schema *other;
+  ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
+  for (int step = 0; step < 2; step++) {
+    size_t n_failed = 0;
+    for (;; n_failed++) {
+      host.n_allocs = 0;
+      host.fail_at = n_failed + 1;
+      const melu_status status =
+          step == 0 ? melu_schema_add_melu(other, folder, &err) : melu_dataset_read_melu(data, folder, "s", &err);
+      const size_t reached = host.n_allocs;
+      host.fail_at = 0;
+      if (reached <= n_failed) {
+        ck_assert_int_eq(status, MELU_OK);
+        break;
+      }
+      ck_assert_int_eq(status, MELU_ENOMEM);
+      ck_assert_uint_eq(melu_dataset_n_users(data) + melu_dataset_n_items(data) + melu_dataset_n_ratings(data), 0);
+      ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM), step == 0 ? 0 : 4);
+    }
+    ck_assert_uint_ge(n_failed, 8);
+  }
+  ck_assert_uint_eq(melu_dataset_n_ratings(data), 4);
+  melu_schema_free(other);
+}
+END_TEST
+
+START_TEST(test_cancel) {
+  size_t n = 0;
+  for (melu_status status = MELU_ECANCELED; status != MELU_OK; n++) {
+    host.n_calls = 0;
+    host.stop_at = n + 1;
+    status = melu_dataset_read_melu(data, folder, "s", &err);
+    if (status == MELU_OK) break;
+    ck_assert_int_eq(status, MELU_ECANCELED);
+    ck_assert_uint_eq(melu_dataset_n_users(data) + melu_dataset_n_items(data) + melu_dataset_n_ratings(data), 0);
+  }
+  ck_assert_uint_ge(n, 4);
+  ck_assert_uint_eq(melu_dataset_n_ratings(data), 4);
+}
+END_TEST
+
+START_TEST(test_limit) {
+  close_context();
+  open_context(40);
+  ck_assert_int_eq(melu_schema_add_melu(schema, folder, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ELIMIT);
+  ck_assert_ptr_nonnull(strstr(err.message, "movies_extrainfos.dat: the file is larger than 40 bytes"));
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- MovieLens-1M */
+
+static const struct {
+  const char *name;
+  size_t n_lists, n_evaluated, n_evaluated_ratings;
+  double sum[2]; /* of query ratings, splits 0 and 1 */
+  const char *sha[3];
+} states[] = {
+    {"warm_state", 4832, 2653, 121811, {101286, 101192}, {"5e9936467461b563", "e1792e1eaade9b95", "d23df0f75f70b1a4"}},
+    {"user_cold_state", 1208, 668, 30478, {25587, 25643}, {"bbe70917f7f7de74", "85c77813ad0c1f71", "4eef6033c53f3fec"}},
+    {"item_cold_state",
+     4769,
+     2863,
+     106814,
+     {101381, 101613},
+     {"a8d03595b9131eb2", "787168e956b0fbe5", "0d9b444f34436b36"}},
+    {"user_and_item_cold_state",
+     1197,
+     723,
+     26790,
+     {25825, 25866},
+     {"16b963266d22676c", "9efe51a32b26523b", "cf9532d3a06973aa"}},
+};
+static const uint64_t splits[] = {0, 1, 19};
+#define N_QUERY 10
+
+/* The data may be where the environment says, or lie beside the repository, in whose build folder tests run. */
+static int find_movielens(char *archive, size_t size) {
+  const char *const places[] = {getenv("MELU_SHARED"), "../shared", "../../shared"};
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    if (!places[i]) continue;
+    snprintf(archive, size, "%s/data/ml-1m-melu.tar.gz", places[i]);
+    if (access(archive, R_OK) == 0) return 1;
+  }
+  return 0;
+}
+
+static melu_dataset *real;
+
+/* Ascending by id, as users.dat happens to be. */
+static uint64_t evaluated(uint32_t user, size_t *n) {
+  const uint32_t *items;
+  const float *ratings;
+  *n = melu_dataset_ratings(real, user, &items, &ratings);
+  return *n >= N_QUERY + 3 && *n <= 100;
+}
+
+/* The first 16 digits of the SHA-256 of a file in the folder. */
+static void sha256(char digits[17], const char *name) {
+  char command[200];
+  snprintf(command, sizeof command, "sha256sum < '%s'", path_of(name));
+  FILE *pipe = popen(command, "r");
+  ck_assert_ptr_nonnull(pipe);
+  ck_assert_uint_eq(fread(digits, 1, 16, pipe), 16);
+  digits[16] = '\0';
+  pclose(pipe);
+}
+
+static void check_split(size_t state, size_t split) {
+  char digits[17];
+  FILE *text = fopen(path_of("split.txt"), "w");
+  ck_assert_ptr_nonnull(text);
+  size_t n;
+  double sum = 0.0;
+  uint64_t last = 0;
+  for (uint32_t u = 0; u < melu_dataset_n_users(real); u++) {
+    const uint64_t id = melu_dataset_user_id(real, u);
+    uint32_t order[100];
+    const uint32_t *items;
+    const float *ratings;
+    ck_assert(id > last);
+    last = id;
+    if (!evaluated(u, &n)) continue;
+    melu_dataset_ratings(real, u, &items, &ratings);
+    ck_assert_int_eq(melu_split_order(order, id, splits[split], n, &err), MELU_OK);
+    fprintf(text, "%" PRIu64 ":", id);
+    for (size_t i = n - N_QUERY; i < n; i++) {
+      fprintf(text, "%" PRIu32 "%s", order[i], i + 1 < n ? "," : "\n");
+      sum += (double)ratings[order[i]];
+    }
+  }
+  ck_assert_int_eq(fclose(text), 0);
+  sha256(digits, "split.txt");
+  ck_assert_str_eq(digits, states[state].sha[split]);
+  if (split < 2) ck_assert_double_eq(sum, states[state].sum[split]);
+}
+
+/* Every text is in its vocabulary, and only movies without a director and the like have fewer values than fields. */
+static void check_values(void) {
+  for (int owner = MELU_USER; owner <= MELU_ITEM; owner++) {
+    const size_t n = owner == MELU_USER ? melu_dataset_n_users(real) : melu_dataset_n_items(real);
+    for (uint32_t i = 0; i < n; i++) {
+      struct melu_value v[4];
+      ck_assert_int_eq((owner == MELU_USER ? melu_dataset_user_values : melu_dataset_item_values)(v, real, i, &err), 0);
+      for (size_t f = 0; f < 4; f++) {
+        ck_assert_uint_ge(v[f].n_ids, 1);
+        for (size_t k = 0; k < v[f].n_ids; k++) ck_assert_uint_ne(v[f].ids[k], MELU_UNKNOWN);
+      }
+    }
+  }
+}
+
+static void check_state(const char *where, size_t state) {
+  ck_assert_int_eq(melu_dataset_new(&real, ctx, schema, &err), MELU_OK);
+  ck_assert_msg(melu_dataset_read_melu(real, where, states[state].name, &err) == MELU_OK, "%s", err.message);
+  ck_assert_int_eq(melu_dataset_freeze(real, &err), MELU_OK);
+  ck_assert_uint_eq(melu_dataset_n_users(real), 6040);
+  ck_assert_uint_eq(melu_dataset_n_items(real), 3881);
+  if (state == 0) check_values();
+  size_t n_lists = 0, n_evaluated = 0, n_ratings = 0, n;
+  for (uint32_t u = 0; u < 6040; u++) {
+    const int counts = evaluated(u, &n) != 0;
+    n_lists += n > 0;
+    n_evaluated += (size_t)counts;
+    n_ratings += counts ? n : 0;
+  }
+  ck_assert_uint_eq(n_lists, states[state].n_lists);
+  ck_assert_uint_eq(n_evaluated, states[state].n_evaluated);
+  ck_assert_uint_eq(n_ratings, states[state].n_evaluated_ratings);
+  for (size_t split = 0; split < 3; split++) check_split(state, split);
+  melu_dataset_free(real);
+}
+
+START_TEST(test_movielens) {
+  char archive[512], command[1200], where[128];
+  struct stat info;
+  if (!find_movielens(archive, sizeof archive)) {
+    puts("test_melu_files: data/ml-1m-melu.tar.gz is not there, MovieLens-1M was not checked");
+    return;
+  }
+  make_folder();
+  snprintf(command, sizeof command, "tar -xzf '%s' -C '%s'", archive, folder);
+  ck_assert_int_eq(system(command), 0);
+  /* The archive may or may not have a folder of its own. */
+  snprintf(where, sizeof where, "%s/ml-1m-melu", folder);
+  if (stat(where, &info) != 0) snprintf(where, sizeof where, "%s", folder);
+  open_context(0);
+  ck_assert_msg(melu_schema_add_melu(schema, where, &err) == MELU_OK, "%s", err.message);
+  for (size_t state = 0; state < 4; state++) check_state(where, state);
+  close_context();
+  snprintf(command, sizeof command, "rm -r '%s'", folder);
+  ck_assert_int_eq(system(command), 0);
+  puts("test_melu_files: MovieLens-1M is as it should be, in all four states");
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("melu_files");
+  TCase *tiny = tcase_create("tiny");
+  tcase_add_checked_fixture(tiny, setup, teardown);
+  tcase_add_test(tiny, test_schema);
+  tcase_add_test(tiny, test_tiny);
+  tcase_add_loop_test(tiny, test_refused, 0, (int)(sizeof refused / sizeof *refused));
+  tcase_add_test(tiny, test_deep);
+  tcase_add_test(tiny, test_refused_arguments);
+  tcase_add_test(tiny, test_refused_schema);
+  tcase_add_test(tiny, test_memory);
+  tcase_add_test(tiny, test_cancel);
+  tcase_add_test(tiny, test_limit);
+  TCase *movielens = tcase_create("movielens");
+  tcase_add_test(movielens, test_movielens);
+  tcase_set_timeout(tiny, 60);
+  tcase_set_timeout(movielens, 300);
+  suite_add_tcase(suite, tiny);
+  suite_add_tcase(suite, movielens);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 
 #define MAX_THREADS 1024
+#define MAX_OPTIONS_SIZE 4096 /* no struct will ever be so large: a size beyond it was never set */
 #define DEFAULT_MAX_FILE_BYTES ((uint64_t)4 << 30)
 
 static void *default_alloc(void *arg, size_t n_bytes) {
@@ -25,7 +26,8 @@ melu_status melu__options(void *known, size_t known_size, const void *options, c
   memset(known, 0, known_size);
   if (!options) return MELU_OK;
   memcpy(&size, options, sizeof size);
-  if (size < sizeof size) return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
+  if (size < sizeof size || size > MAX_OPTIONS_SIZE)
+    return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
   const unsigned char *bytes = options;
   for (size_t i = known_size; i < size; i++)
     if (bytes[i]) return melu__fail(err, MELU_EINVAL, "%s: byte %zu is set, but unknown to this version", name, i);
@@ -43,8 +45,10 @@ static melu_status check(const struct melu_context_options *o, melu_error *err) 
     return melu__fail(err, MELU_ELIMIT, "n_threads is %zu, above %d", o->n_threads, MAX_THREADS);
   if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
     return melu__fail(err, MELU_EINVAL, "the allocator lacks a function");
-  if (o->runner && (!o->runner->run || o->runner->n_threads == 0 || o->runner->n_threads > MAX_THREADS))
-    return melu__fail(err, MELU_EINVAL, "the runner lacks its function, or has no threads or more than %d", MAX_THREADS);
+  if (o->runner && (!o->runner->run || o->runner->n_threads == 0))
+    return melu__fail(err, MELU_EINVAL, "the runner lacks its function or its threads");
+  if (o->runner && o->runner->n_threads > MAX_THREADS)
+    return melu__fail(err, MELU_ELIMIT, "the runner has %zu threads, above %d", o->runner->n_threads, MAX_THREADS);
   return MELU_OK;
 }
 

@@ -9,9 +9,9 @@
 #define TEXT(x) TEXT_(x)
 
 static const char *const status_names[] = {
-    "MELU_OK",      "MELU_EINVAL",   "MELU_ENOMEM", "MELU_EIO",    "MELU_EFORMAT",   "MELU_ECORRUPT",  "MELU_EVERSION",
-    "MELU_ESCHEMA", "MELU_ERANGE",   "MELU_ENOTFOUND", "MELU_ESTATE", "MELU_ELIMIT", "MELU_ECANCELED", "MELU_EDIVERGED",
-    "MELU_ESYSTEM",
+    "MELU_OK",       "MELU_EINVAL",   "MELU_ENOMEM",    "MELU_EIO",       "MELU_EFORMAT",
+    "MELU_ECORRUPT", "MELU_EVERSION", "MELU_ESCHEMA",   "MELU_ERANGE",    "MELU_ENOTFOUND",
+    "MELU_ESTATE",   "MELU_ELIMIT",   "MELU_ECANCELED", "MELU_EDIVERGED", "MELU_ESYSTEM",
 };
 
 const char *melu_status_name(melu_status status) {
@@ -31,12 +31,12 @@ static void fill(melu_error *err, melu_status status, const char *format, va_lis
 }
 
 /* The three public variants differ only in what they add to a filled struct. */
-#define FILL(err, status, format)       \
-  do {                                  \
-    va_list args_;                      \
-    va_start(args_, format);            \
+#define FILL(err, status, format)           \
+  do {                                      \
+    va_list args_;                          \
+    va_start(args_, format);                \
     fill((err), (status), (format), args_); \
-    va_end(args_);                      \
+    va_end(args_);                          \
   } while (0)
 
 melu_status melu__fail(melu_error *err, melu_status status, const char *format, ...) {

@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -11,13 +10,12 @@
 struct worker {
   struct melu__pool *pool;
   pthread_t thread;
-  size_t index;
+  size_t number; /* of the thread, as tasks see it */
 };
 
 struct melu__pool {
-  size_t n_threads; /* the caller of run included: it is thread 0 */
-  size_t n_started; /* of workers 1 .. n_threads - 1 */
-  struct worker *workers;
+  struct worker *workers; /* threads 1, 2, ...: the caller of run is thread 0 */
+  size_t n_started;
 
   pthread_mutex_t turn; /* held by the caller of run: callers take turns */
   pthread_mutex_t lock; /* guards what follows */
@@ -52,7 +50,7 @@ static void *work(void *arg) {
     if (pool->stopping) break;
     seen = pool->n_runs;
     pthread_mutex_unlock(&pool->lock);
-    take_tasks(pool, self->index);
+    take_tasks(pool, self->number);
     pthread_mutex_lock(&pool->lock);
     if (--pool->n_busy == 0) pthread_cond_signal(&pool->done);
   }
@@ -60,31 +58,38 @@ static void *work(void *arg) {
   return NULL;
 }
 
-/* Whether the calling thread is inside a run of this pool already. */
-static int is_inside(struct melu__pool *pool) {
+#define NOT_INSIDE SIZE_MAX
+
+/* The calling thread's number if it is inside a run of this pool already. No thread-local variable remembers it: those
+ * of a library that is unloaded again make trouble, and a search of so few threads costs nothing beside a run. */
+static size_t number_inside(struct melu__pool *pool) {
   const pthread_t self = pthread_self();
   for (size_t i = 0; i < pool->n_started; i++)
-    if (pthread_equal(pool->workers[i].thread, self)) return 1;
+    if (pthread_equal(pool->workers[i].thread, self)) return pool->workers[i].number;
   pthread_mutex_lock(&pool->lock);
-  const int inside = pool->running && pthread_equal(pool->caller, self);
+  const int is_caller = pool->running && pthread_equal(pool->caller, self);
   pthread_mutex_unlock(&pool->lock);
-  return inside;
+  return is_caller ? 0 : NOT_INSIDE;
+}
+
+static void run_alone(void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg, size_t n_tasks,
+                      size_t thread) {
+  for (size_t i = 0; i < n_tasks; i++) task(task_arg, i, thread);
 }
 
 void melu__serial_run(void *arg, void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg,
                       size_t n_tasks) {
   (void)arg;
-  for (size_t i = 0; i < n_tasks; i++) task(task_arg, i, 0);
+  run_alone(task, task_arg, n_tasks, 0);
 }
 
-/* In a run inside a run the caller's thread number is unknown here; but nothing of ours nests, and a host's task that
- * does has its own state for thread 0 of the inner run. */
 void melu__pool_run(void *arg, void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg,
                     size_t n_tasks) {
   struct melu__pool *pool = arg;
   if (n_tasks == 0) return;
-  if (is_inside(pool)) {
-    melu__serial_run(NULL, task, task_arg, n_tasks);
+  const size_t thread = number_inside(pool);
+  if (thread != NOT_INSIDE) { /* waiting for our own turn would never end */
+    run_alone(task, task_arg, n_tasks, thread);
     return;
   }
   pthread_mutex_lock(&pool->turn);
@@ -134,7 +139,6 @@ melu_status melu__pool_new(struct melu__pool **out, const struct melu_allocator 
     melu__free(a, pool);
     return melu__fail_memory(err);
   }
-  pool->n_threads = n_threads;
   pool->workers = workers;
   int error = init_locks(pool);
   if (error) {
@@ -143,7 +147,7 @@ melu_status melu__pool_new(struct melu__pool **out, const struct melu_allocator 
     return melu__fail_errno(err, MELU_ESYSTEM, error, "cannot make a lock");
   }
   for (size_t i = 0; i + 1 < n_threads && !error; i++) {
-    workers[i] = (struct worker){.pool = pool, .index = i + 1};
+    workers[i] = (struct worker){.pool = pool, .number = i + 1};
     error = pthread_create(&workers[i].thread, NULL, work, &workers[i]);
     if (!error) pool->n_started++;
   }

@@ -196,8 +196,7 @@ static const char *const spellings[] = {
     "\xef\xbb\xbfuser,gender,tags,age,place\n1,F,a|b,20,1|2\nbob,M,,,\n",
     "\n\r\nuser,gender,tags,age,place\n\n1,F,a|b,20,1|2\r\n\r\nbob,M,NA,NA,\n\n",
     "age,place,tags,gender,user\n20,1|2,a|b,F,1\n,,,M,bob\n",
-    "\"user\",\"gender\",\"tags\",\"age\",\"place\"\n\"1\",\"F\",\"a|b\",\"20\",\"1|2\"\n\"bob\",\"M\",\"\",\"NA\","
-    "\"\"\n",
+    "\"user\",gender,\"tags\",age,place\n\"1\",\"F\",\"a|b\",\"20\",\"1|2\"\n\"bob\",\"M\",\"\",\"NA\",\"\"",
     "user\tgender\ttags\tage\tplace\n001\tF\ta|b\t+2.0e1\t1.|20E-1\nbob\tM\t\t\t",
 };
 
@@ -416,6 +415,30 @@ START_TEST(test_limits) {
   ck_assert_int_eq(read_text(USERS, text, NULL), MELU_ELIMIT);
   ck_assert_uint_eq(err.line, 1);
   free(text);
+}
+END_TEST
+
+/* As many fields as a schema can have, all of users, in a table from right to left. */
+START_TEST(test_many_fields) {
+  close_scene();
+  open_scene(0);
+  melu_dataset_free(data);
+  melu_schema_free(schema);
+  ck_assert_int_eq(melu_schema_new(&schema, ctx, &err), MELU_OK);
+  char name[16], text[256 * 16], *p = text;
+  for (int i = 0; i < 256; i++) {
+    sprintf(name, "f%d", i);
+    add_field(name, MELU_USER, MELU_NUMERIC, 0, 1);
+  }
+  ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
+  for (int i = 255; i >= 0; i--) p += sprintf(p, "f%d,", i);
+  p += sprintf(p, "user\n");
+  for (int i = 255; i >= 0; i--) p += sprintf(p, "%d,", i);
+  sprintf(p, "9\n");
+  READ(USERS, text);
+  struct melu_value values[256];
+  ck_assert_int_eq(melu_dataset_user_values(values, data, 0, &err), MELU_OK);
+  for (int i = 0; i < 256; i++) ck_assert(values[i].n_numbers == 1 && values[i].numbers[0] == (float)i);
 }
 END_TEST
 
@@ -718,6 +741,7 @@ int main(void) {
   tcase_add_test(tables, test_refused_files);
   tcase_add_test(tables, test_refused_options);
   tcase_add_test(tables, test_limits);
+  tcase_add_test(tables, test_many_fields);
   tcase_add_test(tables, test_long_line);
   tcase_add_test(tables, test_memory);
   tcase_add_test(tables, test_progress);

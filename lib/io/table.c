@@ -30,7 +30,7 @@ struct reader {
 
   /* Of users and items: the fields, and the values of one row. */
   melu_owner owner;
-  const struct melu__field *fields[MELU__MAX_FIELDS];
+  const struct melu__field *fields[MELU__MAX_FIELDS + 1]; /* a NULL ends them */
   struct melu_value values[MELU__MAX_FIELDS];
   size_t first_id[MELU__MAX_FIELDS]; /* `ids` moves as it grows: where in it the field's own begin */
   uint32_t *ids;

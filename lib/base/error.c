@@ -16,8 +16,7 @@ static const char *const status_names[] = {
 
 const char *melu_status_name(melu_status status) {
   const int n = (int)(sizeof status_names / sizeof *status_names);
-  const int i = -(int)status;
-  return i >= 0 && i < n ? status_names[i] : "unknown status";
+  return status <= 0 && status > -n ? status_names[-(int)status] : "unknown status";
 }
 
 const char *melu_version(void) {

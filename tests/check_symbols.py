@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Holds what the libraries export against lib/melu.map and melu.h, and what libmelu.so imports against what a guest may
-call. Usage: check_symbols.py SOURCE_DIR LIBMELU_SO LIBMELU_A"""
+"""Holds what the libraries export against lib/melu.map and melu.h, what libmelu.so imports against what a guest may call,
+and the static library against writable globals. Usage: check_symbols.py SOURCE_DIR LIBMELU_SO LIBMELU_A"""
 import re
 import subprocess
 import sys
@@ -10,7 +10,8 @@ import sys
 # of harmless calls (__*_chk, __stack_chk_fail) are the compiler's.
 FORBIDDEN = {'printf', 'puts', 'putchar', 'perror', 'abort', 'exit', '_exit', 'quick_exit', '__assert_fail', 'getenv',
              'secure_getenv', 'setenv', 'putenv', 'signal', 'sigaction', 'setlocale', 'uselocale', 'system', 'rand',
-             'srand', 'fesetround', 'feenableexcept', 'stdout', 'stderr', '__printf_chk', 'vprintf', '__vprintf_chk'}
+             'srand', 'raise', 'fesetround', 'feenableexcept', 'stdout', 'stderr', '__printf_chk', 'vprintf',
+             '__vprintf_chk'}
 
 
 def nm(*args):
@@ -19,6 +20,14 @@ def nm(*args):
 
 def names(lines):
     return {line.split()[-1].split('@')[0] for line in lines if line.split() and not line.endswith(':')}
+
+
+def writable(static):
+    """Names of data that is not constant. What the loader relocates and then protects (.data.rel.ro) is constant."""
+    for line in nm('-f', 'sysv', static):
+        columns = [column.strip() for column in line.split('|')]
+        if len(columns) == 7 and re.match(r'\.(data(?!\.rel\.ro)|bss|tdata|tbss)|\*COM\*', columns[6]):
+            yield columns[0]
 
 
 def main():
@@ -36,6 +45,7 @@ def main():
             found.append(f'{name}: a name of ours in the static library that does not begin with melu')
     for name in sorted(names(nm('-D', '--undefined-only', shared)) & FORBIDDEN):
         found.append(f'{name}: imported, and no call for a guest')
+    found += [f'{name}: a writable global' for name in writable(static)]
     print('\n'.join(found) or f'{len(exported)} symbols, as mapped and declared')
     return 1 if found else 0
 

@@ -41,7 +41,12 @@ def complaints_of_line(name, floor, line):
         yield from complaints_of_include(name, floor, *include.groups())
 
 
+def is_built(name, built):
+    return f"'{name}'" in built or name.startswith('tensor/kernels_')  # those are named by instruction set
+
+
 def complaints(root):
+    built = (root / 'lib/meson.build').read_text()
     for path in sorted((root / 'lib').rglob('*')):
         if path.suffix not in ('.c', '.h', '.inc'):
             continue
@@ -52,6 +57,8 @@ def complaints(root):
         if floor not in FLOORS:
             yield f'{name}: {floor} is no floor of the house'
             continue
+        if path.suffix == '.c' and not is_built(path.relative_to(root / 'lib').as_posix(), built):
+            yield f'{name}: lib/meson.build does not name it'
         for number, line in enumerate(code_of(text).split('\n'), 1):
             for complaint in complaints_of_line(name, floor, line):
                 yield f'{name}:{number}: {complaint}'
@@ -66,7 +73,8 @@ PLANTS = [
     ('a print', 'lib/base/error.c', 'void f(void) { printf("x"); }\n'),
     ('a print to a stream', 'lib/base/error.c', 'void f(void) { fprintf(stderr, "x"); }\n'),
     ('memory of its own', 'lib/data/dataset.c', 'void *f(void) { return malloc(1); }\n'),
-    ('a file without a licence', 'lib/data/new.c', 'int melu__x;\n'),
+    ('a file without a licence', 'lib/data/new.h', 'int melu__x;\n'),
+    ('a forgotten file', 'lib/data/new.c', '/* SPDX-License-Identifier: BSD-3-Clause */\n'),
     ('a new floor', 'lib/cellar/new.c', '/* SPDX-License-Identifier: BSD-3-Clause */\n'),
 ]
 

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A file that appears whole or not at all: it is written under another name in the same folder, forced to the disk, and
+ * renamed over the old one. */
+#ifndef MELU__ATOMIC_FILE_H
+#define MELU__ATOMIC_FILE_H
+
+#include <melu.h>
+
+#include "base/context.h"
+
+struct melu__atomic_file {
+  const melu_context *ctx;
+  const char *path; /* borrowed */
+  char *temporary;  /* its name, NULL if there is none to remove */
+  int fd;
+};
+
+/* Each returns MELU_EIO or MELU_ENOMEM on failure, after which only melu__atomic_abandon is left to call. */
+melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
+                              melu_error *err);
+melu_status melu__atomic_write(struct melu__atomic_file *file, const void *bytes, size_t n_bytes, melu_error *err);
+melu_status melu__atomic_commit(struct melu__atomic_file *file, melu_error *err);
+
+/* Closes and removes what is left of the temporary file; nothing after a commit. */
+void melu__atomic_abandon(struct melu__atomic_file *file);
+
+#endif

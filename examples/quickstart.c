@@ -115,21 +115,25 @@ static void train(melu_model *model, const melu_dataset *people, uint64_t n_epoc
   const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 3e-3};
   const struct melu_fit_options options = {.size = sizeof options,
                                            .n_epochs = n_epochs,
-                                           .max_support = 8, /* few, since it is strangers that matter */
+                                           .max_support = 5, /* few, since it is strangers that matter */
                                            .seed = seed,
                                            .optimizer = &adam};
   must(melu_fit(model, people, &options, &err), &err);
 }
 
 static void print_learning_curve(const struct learning_curve *curve) {
+  if (curve->n_epochs == 0) return;
+  double low = curve->loss[0], high = low;
+  for (uint64_t e = 1; e < curve->n_epochs; e++) {
+    low = fmin(low, curve->loss[e]);
+    high = fmax(high, curve->loss[e]);
+  }
   printf("learning curve: mean squared error over the query sets of an epoch\n");
   const uint64_t step = (curve->n_epochs + 9) / 10;
   for (uint64_t e = 1; e <= curve->n_epochs; e++) {
     if (e != 1 && e % step != 0 && e != curve->n_epochs) continue;
-    const double loss = curve->loss[e - 1];
-    printf("  epoch %4llu  %7.4f  ", (unsigned long long)e, loss);
-    for (int i = 0; i < 60 && i < (int)lround(loss * 10); i++) putchar('*');
-    putchar('\n');
+    const double loss = curve->loss[e - 1], part = high > low ? (loss - low) / (high - low) : 0;
+    printf("  epoch %4llu  %7.4f  |%*s\n", (unsigned long long)e, loss, 1 + (int)lround(40 * part), "*");
   }
   putchar('\n');
 }
@@ -268,7 +272,7 @@ struct choices {
 };
 
 static void read_choices(struct choices *c, int argc, char **argv) {
-  *c = (struct choices){.seed = 1, .n_epochs = 30, .n_threads = 2, .dir = EXAMPLE_DATA_DIR};
+  *c = (struct choices){.seed = 1, .n_epochs = 60, .n_threads = 2, .dir = EXAMPLE_DATA_DIR};
   const struct option options[] = {
       {"--seed", "N", "seed of parameters and draws", &c->seed, 0, UINT64_MAX, NULL},
       {"--epochs", "N", "passes over the people", &c->n_epochs, 1, MAX_EPOCHS, NULL},

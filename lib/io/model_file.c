@@ -67,21 +67,23 @@ static json_t *options_json(const struct melu_model_options *o) {
 }
 
 /* Sets a metadata text to an object written as JSON. The object is given away. */
-static int set_json(json_t *metadata, const char *name, json_t *object) {
-  char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
-  const int failed = !text || json_object_set_new(metadata, name, json_string(text));
-  free(text);
+static int set_json(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
+  size_t n;
+  char *text = object ? melu__json_text(&n, object, a) : NULL;
+  const int failed = !text || json_object_set_new(metadata, name, json_stringn(text, n));
+  melu__free(a, text);
   json_decref(object);
   return failed;
 }
 
 static json_t *metadata_json(const melu_model *model) {
+  const struct melu_allocator *a = &model->ctx->allocator;
   char version[16];
   snprintf(version, sizeof version, "%d", FORMAT_VERSION);
   json_t *metadata =
       json_pack("{s:s, s:s, s:s}", "format", FORMAT, "format_version", version, "library", melu_version());
-  if (metadata && !set_json(metadata, "schema", schema_json(model->schema)) &&
-      !set_json(metadata, "options", options_json(&model->options)))
+  if (metadata && !set_json(metadata, "schema", schema_json(model->schema), a) &&
+      !set_json(metadata, "options", options_json(&model->options), a))
     return metadata;
   json_decref(metadata);
   return NULL;

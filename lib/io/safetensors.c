@@ -71,8 +71,18 @@ static json_t *tensor_entry(const struct melu__tensor *t, uint64_t begin) {
                    (json_int_t)end);
 }
 
-/* The header as text, padded with blanks so that the data begins on a multiple of 8; from malloc, as jansson makes it. */
-static char *make_header(size_t *n, const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors) {
+char *melu__json_text(size_t *n, const json_t *json, const struct melu_allocator *a) {
+  const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(17);
+  *n = json_dumpb(json, NULL, 0, flags);
+  char *text = *n ? melu__alloc(a, *n + 1, 1) : NULL;
+  if (!text) return NULL;
+  json_dumpb(json, text, *n, flags);
+  text[*n] = '\0';
+  return text;
+}
+
+/* The header as JSON. */
+static json_t *make_header(const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors) {
   uint64_t offset = 0;
   json_t *meta = json_pack("{s:s}", CHECKSUM, NO_CHECKSUM), *root = json_object();
   int failed = !meta || !root || json_object_update(meta, (json_t *)metadata);
@@ -81,17 +91,22 @@ static char *make_header(size_t *n, const json_t *metadata, const struct melu__t
     failed = json_object_set_new(root, tensors[i].name, tensor_entry(&tensors[i], offset)) != 0;
     offset += 4 * (uint64_t)tensor_size(&tensors[i]);
   }
-  char *text = failed ? NULL : json_dumps(root, JSON_COMPACT), *padded = NULL;
+  if (!failed) return root;
   json_decref(root);
-  if (text) {
-    const size_t length = strlen(text);
-    *n = melu__size_align(length, 8);
-    padded = realloc(text, *n);
-    if (padded)
-      memset(padded + length, ' ', *n - length);
-    else
-      free(text);
+  return NULL;
+}
+
+/* The header as text, padded with blanks so that the data begins on a multiple of 8. */
+static char *header_text(size_t *n, const json_t *header, const struct melu_allocator *a) {
+  size_t length;
+  char *text = melu__json_text(&length, header, a);
+  *n = melu__size_align(length, 8);
+  char *padded = text ? melu__alloc(a, *n, 1) : NULL;
+  if (padded) {
+    memset(padded, ' ', *n);
+    memcpy(padded, text, length);
   }
+  melu__free(a, text);
   return padded;
 }
 
@@ -142,15 +157,18 @@ melu_status melu__safetensors_save(const melu_context *ctx, const char *path, co
                                    const struct melu__tensor *tensors, size_t n_tensors, melu_error *err) {
   size_t n = 0;
   XXH3_state_t hash;
-  char *header = make_header(&n, metadata, tensors, n_tensors), digits[CHECKSUM_DIGITS + 1];
+  char digits[CHECKSUM_DIGITS + 1];
+  json_t *root = make_header(metadata, tensors, n_tensors);
+  char *header = root ? header_text(&n, root, &ctx->allocator) : NULL;
+  json_decref(root);
   if (!header) return melu__fail_memory(err);
   XXH3_64bits_reset(&hash);
   XXH3_64bits_update(&hash, header, n);
   melu_status status = each_piece(tensors, n_tensors, hash_piece, &hash, err);
   snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits_digest(&hash));
-  memcpy(find_checksum(header, n), digits, CHECKSUM_DIGITS); /* make_header has put it there */
+  memcpy(find_checksum(header, n), digits, CHECKSUM_DIGITS); /* it is there: make_header */
   if (!status) status = write_all(ctx, path, header, n, tensors, n_tensors, err);
-  free(header);
+  melu__free(&ctx->allocator, header);
   return status;
 }
 

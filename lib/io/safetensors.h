@@ -21,6 +21,9 @@ struct melu__tensor {
 melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
                                    const struct melu__tensor *tensors, size_t n_tensors, melu_error *err);
 
+/* JSON as compact text of *n bytes and a NUL, in memory of the allocator; NULL if there is none. */
+char *melu__json_text(size_t *n, const json_t *json, const struct melu_allocator *a);
+
 /* A file that was read and found sound: structure, sizes, checksum. */
 struct melu__safetensors {
   const melu_context *ctx;

@@ -13,10 +13,9 @@
 #include "tensor/kernels.h"
 
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
-#pragma GCC diagnostic ignored "-Wpsabi" /* vectors wider than a register: all such functions are inlined */
 #define MELU__VECTOR_BYTES 64
-#define MELU__TILE_ROWS 6
 #define MELU__TILE_VECTORS 4
+#define MELU__BLIS 0
 #define MELU__SET kernels_wide
 #define MELU__SET_NAME "wide"
 extern const struct melu__kernels kernels_wide;
@@ -174,12 +173,24 @@ START_TEST(products) {
 }
 END_TEST
 
-/* So large that BLIS takes them. */
+/* BLIS as a set of its own, for products of every size. */
+static void blis_gemm(int ta, int tb, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
+                      struct melu__cmat b, real beta, struct melu__mat c) {
+  kernels_wide.scale(m, n, beta == 0 ? 1 : beta, (struct melu__cmat){c.p, c.ld}, c);
+  if (m > 0 && n > 0 && k > 0)
+    melu__blis_gemm(ta, tb, m, n, k, alpha, a, b, beta != 0, c);
+  else if (beta == 0)
+    kernels_wide.fill(m, n, 0, c);
+}
+
+static const struct melu__kernels kernels_blis = {.name = "BLIS", .gemm = blis_gemm};
+
 START_TEST(large_products) {
   const struct melu__kernels *set;
-  ck_assert(melu__blis_takes(1030, 1025));
   ck_assert(!melu__blis_takes(64, 1 << 30) && !melu__blis_takes(1 << 30, 64));
   EACH_SET(set) check_product(set, 5, 1030, 1025);
+  check_product(&kernels_wide, 300, 200, 280); /* several blocks of rows, B gathered */
+  for (int i = 0; i < 100; i++) check_product(&kernels_blis, random_size(), random_size(), random_size());
 }
 END_TEST
 
@@ -209,8 +220,11 @@ START_TEST(rows_are_independent) {
       check_rows_alone(set, 15, 1, 5000, flags & 1, flags >> 1);
       check_rows_alone(set, 15, 40, 1100, flags & 1, flags >> 1);
       check_rows_alone(set, 17, 1024, 1024, flags & 1, flags >> 1);
+      check_rows_alone(set, 300, 200, 280, flags & 1, flags >> 1);
     }
   }
+  for (int i = 0; i < 40; i++)
+    check_rows_alone(&kernels_blis, 1 + random_below(100), 1 + random_size(), 1 + random_size(), i & 1, i >> 1 & 1);
 }
 END_TEST
 
@@ -522,6 +536,31 @@ START_TEST(adam) {
 }
 END_TEST
 
+/* The bits of an entry do not depend on its neighbours: threads may cut the work anywhere. */
+START_TEST(entries_are_independent) {
+  enum { N = 71 };
+  const struct melu__adam s = {(real)0.7, (real)0.6,  (real)0.01, (real)0.02, (real)0.1,
+                               (real)0.9, (real)0.99, (real)0.3,  (real)0.4,  (real)1e-3};
+  const struct melu__kernels *set;
+  EACH_SET(set) {
+    struct matrix g = matrix_of(1, N, 0), together[3], alone[3];
+    for (int i = 0; i < 3; i++) together[i] = matrix_of(1, N, 0);
+    for (int j = 0; j < N; j++) together[2].p[j] = ABS(together[2].p[j]);
+    for (int i = 0; i < 3; i++) alone[i] = copy_of(together[i]);
+    set->adam(N, together[0].p, together[1].p, together[2].p, g.p, &s);
+    set->axpy(1, N, s.scale, in(g), out(together[1]));
+    for (size_t j = 0, n; j < N; j += n) {
+      n = 1 + random_below(N - (uint32_t)j) / 2;
+      set->adam(n, alone[0].p + j, alone[1].p + j, alone[2].p + j, g.p + j, &s);
+      set->axpy(1, n, s.scale, (struct melu__cmat){g.p + j, n}, (struct melu__mat){alone[1].p + j, n});
+    }
+    for (int i = 0; i < 3; i++) ck_assert(!memcmp(together[i].p, alone[i].p, N * sizeof(real)));
+    for (int i = 0; i < 3; i++) free(together[i].p), free(alone[i].p);
+    free(g.p);
+  }
+}
+END_TEST
+
 START_TEST(adam_keeps_nan) {
   const struct melu__adam s = {
       .scale = 1, .clip = 10, .lr = 1, .beta1 = (real)0.9, .beta2 = (real)0.9, .c1 = 1, .c2 = 1, .epsilon = 1};
@@ -590,6 +629,9 @@ START_TEST(solve_refuses) {
       struct matrix a = random_spd(N, 1), b = random_matrix(N, 3), x = random_matrix(N, 3), x0 = copy_of(x);
       real scratch[N * N];
       a.p[at_row * a.ld + at_row] = kinds[kind];
+      ck_assert_int_eq(melu__solve_spd(N, 3, in(a), in(b), out(x), scratch), 0);
+      a.p[at_row * a.ld + at_row] = 3;
+      a.p[at_row * a.ld + (at_row + 1) % N] = kinds[kind] == 0 ? 20 : kinds[kind] * 20; /* beside the diagonal */
       ck_assert_int_eq(melu__solve_spd(N, 3, in(a), in(b), out(x), scratch), 0);
       ck_assert(!memcmp(x.p, x0.p, length(N, 3, x.ld) * sizeof(real)));
       free(a.p), free(b.p), free(x.p), free(x0.p);
@@ -697,6 +739,7 @@ int main(void) {
   tcase_add_test(tc, extremes);
   tcase_add_test(tc, reductions);
   tcase_add_test(tc, adam);
+  tcase_add_test(tc, entries_are_independent);
   tcase_add_test(tc, adam_keeps_nan);
   tcase_add_test(tc, solve);
   tcase_add_test(tc, solve_refuses);

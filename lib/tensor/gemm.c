@@ -9,9 +9,9 @@
 #define BLI_GEMM bli_sgemm_ex
 #endif
 
-/* From here on op(B) does not fit into a second-level cache, so that packing it, which BLIS does for every product, is
- * earned back. Below, the tiles are as fast or faster, and BLIS would take memory and locks that they do without. */
-enum { LARGE_SIDE = 512, LARGE_AREA = 1 << 20 };
+/* Where op(B) is much larger than a second-level cache, packing both operands, as BLIS does for every product, is
+ * earned back. Below, the tiles are as fast or faster, and do without the memory and the locks that BLIS takes. */
+enum { LARGE_SIDE = 512, LARGE_AREA = 1 << 19 };
 
 void melu__blis_start(struct melu__blis_info *info) {
   bli_init();
@@ -20,7 +20,9 @@ void melu__blis_start(struct melu__blis_info *info) {
 }
 
 int melu__blis_takes(size_t n, size_t k) {
-  return n >= LARGE_SIDE && k >= LARGE_SIDE && n >= LARGE_AREA / k;
+  if (n < LARGE_SIDE || k < LARGE_SIDE || n < LARGE_AREA / k) return 0;
+  bli_init(); /* to ask before would abort if the environment names a family; nothing after the first time */
+  return bli_arch_query_id() != BLIS_ARCH_GENERIC;
 }
 
 void melu__blis_gemm(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,

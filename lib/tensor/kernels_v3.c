@@ -3,8 +3,8 @@
 #if defined(__AVX2__) && defined(__FMA__)
 
 #define MELU__VECTOR_BYTES 32
-#define MELU__TILE_ROWS 6
 #define MELU__TILE_VECTORS 2
+#define MELU__BLIS 1
 #define MELU__SET melu__kernels_avx2
 #define MELU__SET_NAME "avx2"
 #include "tensor/kernels.inc"

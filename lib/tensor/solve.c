@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tensor/kernels.h"
 
-#ifdef MELU__DOUBLE
 #include <math.h>
+
+#ifdef MELU__DOUBLE
 #define EPSILON DBL_EPSILON
 #define SQRT sqrt
 #else
-#include <math.h>
 #define EPSILON FLT_EPSILON
 #define SQRT sqrtf
 #endif
@@ -20,21 +20,18 @@ static void scale(size_t n, real s, real *x) {
   for (size_t j = 0; j < n; j++) x[j] *= s;
 }
 
-/* The upper triangle of u, (n, n) without gaps, from that of S to that of U with U' U = S; by rows, which are
- * contiguous. Row i ends up as U's, but for the diagonal, where the inverse is kept: all later uses are divisions. */
-static int factor(size_t n, real *u) {
+/* Turns the upper triangle of u, (n, n) without gaps, from that of S into that of U with U' U = S, row by row, since
+ * rows are contiguous. On the diagonal it leaves the inverse of U's, which is all that later steps need. */
+static int factor(size_t n, struct melu__cmat a, real *u) {
   for (size_t i = 0; i < n; i++) {
-    /* What is left of a diagonal entry after subtracting i squares that sum up to less than it has an error of about
-     * i roundings of the entry. A pivot below that could as well be negative. The entry itself waits in the lower
-     * triangle's place, of which only the diagonal of row i is free: so it is summed up again. */
-    const real pivot = u[i * n + i];
-    real entry = pivot;
-    for (size_t k = 0; k < i; k++) entry += u[k * n + i] * u[k * n + i];
-    if (!(pivot > (real)(i + 1) * EPSILON * entry) || !(pivot <= MELU__REAL_MAX)) return 0;
+    /* A pivot is a diagonal entry of A less i squares that sum up to nearly as much: its error is up to about i
+     * roundings of the entry, and one below that could as well be negative. NaN fails every comparison. */
+    const real pivot = u[i * n + i], error = (real)(i + 1) * EPSILON * a.p[i * a.ld + i];
+    if (!(pivot > error && pivot <= MELU__REAL_MAX)) return 0;
     const real inverse = 1 / SQRT(pivot);
+    u[i * n + i] = inverse;
     scale(n - i - 1, inverse, u + i * n + i + 1);
     for (size_t r = i + 1; r < n; r++) subtract(n - r, u[i * n + r], u + i * n + r, u + r * n + r);
-    u[i * n + i] = inverse;
   }
   return 1;
 }
@@ -43,7 +40,7 @@ int melu__solve_spd(size_t n, size_t m, struct melu__cmat a, struct melu__cmat b
   real *u = scratch;
   for (size_t i = 0; i < n; i++)
     for (size_t j = i; j < n; j++) u[i * n + j] = a.p[i * a.ld + j] / 2 + a.p[j * a.ld + i] / 2;
-  if (!factor(n, u)) return 0;
+  if (!factor(n, a, u)) return 0;
   if (m == 0) return 1;
   /* U' Y = B downwards, then U X = Y upwards, both in the place of X. */
   for (size_t i = 0; i < n; i++) {

@@ -35,7 +35,8 @@
  *   Threads.    A handle that a function takes as const may be shared by any number of threads; a handle that it takes
  *               as non-const is used by one thread at a time. Handles of different objects are independent.
  *   Manners.    The library never prints, aborts, exits, reads the environment, or touches signals, the locale or the
- *               floating-point state, and it keeps no writable global (but BLIS's own one-time initialisation).
+ *               floating-point state, and it keeps no writable global (but the one-time initialisation of BLIS and of
+ *               jansson's hash seed).
  *   Arrays.     All matrices are row-major and dense. Shapes are written (rows, columns).
  */
 #ifndef MELU_H
@@ -201,7 +202,7 @@ MELU_API melu_status melu_schema_new(melu_schema **out, const melu_context *ctx,
 MELU_API void melu_schema_free(melu_schema *schema);
 
 /* Appends a field; `field` is copied. The network's input is the item's fields, then the user's, each in the order of
- * adding. Errors: MELU_EINVAL (name, kind), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields), MELU_ENOMEM.
+ * adding. Errors: MELU_EINVAL (name, owner, kind, shift or scale), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields), MELU_ENOMEM.
  * Since: 0.1 */
 MELU_API melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field, melu_error *err);
 
@@ -273,14 +274,15 @@ MELU_API size_t melu_dataset_ratings(const melu_dataset *data, uint32_t user, co
                                      const float **ratings);
 
 /* Writes the values of a user or an item, one per field; the arrays they point to belong to the set and stay where
- * they are once it is frozen. Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+ * they are once it is frozen; those of an open set must not be given back to it. Errors: MELU_EINVAL, MELU_ERANGE.
+ * Since: 0.1 */
 MELU_API melu_status melu_dataset_user_values(struct melu_value *values, const melu_dataset *data, uint32_t user,
                                               melu_error *err);
 MELU_API melu_status melu_dataset_item_values(struct melu_value *values, const melu_dataset *data, uint32_t item,
                                               melu_error *err);
 
 /* How a table of text is read. The first line names the columns. Fields may be quoted as in RFC 4180; lines end with
- * LF or CRLF, the last one may lack it. */
+ * LF or CRLF, the last one may lack it; empty lines are skipped. The text is UTF-8. */
 struct melu_table_options {
   size_t size;
   char separator;           /* 0: a tab if the first line has one, else a comma */
@@ -295,7 +297,7 @@ struct melu_table_options {
 
 /* Read users or items (one a line: the id and a column for every field of the owner, in any order) or ratings. An id
  * is a whole number below 2^63; any other text stands for an id of its own, the same in all three files of a data set
- * (2^63 + its order of first appearance). An empty cell and "NA" are missing values. In a field that learns its
+ * (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are missing values. In a field that learns its
  * vocabulary new texts are added, in a closed one they are unknown; in a field with n_values given the cells are ids.
  * Nothing is added when a line is refused.
  * Errors: MELU_EIO, MELU_EFORMAT, MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and
@@ -331,7 +333,8 @@ MELU_API void melu_batch_free(melu_batch *batch);
 MELU_API void melu_batch_clear(melu_batch *batch);
 
 /* Appends a task. The arrays are copied. A support set may be empty (no inner step is made), a query set may not.
- * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows), MELU_ENOMEM.
+ * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and query
+ * together), MELU_ENOMEM.
  * Since: 0.1 */
 MELU_API melu_status melu_batch_add(melu_batch *batch, uint32_t user, const uint32_t *support, size_t n_support,
                                     const uint32_t *query, size_t n_query, melu_error *err);
@@ -392,7 +395,7 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
                                       const float *values, melu_error *err);
 
 /* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
- * failure the file is the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
+ * failure the file is the old one. What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,
@@ -500,14 +503,16 @@ MELU_API void melu_user_free(melu_user *user);
 /* Makes `user` the person with this profile (one value per user field, NULL: all missing) who gave these ratings: the
  * inner loop, from the model's parameters. `items`: (n) positions in `data`, whose items are described in the model's
  * schema; `ratings`: (n). n may be 0. Everything is copied. What `user` was before is gone, unless the call fails.
- * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ELIMIT (n > max_support), MELU_EDIVERGED.
+ * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE (`data` is not frozen), MELU_ELIMIT
+ * (n > max_support), MELU_EDIVERGED.
  * Since: 0.1 */
 MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                 const melu_dataset *data, const struct melu_value *profile, const uint32_t *items,
                                 const float *ratings, size_t n, melu_error *err);
 
 /* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped. The model must be
- * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA. Since: 0.1 */
+ * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE.
+ * Since: 0.1 */
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
                                   melu_error *err);
@@ -515,7 +520,8 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
 /* --------------------------------------------------------------------------------------------- evaluation */
 
 /* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
- * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. */
+ * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain is
+ * not positive, nDCG is 1. */
 struct melu_metrics {
   size_t n_users, n_queries;
   double mae;            /* mean over users of the mean absolute error; predictions clipped to the rating range */

@@ -339,7 +339,11 @@ START_TEST(bad_arguments_and_paths) {
   snprintf(missing, sizeof missing, "%s/nowhere/model", folder);
   ck_assert_int_eq(melu_model_save(w.model, missing, &err), MELU_EIO);
   ck_assert_int_eq(err.sys_errno, ENOENT);
-  ck_assert_int_eq(melu_model_save(w.model, folder, &err), MELU_EIO); /* a folder is in the way */
+  ck_assert_int_eq(melu_model_save(w.model, folder, &err), MELU_EIO);      /* a folder is in the way */
+  ck_assert_int_eq(melu_model_save(w.model, "/dev/null", &err), MELU_EIO); /* a device would be gone */
+  write_file("nothing of the kind", 19);
+  ck_assert_int_eq(melu_model_load(&model, w.ctx, path, &err), MELU_EFORMAT);
+  ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
 }
 END_TEST
 

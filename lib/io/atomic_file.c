@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -15,10 +16,17 @@ static melu_status fail(const struct melu__atomic_file *file, const char *step, 
   return melu__fail_errno(err, MELU_EIO, error, "cannot %s \"%.100s\"", step, file->path);
 }
 
+/* A rename over a device or a pipe would put a file where it was. */
+static int is_replaceable(const char *path) {
+  struct stat info;
+  return stat(path, &info) != 0 || S_ISREG(info.st_mode);
+}
+
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err) {
   const size_t room = strlen(path) + SUFFIX;
   *file = (struct melu__atomic_file){.ctx = ctx, .path = path, .fd = -1};
+  if (!is_replaceable(path)) return melu__fail(err, MELU_EIO, "\"%.100s\" exists and is no regular file", path);
   char *name = melu__alloc(&ctx->allocator, room, 1);
   if (!name) return melu__fail_memory(err);
   int error = EEXIST;

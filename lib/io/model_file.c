@@ -283,16 +283,29 @@ static melu_status load_model(melu_model **out, const melu_context *ctx, const s
   return status;
 }
 
+/* Says which file a complaint about content is about; those about the file itself name it already. */
+static void name_file(melu_error *err, melu_status status, const char *path) {
+  char message[sizeof err->message];
+  const int is_content = status == MELU_EFORMAT || status == MELU_ECORRUPT || status == MELU_EVERSION ||
+                         status == MELU_ERANGE || status == MELU_EINVAL;
+  if (!err || !is_content) return;
+  const size_t n = strlen(path), shown = n < 100 ? n : 100; /* the end of a long path says more than its beginning */
+  memcpy(message, err->message, sizeof message);
+  snprintf(err->message, sizeof err->message, "%s: %s", path + n - shown, message);
+}
+
 melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err) {
   struct melu__safetensors f;
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!ctx || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", ctx ? "path" : "ctx");
   melu_status status = melu__safetensors_load(&f, ctx, path, err);
-  if (status) return status;
-  status = load_model(out, ctx, &f, err);
-  melu__safetensors_free(&f);
+  if (!status) {
+    status = load_model(out, ctx, &f, err);
+    melu__safetensors_free(&f);
+  }
   if (!status) return MELU_OK;
+  name_file(err, status, path);
   melu_model_free(*out);
   *out = NULL;
   return status;

@@ -89,10 +89,10 @@ typedef enum melu_status {
 /* Details of a failure, owned by the caller. A successful call leaves it alone. */
 struct melu_error {
   melu_status status;
-  int sys_errno;      /* errno of the failed system call, or 0 */
-  uint64_t index;     /* index of the offending element of an array argument, or 0 */
-  uint64_t line;      /* 1-based line of the offending text, or 0 */
-  char message[232];  /* one sentence, NUL-terminated, in English; names what and where */
+  int sys_errno;     /* errno of the failed system call, or 0 */
+  uint64_t index;    /* index of the offending element of an array argument, or 0 */
+  uint64_t line;     /* 1-based line of the offending text, or 0 */
+  char message[232]; /* one sentence, NUL-terminated, in English; names what and where */
 };
 typedef struct melu_error melu_error;
 
@@ -202,8 +202,8 @@ MELU_API melu_status melu_schema_new(melu_schema **out, const melu_context *ctx,
 MELU_API void melu_schema_free(melu_schema *schema);
 
 /* Appends a field; `field` is copied. The network's input is the item's fields, then the user's, each in the order of
- * adding. Errors: MELU_EINVAL (name, owner, kind, shift or scale), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields), MELU_ENOMEM.
- * Since: 0.1 */
+ * adding. Errors: MELU_EINVAL (name, owner, kind, shift or scale), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields),
+ * MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field, melu_error *err);
 
 MELU_API size_t melu_schema_n_fields(const melu_schema *schema, melu_owner owner);
@@ -237,7 +237,8 @@ MELU_API void melu_dataset_free(melu_dataset *data);
 /* Appends a user or an item. `id` is the host's own and must be new; `values` has one entry per field of the owner, in
  * the schema's order, or is NULL when all are missing; it is copied. `index`, if not NULL, receives the 0-based
  * position, by which everything else refers to it.
- * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (frozen, or id taken), MELU_ELIMIT (2^32 - 2), MELU_ENOMEM. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (frozen, or id taken), MELU_ELIMIT (2^32 - 2), MELU_ENOMEM.
+ * Since: 0.1 */
 MELU_API melu_status melu_dataset_add_user(melu_dataset *data, uint64_t id, const struct melu_value *values,
                                            uint32_t *index, melu_error *err);
 MELU_API melu_status melu_dataset_add_item(melu_dataset *data, uint64_t id, const struct melu_value *values,
@@ -253,7 +254,8 @@ MELU_API melu_status melu_dataset_add_rating(melu_dataset *data, uint64_t user_i
  * Errors: MELU_ESTATE, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_dataset_freeze(melu_dataset *data, melu_error *err);
 
-/* The data set's copy of the schema; vocabularies are complete once the set is frozen. Belongs to the set. Since: 0.1 */
+/* The data set's copy of the schema; vocabularies are complete once the set is frozen. Belongs to the set.
+ * Since: 0.1 */
 MELU_API const melu_schema *melu_dataset_schema(const melu_dataset *data);
 
 MELU_API size_t melu_dataset_n_users(const melu_dataset *data);
@@ -269,7 +271,8 @@ MELU_API melu_status melu_dataset_find_user(uint32_t *out, const melu_dataset *d
 MELU_API melu_status melu_dataset_find_item(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
 
 /* The ratings of a user of a frozen set: *items and *ratings receive arrays of the returned length, in the order of
- * adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is out of range. Since: 0.1 */
+ * adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is out of range.
+ * Since: 0.1 */
 MELU_API size_t melu_dataset_ratings(const melu_dataset *data, uint32_t user, const uint32_t **items,
                                      const float **ratings);
 
@@ -285,23 +288,23 @@ MELU_API melu_status melu_dataset_item_values(struct melu_value *values, const m
  * LF or CRLF, the last one may lack it; empty lines are skipped. The text is UTF-8. */
 struct melu_table_options {
   size_t size;
-  char separator;           /* 0: a tab if the first line has one, else a comma */
-  char list_separator;      /* between the ids of a MELU_MANY field; 0: '|' */
-  const char *id;           /* column of the host's id; NULL: "user" or "item" */
-  const char *user;         /* read_ratings: column of the user's id; NULL: "user" */
-  const char *item;         /* read_ratings: column of the item's id; NULL: "item" */
-  const char *rating;       /* read_ratings: column of the rating; NULL: "rating" */
-  const char *const *skip;  /* names of columns to ignore; every other unknown column is an error */
+  char separator;          /* 0: a tab if the first line has one, else a comma */
+  char list_separator;     /* between the ids of a MELU_MANY field; 0: '|' */
+  const char *id;          /* column of the host's id; NULL: "user" or "item" */
+  const char *user;        /* read_ratings: column of the user's id; NULL: "user" */
+  const char *item;        /* read_ratings: column of the item's id; NULL: "item" */
+  const char *rating;      /* read_ratings: column of the rating; NULL: "rating" */
+  const char *const *skip; /* names of columns to ignore; every other unknown column is an error */
   size_t n_skip;
 };
 
 /* Read users or items (one a line: the id and a column for every field of the owner, in any order) or ratings. An id
  * is a whole number below 2^63; any other text stands for an id of its own, the same in all three files of a data set
- * (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are missing values. In a field that learns its
- * vocabulary new texts are added, in a closed one they are unknown; in a field with n_values given the cells are ids.
- * Nothing is added when a line is refused.
- * Errors: MELU_EIO, MELU_EFORMAT, MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and
- * line; MELU_ECANCELED. Since: 0.1 */
+ * (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are
+ * missing values. In a field that learns its vocabulary new texts are added, in a closed one they are unknown; in a
+ * field with n_values given the cells are ids. Nothing is added when a line is refused. Errors: MELU_EIO, MELU_EFORMAT,
+ * MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and line; MELU_ECANCELED. Since:
+ * 0.1 */
 MELU_API melu_status melu_dataset_read_users(melu_dataset *data, const char *path,
                                              const struct melu_table_options *options, melu_error *err);
 MELU_API melu_status melu_dataset_read_items(melu_dataset *data, const char *path,
@@ -315,16 +318,15 @@ MELU_API melu_status melu_dataset_read_ratings(melu_dataset *data, const char *p
  * melu_dataset_read_melu reads all users, all movies and the ratings of one state into an empty data set of it.
  * `folder` and `state` are copied. Errors as above. Since: 0.1 */
 MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
-MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state,
-                                            melu_error *err);
+MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- batch */
 
 /* A task batch: for each task a user, a support set to adapt to and a query set to be judged by. Both are positions
  * among the user's ratings (melu_dataset_ratings); nothing is copied from the data set. */
 
-/* Returns a new, empty batch. Borrows the data set, which must be frozen. Errors: MELU_EINVAL, MELU_ESTATE, MELU_ENOMEM.
- * Since: 0.1 */
+/* Returns a new, empty batch. Borrows the data set, which must be frozen. Errors: MELU_EINVAL, MELU_ESTATE,
+ * MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_batch_new(melu_batch **out, const melu_context *ctx, const melu_dataset *data,
                                     melu_error *err);
 MELU_API void melu_batch_free(melu_batch *batch);
@@ -333,9 +335,8 @@ MELU_API void melu_batch_free(melu_batch *batch);
 MELU_API void melu_batch_clear(melu_batch *batch);
 
 /* Appends a task. The arrays are copied. A support set may be empty (no inner step is made), a query set may not.
- * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and query
- * together), MELU_ENOMEM.
- * Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and
+ * query together), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_batch_add(melu_batch *batch, uint32_t user, const uint32_t *support, size_t n_support,
                                     const uint32_t *query, size_t n_query, melu_error *err);
 MELU_API size_t melu_batch_n_tasks(const melu_batch *batch);
@@ -395,7 +396,8 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
                                       const float *values, melu_error *err);
 
 /* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
- * failure the file is the old one. What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
+ * failure the file is the old one. What exists under that name and is no regular file is refused. Errors: MELU_EIO,
+ * MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,
@@ -456,8 +458,8 @@ MELU_API melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *
                                         const struct melu_optimizer_options *options, melu_error *err);
 MELU_API void melu_optimizer_free(melu_optimizer *optimizer);
 
-/* Applies one outer update to the model. Errors: MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is empty),
- * MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 0.1 */
+/* Applies one outer update to the model. Errors: MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is
+ * empty), MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 0.1 */
 MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *model, const melu_gradient *gradient,
                                          melu_error *err);
 
@@ -467,13 +469,13 @@ MELU_API melu_status melu_optimizer_set_lr(melu_optimizer *optimizer, double lr,
 
 struct melu_fit_options {
   size_t size;
-  size_t n_epochs;     /* passes over the users; 0: 30 */
-  size_t batch_tasks;  /* tasks an update; 0: 32 */
-  size_t n_query;      /* query ratings drawn from each user, afresh in every epoch; 0: 10 */
-  size_t min_ratings;  /* users with fewer ratings are left out; 0: n_query + 3 */
-  size_t max_ratings;  /* users with more are left out; 0: 100; MELU_NONE: no limit */
-  size_t max_support;  /* support ratings drawn from the rest; 0: all of them */
-  uint64_t seed;       /* of the order of users and the draws */
+  size_t n_epochs;                                /* passes over the users; 0: 30 */
+  size_t batch_tasks;                             /* tasks an update; 0: 32 */
+  size_t n_query;                                 /* query ratings drawn from each user, afresh in every epoch; 0: 10 */
+  size_t min_ratings;                             /* users with fewer ratings are left out; 0: n_query + 3 */
+  size_t max_ratings;                             /* users with more are left out; 0: 100; MELU_NONE: no limit */
+  size_t max_support;                             /* support ratings drawn from the rest; 0: all of them */
+  uint64_t seed;                                  /* of the order of users and the draws */
   const struct melu_optimizer_options *optimizer; /* NULL: its defaults */
 };
 
@@ -488,9 +490,9 @@ MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const
 
 /* ----------------------------------------------------------------------------------------------- adapting */
 
-/* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support ratings
- * and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing.
- * Errors: MELU_EINVAL, MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
+/* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support
+ * ratings and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing. Errors:
+ * MELU_EINVAL, MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
 MELU_API void melu_workspace_free(melu_workspace *workspace);
@@ -520,15 +522,15 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
 /* --------------------------------------------------------------------------------------------- evaluation */
 
 /* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
- * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain is
- * not positive, nDCG is 1. */
+ * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain
+ * is not positive, nDCG is 1. */
 struct melu_metrics {
   size_t n_users, n_queries;
-  double mae;            /* mean over users of the mean absolute error; predictions clipped to the rating range */
-  double mse;            /* mean over users of the mean squared error, clipped likewise */
-  double rmse;           /* its square root */
-  double rmse_pooled;    /* square root of the mean over all queries */
-  double rmse_user;      /* mean over users of the square root */
+  double mae;         /* mean over users of the mean absolute error; predictions clipped to the rating range */
+  double mse;         /* mean over users of the mean squared error, clipped likewise */
+  double rmse;        /* its square root */
+  double rmse_pooled; /* square root of the mean over all queries */
+  double rmse_user;   /* mean over users of the square root */
   double ndcg_paper[4];
   double ndcg_linear[4];
 };
@@ -540,11 +542,11 @@ MELU_API melu_status melu_metrics_add(struct melu_metrics *metrics, const float 
 
 struct melu_evaluate_options {
   size_t size;
-  uint64_t split;      /* which split: see melu_split_order */
-  size_t n_query;      /* 0: 10 */
-  size_t min_ratings;  /* users with fewer ratings are left out; 0: n_query + 3 */
-  size_t max_ratings;  /* 0: 100; MELU_NONE: no limit */
-  size_t max_support;  /* the first so many of the support order; 0: all; MELU_NONE: none */
+  uint64_t split;     /* which split: see melu_split_order */
+  size_t n_query;     /* 0: 10 */
+  size_t min_ratings; /* users with fewer ratings are left out; 0: n_query + 3 */
+  size_t max_ratings; /* 0: 100; MELU_NONE: no limit */
+  size_t max_support; /* the first so many of the support order; 0: all; MELU_NONE: none */
 };
 
 /* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress

@@ -215,7 +215,8 @@ static int stop_after(void *arg, const struct melu_progress *p) {
 START_TEST(cancel_keeps_the_last_update) {
   struct world w;
   int calls_left = 0; /* the first call makes it -1: never 0 */
-  const struct melu_context_options options = {.size = sizeof options, .progress = stop_after, .progress_arg = &calls_left};
+  const struct melu_context_options options = {
+      .size = sizeof options, .progress = stop_after, .progress_arg = &calls_left};
   struct melu_fit_options fit = small_fit();
   fit.batch_tasks = N_USERS; /* an epoch is one update */
   float *weights[2];

@@ -67,8 +67,14 @@ static melu_model *model_with_texts(void) {
       {.size = sizeof *fields, .name = "tag", .owner = MELU_ITEM, .kind = MELU_MANY, .width = 2},
       {.size = sizeof *fields, .name = "x", .owner = MELU_USER, .kind = MELU_NUMERIC, .shift = 0.1, .scale = 1.0 / 3}};
   const size_t hidden[1] = {2};
-  const struct melu_model_options o = {.size = sizeof o, .seed = UINT64_MAX, .hidden = hidden, .n_hidden = 1,
-                                       .inner_steps = MELU_NONE, .inner_lr = 0.1, .first_order = 1, .rating_min = -0.5,
+  const struct melu_model_options o = {.size = sizeof o,
+                                       .seed = UINT64_MAX,
+                                       .hidden = hidden,
+                                       .n_hidden = 1,
+                                       .inner_steps = MELU_NONE,
+                                       .inner_lr = 0.1,
+                                       .first_order = 1,
+                                       .rating_min = -0.5,
                                        .rating_max = 0.7};
   WORLD_TRY(melu_schema_new(&schema, w.ctx, &err));
   for (int i = 0; i < 2; i++) WORLD_TRY(melu_schema_add(schema, &fields[i], &err));
@@ -250,9 +256,11 @@ START_TEST(hostile_headers) {
       {"{" META ",\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 0, 8, MELU_EFORMAT},
       {"{" META ",\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":0}}", 0, 4, MELU_EFORMAT},
       {"{\"__metadata__\":{\"melu.checksum\":\"0000000000000000\",\"format\":\"melu-model\","
-       "\"format_version\":\"2\"}}", 0, 0, MELU_EVERSION},
+       "\"format_version\":\"2\"}}",
+       0, 0, MELU_EVERSION},
       {"{\"__metadata__\":{\"melu.checksum\":\"0000000000000000\",\"format\":\"melu-model\","
-       "\"format_version\":\"1\",\"schema\":\"{}\",\"options\":\"{}\"}}", 0, 0, MELU_EFORMAT},
+       "\"format_version\":\"1\",\"schema\":\"{}\",\"options\":\"{}\"}}",
+       0, 0, MELU_EFORMAT},
   };
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     write_hostile(files[i].header, files[i].claimed, files[i].n_data);
@@ -282,13 +290,20 @@ static melu_status load_changed(const char *from, const char *to) {
 
 START_TEST(a_right_checksum_is_not_enough) {
   static const char *const changes[][2] = {
-      {"\"E.genre\"", "\"E.gemre\""},           {"\\\"width\\\":4", "\\\"width\\\":5"},
-      {"\\\"n_values\\\":3", "\\\"n_values\\\":4"}, {"\\\"item\\\"", "\\\"itch\\\""},
-      {"\\\"one\\\"", "\\\"won\\\""},           {"\\\"scale\\\":1.0", "\\\"scale\\\":0.0"},
-      {"\\\"scale\\\":1.0", "\\\"scale\\\":1  "},   {"\\\"hidden\\\":[8,6]", "\\\"hidden\\\":[8,7]"},
-      {"\\\"hidden\\\":[8,6]", "\\\"hidden\\\":[8,0]"}, {"\\\"inner_steps\\\":3", "\\\"inner_steps\\\":x"},
-      {"\\\"inner_steps\\\":3", "\\\"inner_stebs\\\":3"}, {"\"shape\":[8]", "\"shape\":[9]"},
-      {"\\\"first_order\\\":false", "\\\"first_order\\\":12345"}, {"\"melu-model\"", "\"melu-motel\""},
+      {"\"E.genre\"", "\"E.gemre\""},
+      {"\\\"width\\\":4", "\\\"width\\\":5"},
+      {"\\\"n_values\\\":3", "\\\"n_values\\\":4"},
+      {"\\\"item\\\"", "\\\"itch\\\""},
+      {"\\\"one\\\"", "\\\"won\\\""},
+      {"\\\"scale\\\":1.0", "\\\"scale\\\":0.0"},
+      {"\\\"scale\\\":1.0", "\\\"scale\\\":1  "},
+      {"\\\"hidden\\\":[8,6]", "\\\"hidden\\\":[8,7]"},
+      {"\\\"hidden\\\":[8,6]", "\\\"hidden\\\":[8,0]"},
+      {"\\\"inner_steps\\\":3", "\\\"inner_steps\\\":x"},
+      {"\\\"inner_steps\\\":3", "\\\"inner_stebs\\\":3"},
+      {"\"shape\":[8]", "\"shape\":[9]"},
+      {"\\\"first_order\\\":false", "\\\"first_order\\\":12345"},
+      {"\"melu-model\"", "\"melu-motel\""},
       {"\\\"seed\\\":\\\"7\\\"", "\\\"seed\\\":\\\"x\\\""},
   };
   for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {

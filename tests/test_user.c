@@ -195,8 +195,8 @@ static struct melu_metrics by_hand(uint64_t split, size_t max_support) {
     melu_workspace *own;
     WORLD_TRY(melu_workspace_new(&own, w.model, 16, &err));
     WORLD_TRY(melu_dataset_user_values(&age, w.data, u, &err));
-    WORLD_TRY(melu_adapt(user, own, w.model, w.data, &age, rated, given, n - 2 < max_support ? n - 2 : max_support,
-                         &err));
+    WORLD_TRY(
+        melu_adapt(user, own, w.model, w.data, &age, rated, given, n - 2 < max_support ? n - 2 : max_support, &err));
     WORLD_TRY(melu_predict(scores, own, w.model, user, w.data, rated + n - 2, 2, &err));
     WORLD_TRY(melu_metrics_add(&m, scores, given + n - 2, 2, 1, 5, &err));
     melu_workspace_free(own);

@@ -13,7 +13,7 @@ struct melu__rng {
   uint64_t seed;
   uint32_t purpose, a;
   uint32_t b;
-  uint32_t block;      /* the next block of four words */
+  uint32_t block; /* the next block of four words */
   uint32_t word[4];
   unsigned n_left;
 };
@@ -22,9 +22,9 @@ enum melu__rng_purpose { MELU__RNG_INIT = 1, MELU__RNG_ORDER = 2, MELU__RNG_EPIS
 
 struct melu__rng melu__rng(uint64_t seed, uint32_t purpose, uint32_t a, uint32_t b);
 uint32_t melu__rng_u32(struct melu__rng *rng);
-uint32_t melu__rng_below(struct melu__rng *rng, uint32_t n); /* uniform in [0, n), n > 0, without bias */
-double melu__rng_unit(struct melu__rng *rng);                /* uniform in [0, 1) with 53 bits */
-double melu__rng_normal(struct melu__rng *rng);              /* standard normal (Box-Muller) */
+uint32_t melu__rng_below(struct melu__rng *rng, uint32_t n);               /* uniform in [0, n), n > 0, without bias */
+double melu__rng_unit(struct melu__rng *rng);                              /* uniform in [0, 1) with 53 bits */
+double melu__rng_normal(struct melu__rng *rng);                            /* standard normal (Box-Muller) */
 void melu__rng_shuffle(struct melu__rng *rng, uint32_t *values, size_t n); /* Fisher-Yates */
 
 #endif

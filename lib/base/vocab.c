@@ -27,8 +27,8 @@ struct key {
   char bytes[]; /* n_bytes, and a NUL */
 };
 
-/* Keys lie one after the other in blocks that double in size. uthash keeps pointers to them, so they never move; they go
- * in the reverse order of their arrival, so the newest one always ends the newest block. */
+/* Keys lie one after the other in blocks that double in size. uthash keeps pointers to them, so they never move; they
+ * go in the reverse order of their arrival, so the newest one always ends the newest block. */
 struct block {
   struct block *older;
   size_t used, size;

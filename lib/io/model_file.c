@@ -149,7 +149,8 @@ static int get_name(int *out, const json_t *object, const char *member, const ch
 
 static melu_status load_texts(melu_schema *schema, const char *field, const json_t *list, size_t n_values,
                               melu_error *err) {
-  if (!json_is_array(list) || json_array_size(list) != n_values) return bad(err, "a vocabulary is not a list of n_values");
+  if (!json_is_array(list) || json_array_size(list) != n_values)
+    return bad(err, "a vocabulary is not a list of n_values");
   struct melu__vocab *texts = melu__vocab_new(&schema->ctx->allocator);
   if (!texts) return melu__fail_memory(err);
   melu_status status = MELU_OK;
@@ -291,7 +292,7 @@ static void name_file(melu_error *err, melu_status status, const char *path) {
   if (!err || !is_content) return;
   const size_t n = strlen(path), shown = n < 100 ? n : 100; /* the end of a long path says more than its beginning */
   memcpy(message, err->message, sizeof message);
-  snprintf(err->message, sizeof err->message, "%s: %s", path + n - shown, message);
+  snprintf(err->message, sizeof err->message, "%s: %.120s", path + n - shown, message);
 }
 
 melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err) {

@@ -264,7 +264,8 @@ static melu_status check_header(const struct melu__safetensors *f, melu_error *e
   json_t *value;
   size_t n = 0;
   if (!json_is_object(f->root) || !json_is_object(meta)) return bad(err, "the header has no metadata");
-  json_object_foreach((json_t *)meta, key, value) if (!json_is_string(value)) return bad(err, "metadata that is no text");
+  json_object_foreach((json_t *)meta, key, value) if (!json_is_string(value)) return bad(err,
+                                                                                         "metadata that is no text");
   struct span *spans = melu__alloc(&f->ctx->allocator, json_object_size(f->root), sizeof *spans);
   if (!spans) return melu__fail_memory(err);
   melu_status status = MELU_OK;
@@ -342,8 +343,7 @@ melu_status melu__safetensors_read(real *out, const struct melu__safetensors *f,
   const unsigned char *from = f->data + json_integer_value(json_array_get(json_object_get(t, "data_offsets"), 0));
   for (size_t i = 0; i < n; i++) {
     const float value = get_float(from + 4 * i);
-    if (!isfinite(value))
-      return melu__fail_at(err, MELU_ERANGE, i, "tensor \"%s\": number %zu is not finite", name, i);
+    if (!isfinite(value)) return melu__fail_at(err, MELU_ERANGE, i, "tensor \"%s\": number %zu is not finite", name, i);
     out[i] = value;
   }
   return MELU_OK;

@@ -16,8 +16,8 @@ struct melu__tensor {
   const real *data; /* dims[0] * dims[1] numbers; written as 32-bit floats */
 };
 
-/* Writes a file that holds the tensors and `metadata`, an object of strings (borrowed). The file appears whole or not at
- * all, and a failure leaves the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_ELIMIT. */
+/* Writes a file that holds the tensors and `metadata`, an object of strings (borrowed). The file appears whole or not
+ * at all, and a failure leaves the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_ELIMIT. */
 melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
                                    const struct melu__tensor *tensors, size_t n_tensors, melu_error *err);
 

@@ -61,13 +61,13 @@ struct melu__inner {
   const melu_model *model;
   enum melu__form form;
   size_t n_support;
-  melu__ref xs, xu, ys;     /* inputs */
-  melu__ref xs_k, xu_k;     /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
-  struct melu__weights w;   /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
-  melu__ref user_row;       /* xu W1u' + b1 */
-  melu__ref z;              /* DUAL: Z_k of the support rows */
-  melu__ref k, kappa;       /* DUAL: K, and the part of it that is the same for all rows */
-  melu__ref c;              /* DUAL: C_k; MELU__NO_NODE before the first step */
+  melu__ref xs, xu, ys;   /* inputs */
+  melu__ref xs_k, xu_k;   /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
+  struct melu__weights w; /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
+  melu__ref user_row;     /* xu W1u' + b1 */
+  melu__ref z;            /* DUAL: Z_k of the support rows */
+  melu__ref k, kappa;     /* DUAL: K, and the part of it that is the same for all rows */
+  melu__ref c;            /* DUAL: C_k; MELU__NO_NODE before the first step */
 };
 
 /* Begins a task with n_support rows; inputs and weights are the slots above. */
@@ -83,8 +83,8 @@ void melu__inner_steps(struct melu__inner *in);
 /* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far. */
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows);
 
-/* The fast weights so far as nodes, the first layer's included; and xu W1u' + b1 with them, which is all that the user's
- * part of the first layer does. */
+/* The fast weights so far as nodes, the first layer's included; and xu W1u' + b1 with them, which is all that the
+ * user's part of the first layer does. */
 struct melu__weights melu__inner_weights(struct melu__inner *in);
 melu__ref melu__inner_user_row(struct melu__inner *in);
 

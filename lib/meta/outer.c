@@ -27,7 +27,7 @@ struct task_cost {
 };
 
 struct melu__outer {
-  struct task_work *work; /* one per task */
+  struct task_work *work;  /* one per task */
   struct task_cost *order; /* by descending cost */
   size_t work_capacity, order_capacity;
   real *grad_x;
@@ -110,8 +110,7 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
   for (size_t i = 0; i < n; i++) {
     const struct melu__task *task = &o->batch->tasks[i];
     struct task_work *w = &o->work[i];
-    const melu_status status =
-        melu__task_plan(&w->plan, model, MELU__PLAN_META, task->n_support, task->n_query, err);
+    const melu_status status = melu__task_plan(&w->plan, model, MELU__PLAN_META, task->n_support, task->n_query, err);
     if (status) return status;
     o->order[i] = (struct task_cost){melu__plan_flops(w->plan), i};
     w->grad_x = n_grad_x;

@@ -170,10 +170,10 @@ static void fill_normal(struct melu__param *p, size_t n_rows, uint64_t seed, uin
   }
 }
 
-/* As the reference code of MeLU is initialised by PyTorch: layers uniform in +-1/sqrt(inputs), tables of one id standard
- * normal, tables of many ids uniform in +-1/sqrt(values), because there they are layers on a multi-hot vector. The last
- * row of a table is zero, so that an unknown id says nothing until it was trained. A draw depends on seed, parameter
- * and row only. */
+/* As the reference code of MeLU is initialised by PyTorch: layers uniform in +-1/sqrt(inputs), tables of one id
+ * standard normal, tables of many ids uniform in +-1/sqrt(values), because there they are layers on a multi-hot vector.
+ * The last row of a table is zero, so that an unknown id says nothing until it was trained. A draw depends on seed,
+ * parameter and row only. */
 static void initialise(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
@@ -304,7 +304,8 @@ melu_status melu_model_write(melu_model *model, const char *name, size_t first_r
   const melu_status status = find_rows(&to, model, name, first_row, n_rows, &n, err);
   if (status) return status;
   for (size_t i = 0; i < n; i++)
-    if (!isfinite(values[i])) return melu__fail_at(err, MELU_ERANGE, i, "parameter \"%.64s\": values[%zu] is not finite", name, i);
+    if (!isfinite(values[i]))
+      return melu__fail_at(err, MELU_ERANGE, i, "parameter \"%.64s\": values[%zu] is not finite", name, i);
   for (size_t i = 0; i < n; i++) to[i] = values[i];
   return MELU_OK;
 }

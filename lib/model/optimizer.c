@@ -35,7 +35,8 @@ static melu_status resolve(struct melu_optimizer_options *o, const struct melu_o
   if (o->clip_value == 0) o->clip_value = 10;
   if (o->clip_value < 0) o->clip_value = INFINITY;
   if (o->clip_norm == 0) o->clip_norm = INFINITY;
-  if (isnan(o->clip_value) || !(o->clip_norm > 0)) return melu__fail(err, MELU_ERANGE, "a clip is not a positive number");
+  if (isnan(o->clip_value) || !(o->clip_norm > 0))
+    return melu__fail(err, MELU_ERANGE, "a clip is not a positive number");
   if ((status = in_range(o->lr, 0, HUGE_VAL, "lr", err))) return status;
   if ((status = in_range(o->beta1, 0, 1, "beta1", err))) return status;
   if ((status = in_range(o->beta2, 0, 1, "beta2", err))) return status;
@@ -113,8 +114,7 @@ struct part {
 
 static struct part part_of(const melu_gradient *g, size_t i) {
   const melu_model *model = g->model;
-  if (model->params[i].is_table)
-    return (struct part){g->tables[i].values, g->tables[i].rows, g->tables[i].n};
+  if (model->params[i].is_table) return (struct part){g->tables[i].values, g->tables[i].rows, g->tables[i].n};
   return (struct part){g->dense + melu__dense_offset(model, i), NULL, model->params[i].rows};
 }
 
@@ -173,8 +173,7 @@ static void update_param(const melu_optimizer *opt, const struct melu__adam *s, 
   const struct melu__param *p = &opt->model->params[i];
   const struct part part = part_of(g, i);
   if (!p->is_table || !opt->options.dense) {
-    for (size_t k = 0; k < part.n; k++)
-      update_row(opt, s, i, part.rows ? part.rows[k] : k, part.values + k * p->cols);
+    for (size_t k = 0; k < part.n; k++) update_row(opt, s, i, part.rows ? part.rows[k] : k, part.values + k * p->cols);
     return;
   }
   for (size_t row = 0, k = 0; row < p->rows; row++) {
@@ -187,7 +186,8 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
   if (!opt || !model || !g)
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !opt ? "optimizer" : !model ? "model" : "gradient");
   if (opt->model != model || g->model != model)
-    return melu__fail(err, MELU_EINVAL, "the %s was made for another model", g->model != model ? "gradient" : "optimizer");
+    return melu__fail(err, MELU_EINVAL, "the %s was made for another model",
+                      g->model != model ? "gradient" : "optimizer");
   if (!g->filled) return melu__fail(err, MELU_ESTATE, "the gradient is empty");
   const struct melu_optimizer_options *o = &opt->options;
   const double scale = norm_scale(opt, g);

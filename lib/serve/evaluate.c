@@ -29,7 +29,8 @@ struct evaluation {
   size_t first; /* of the users that are judged in this piece */
 };
 
-static melu_status resolve(struct melu_evaluate_options *o, const struct melu_evaluate_options *given, melu_error *err) {
+static melu_status resolve(struct melu_evaluate_options *o, const struct melu_evaluate_options *given,
+                           melu_error *err) {
   const melu_status status = melu__options(o, sizeof *o, given, "melu_evaluate_options", err);
   if (status) return status;
   if (o->n_query == 0) o->n_query = 10;

@@ -134,8 +134,7 @@ void melu_workspace_free(melu_workspace *ws) {
 static melu_status check_items(const melu_model *model, const melu_user *user, const melu_workspace *ws,
                                const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
   if (!model || !user || !ws || !data)
-    return melu__fail(err, MELU_EINVAL, "%s is NULL",
-                      !model ? "model" : !user ? "user" : !ws ? "workspace" : "data");
+    return melu__fail(err, MELU_EINVAL, "%s is NULL", !model ? "model" : !user ? "user" : !ws ? "workspace" : "data");
   if (user->model != model || ws->model != model)
     return melu__fail(err, MELU_EINVAL, "the %s was made for another model", ws->model != model ? "workspace" : "user");
   if (n && !items) return melu__fail(err, MELU_EINVAL, "items is NULL");

@@ -5,8 +5,8 @@
 
 #include "meta/task.h"
 
-/* Fast weights in the layout of the model's decision layers, but the first layer: W1 is its item columns only, and b1 is
- * xu W1u' + b1, what the user adds to every row. */
+/* Fast weights in the layout of the model's decision layers, but the first layer: W1 is its item columns only, and b1
+ * is xu W1u' + b1, what the user adds to every row. */
 struct melu_user {
   const melu_model *model;
   real *data; /* all of it, one after another */

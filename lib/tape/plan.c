@@ -149,7 +149,8 @@ melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator 
   live.at = melu__alloc(alloc, 2 * p->n_nodes + 1, sizeof *live.at);
   if (!p->nodes || !p->offset || !p->scratch || !p->outputs || !last || !live.at) goto done;
   if (p->n_nodes) memcpy(p->nodes, short_tape.nodes, p->n_nodes * sizeof *p->nodes);
-  for (size_t i = 0; i < n_outputs; i++) p->outputs[i] = (struct melu__output){keep[i], outputs[i].slot, outputs[i].add};
+  for (size_t i = 0; i < n_outputs; i++)
+    p->outputs[i] = (struct melu__output){keep[i], outputs[i].slot, outputs[i].add};
   status = place_all(p, last, &live, err);
   p->flops = count_flops(p);
 

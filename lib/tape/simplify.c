@@ -45,9 +45,10 @@ static melu__ref intern(struct melu__tape *to, struct index *index, struct melu_
 }
 
 static melu__ref constant(struct melu__tape *to, struct index *index, const struct melu__node *like, double s) {
-  return intern(to, index,
-                (struct melu__node){.op = MELU__CONST, .a = MELU__NO_NODE, .b = MELU__NO_NODE, .rows = like->rows,
-                                    .cols = like->cols, .s = s});
+  return intern(
+      to, index,
+      (struct melu__node){
+          .op = MELU__CONST, .a = MELU__NO_NODE, .b = MELU__NO_NODE, .rows = like->rows, .cols = like->cols, .s = s});
 }
 
 static int is_const(const struct melu__node *n, double s) {
@@ -59,8 +60,9 @@ static melu__ref scaled(struct melu__tape *to, struct index *index, melu__ref a,
   if (s == 1) return a;
   if (inner.op == MELU__CONST) return constant(to, index, &inner, s * inner.s);
   if (inner.op == MELU__SCALE) return scaled(to, index, inner.a, s * inner.s);
-  return intern(to, index, (struct melu__node){.op = MELU__SCALE, .a = a, .b = MELU__NO_NODE, .rows = inner.rows,
-                                               .cols = inner.cols, .s = s});
+  return intern(to, index,
+                (struct melu__node){
+                    .op = MELU__SCALE, .a = a, .b = MELU__NO_NODE, .rows = inner.rows, .cols = inner.cols, .s = s});
 }
 
 /* Sums and broadcasts of a constant are constants; those that change nothing are their operand. */

@@ -61,11 +61,8 @@ melu__ref melu__tape_const(struct melu__tape *t, size_t rows, size_t cols, doubl
 }
 
 melu__ref melu__tape_matmul(struct melu__tape *t, melu__ref a, melu__ref b, int trans_a, int trans_b) {
-  return melu__tape_push(t, (struct melu__node){.op = MELU__MATMUL,
-                                                .a = a,
-                                                .b = b,
-                                                .trans_a = trans_a != 0,
-                                                .trans_b = trans_b != 0});
+  return melu__tape_push(
+      t, (struct melu__node){.op = MELU__MATMUL, .a = a, .b = b, .trans_a = trans_a != 0, .trans_b = trans_b != 0});
 }
 
 melu__ref melu__tape_add(struct melu__tape *t, melu__ref a, melu__ref b) {
@@ -194,8 +191,7 @@ void melu__tape_grad(struct melu__tape *t, melu__ref y, const melu__ref *wrt, si
   }
   for (size_t i = 0; i < n && !t->status; i++) {
     grad[i] = adjoint[wrt[i]];
-    if (grad[i] == MELU__NO_NODE)
-      grad[i] = melu__tape_const(t, t->nodes[wrt[i]].rows, t->nodes[wrt[i]].cols, 0);
+    if (grad[i] == MELU__NO_NODE) grad[i] = melu__tape_const(t, t->nodes[wrt[i]].rows, t->nodes[wrt[i]].cols, 0);
   }
 done:
   melu__free(t->alloc, adjoint);

@@ -29,6 +29,8 @@ struct melu__adam {
   real lr, beta1, beta2, c1, c2, epsilon;
 };
 
+struct melu__sum; /* tensor/sum.h */
+
 struct melu__kernels {
   const char *name;
 
@@ -36,6 +38,9 @@ struct melu__kernels {
    * With beta = 0, C is not read. */
   void (*gemm)(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                struct melu__cmat b, real beta, struct melu__mat c);
+
+  /* Products and matrices summed up, and finished on their way to memory. */
+  void (*sum)(const struct melu__sum *s);
 
   /* Element-wise: out (rows, cols). */
   void (*add)(size_t rows, size_t cols, struct melu__cmat a, struct melu__cmat b, struct melu__mat out);
@@ -51,6 +56,7 @@ struct melu__kernels {
   void (*recip)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* 1 / a */
   void (*copy)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
   void (*fill)(size_t rows, size_t cols, real s, struct melu__mat out);
+  void (*transpose)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* out (cols, rows) := a' */
 
   /* Reductions and broadcasts. */
   void (*sum_rows)(size_t rows, size_t cols, struct melu__cmat a, real *out); /* out (1, cols) */

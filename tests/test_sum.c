@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The fused sum of products and matrices, and the transpose, against naive loops: random shapes with random subsets of
+ * all features, for every kernel set that this CPU can run. Matrices are allocated to the last element and their gaps
+ * are guarded. */
+#include <check.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/kernels.h"
+#include "tensor/sum.h"
+
+/* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
+#define MELU__VECTOR_BYTES 64
+#define MELU__TILE_VECTORS 4
+#define MELU__BLIS 0
+#define MELU__SET kernels_wide
+#define MELU__SET_NAME "wide"
+extern const struct melu__kernels kernels_wide;
+#include "tensor/kernels.inc"
+
+typedef long double wide;
+
+/* Relative to the sum of the sizes of all that is added. */
+static const wide tolerance = sizeof(real) == sizeof(float) ? 1e-5 : 1e-13;
+
+#define GUARD ((real)-12345)
+#define MAX_SETS 8
+
+static const struct melu__kernels *sets[MAX_SETS];
+static int n_sets;
+
+/* ---------------------------------------------------------------------------------------------- helpers */
+
+static uint64_t random_state;
+
+static uint32_t random_below(uint32_t n) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)((random_state >> 33) % n);
+}
+
+static real random_real(void) {
+  return (real)((int)random_below(2001) - 1000) / 1000;
+}
+
+static real random_scale(void) {
+  static const real scales[] = {1, 1, -1, (real)-0.01, (real)0.5, 0};
+  return scales[random_below(6)];
+}
+
+/* Shapes around the edges of vectors and tiles, and anything below 100. */
+static size_t random_size(void) {
+  static const size_t edges[] = {0,  1,  1,  2,  3,  4,  5,  6,  7,  8,   9,   15, 16,
+                                 17, 31, 32, 33, 63, 64, 64, 65, 80, 127, 128, 129};
+  return random_below(3) ? edges[random_below(sizeof edges / sizeof *edges)] : random_below(100);
+}
+
+struct matrix {
+  size_t rows, cols, ld;
+  real *p;
+};
+
+static size_t length(struct matrix a) {
+  return a.rows == 0 || a.cols == 0 ? 0 : (a.rows - 1) * a.ld + a.cols;
+}
+
+static struct matrix random_matrix(size_t rows, size_t cols) {
+  struct matrix a = {rows, cols, cols + (random_below(2) ? 0 : random_below(20)), NULL};
+  const size_t n = length(a);
+  a.p = malloc(n ? n * sizeof *a.p : 1);
+  ck_assert_ptr_nonnull(a.p);
+  for (size_t i = 0; i < n; i++) a.p[i] = i % a.ld < cols ? random_real() : GUARD;
+  return a;
+}
+
+static struct matrix copy_of(struct matrix a) {
+  struct matrix b = a;
+  if (!a.p) return a;
+  b.p = malloc(length(a) ? length(a) * sizeof *b.p : 1);
+  ck_assert_ptr_nonnull(b.p);
+  memcpy(b.p, a.p, length(a) * sizeof *b.p);
+  return b;
+}
+
+static wide at(struct matrix a, size_t i, size_t j) {
+  return (wide)a.p[i * a.ld + j];
+}
+
+static void check_guards(struct matrix a) {
+  for (size_t i = 0; i < length(a); i++)
+    if (i % a.ld >= a.cols && a.p[i] != GUARD) ck_abort_msg("the gap after row %zu was written", i / a.ld);
+}
+
+static void setup(void) {
+  random_state = 20190804;
+  n_sets = 0;
+  for (int i = 0; melu__kernel_sets[i]; i++)
+    if (melu__kernels_usable(melu__kernel_sets[i])) sets[n_sets++] = melu__kernel_sets[i];
+  sets[n_sets++] = &kernels_wide;
+}
+
+#define EACH_SET(k) for (int set_ = 0; set_ < n_sets && (k = sets[set_], 1); set_++)
+
+/* ---------------------------------------------------------------------------------------- a random sum */
+
+/* The matrices, of which those of the shape of the result come in two copies: as they were, and as they become. */
+enum { TERM_0, TERM_1, MASK, POST, OUT, PRE, N_SAME_SHAPE };
+
+struct problem {
+  struct melu__sum s;
+  struct matrix a[2], b[2], row, number;
+  struct matrix before[N_SAME_SHAPE], after[N_SAME_SHAPE];
+  int out, pre; /* which of `after` they are */
+};
+
+static struct melu__cmat in(struct matrix a) {
+  return (struct melu__cmat){a.p, a.ld};
+}
+
+static void add_products(struct problem *x) {
+  x->s.n_products = random_below(3);
+  for (size_t n = 0; n < x->s.n_products; n++) {
+    const size_t k = random_size();
+    const int trans_a = (int)random_below(2), ones = random_below(5) == 0;
+    if (!ones) x->a[n] = trans_a ? random_matrix(k, x->s.rows) : random_matrix(x->s.rows, k);
+    x->b[n] = random_matrix(k, x->s.cols);
+    x->s.product[n].a = in(x->a[n]);
+    x->s.product[n].b = in(x->b[n]);
+    x->s.product[n].k = k;
+    x->s.product[n].trans_a = trans_a;
+    x->s.product[n].scale = random_scale();
+  }
+}
+
+static struct problem random_problem(size_t rows, size_t cols) {
+  struct problem x = {.s = {.rows = rows, .cols = cols, .n_terms = random_below(3)}};
+  for (int i = 0; i < N_SAME_SHAPE; i++) {
+    x.before[i] = random_matrix(rows, cols);
+    x.after[i] = copy_of(x.before[i]);
+  }
+  add_products(&x);
+  for (size_t t = 0; t < x.s.n_terms; t++) {
+    x.s.term[t].m = in(x.after[TERM_0 + t]);
+    x.s.term[t].scale = random_scale();
+  }
+  x.row = random_matrix(1, cols);
+  x.number = random_matrix(1, 1);
+  const int plain = random_below(4) == 0;
+  if (!plain && random_below(2)) x.s.row = x.row.p, x.s.row_scale = random_scale();
+  if (!plain && random_below(2)) x.s.number = x.number.p, x.s.number_scale = random_scale();
+  if (!plain && random_below(3) == 0) x.s.relu = 1;
+  if (!plain && !x.s.relu && random_below(2)) x.s.mask = in(x.after[MASK]);
+  if (!plain && random_below(2)) x.s.post = in(x.after[POST]), x.s.post_scale = random_scale();
+  x.out = random_below(2) ? OUT : (int)random_below(4);
+  x.pre = random_below(2) ? PRE : (int)random_below(4);
+  if (x.pre == x.out) x.pre = PRE;
+  x.s.out = (struct melu__mat){x.after[x.out].p, x.after[x.out].ld};
+  if (!plain && random_below(2)) x.s.pre = (struct melu__mat){x.after[x.pre].p, x.after[x.pre].ld};
+  return x;
+}
+
+static void free_problem(struct problem *x) {
+  for (int n = 0; n < 2; n++) free(x->a[n].p), free(x->b[n].p);
+  for (int i = 0; i < N_SAME_SHAPE; i++) free(x->before[i].p), free(x->after[i].p);
+  free(x->row.p), free(x->number.p);
+}
+
+/* s at one element; *size receives the sum of the sizes of what is added. */
+static wide naive_sum(const struct problem *x, size_t i, size_t j, wide *size) {
+  wide sum = 0;
+  *size = 0;
+#define ADD(value)           \
+  do {                       \
+    const wide v_ = (value); \
+    sum += v_;               \
+    *size += fabsl(v_);      \
+  } while (0)
+  for (size_t n = 0; n < x->s.n_products; n++)
+    for (size_t p = 0; p < x->s.product[n].k; p++) {
+      const wide a = !x->a[n].p ? 1 : x->s.product[n].trans_a ? at(x->a[n], p, i) : at(x->a[n], i, p);
+      ADD((wide)x->s.product[n].scale * a * at(x->b[n], p, j));
+    }
+  for (size_t t = 0; t < x->s.n_terms; t++) ADD((wide)x->s.term[t].scale * at(x->before[TERM_0 + t], i, j));
+  if (x->s.row) ADD((wide)x->s.row_scale * at(x->row, 0, j));
+  if (x->s.number) ADD((wide)x->s.number_scale * at(x->number, 0, 0));
+#undef ADD
+  return sum;
+}
+
+static void check_near(real got, wide want, wide size, const char *what, const struct problem *x) {
+  if (fabsl((wide)got - want) <= tolerance * size) return;
+  ck_abort_msg("%s: %.9g instead of %.9g in (%zu, %zu), k %zu, %zu", what, (double)got, (double)want, x->s.rows,
+               x->s.cols, x->s.product[0].k, x->s.product[1].k);
+}
+
+static void check_problem(const struct melu__kernels *set, size_t rows, size_t cols) {
+  struct problem x = random_problem(rows, cols);
+  set->sum(&x.s);
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = 0; j < cols; j++) {
+      wide size, sum = naive_sum(&x, i, j, &size);
+      if (x.s.pre.p) check_near(x.s.pre.p[i * x.s.pre.ld + j], sum, size, set->name, &x);
+      if (x.s.relu && sum < 0) sum = 0;
+      if (x.s.mask.p && !(at(x.before[MASK], i, j) > 0)) sum = 0;
+      const wide post = x.s.post.p ? (wide)x.s.post_scale * at(x.before[POST], i, j) : 0;
+      check_near(x.s.out.p[i * x.s.out.ld + j], sum + post, size + fabsl(post), set->name, &x);
+    }
+  for (int i = 0; i < N_SAME_SHAPE; i++) {
+    check_guards(x.after[i]);
+    if (i != x.out && (i != x.pre || !x.s.pre.p)) /* an input, or not used */
+      ck_assert(!memcmp(x.after[i].p, x.before[i].p, length(x.after[i]) * sizeof(real)));
+  }
+  free_problem(&x);
+}
+
+START_TEST(sums) {
+  const struct melu__kernels *set;
+  EACH_SET(set) {
+    for (int i = 0; i < 3000; i++) check_problem(set, random_size(), random_size());
+    for (int i = 0; i < 300; i++) {
+      check_problem(set, 1, random_size());
+      check_problem(set, random_size(), 1);
+      check_problem(set, random_size(), 64);
+    }
+  }
+}
+END_TEST
+
+/* Longer in k than any buffer inside. */
+START_TEST(long_products) {
+  static const size_t cols[] = {1, 3, 20, 70};
+  const struct melu__kernels *set;
+  EACH_SET(set) for (int c = 0; c < 4; c++) for (int trans_a = 0; trans_a < 2; trans_a++) {
+    const size_t rows = 9, k = 9001;
+    struct problem x = {.s = {.rows = rows, .cols = cols[c], .n_products = 1}};
+    x.a[0] = trans_a ? random_matrix(k, rows) : random_matrix(rows, k);
+    x.b[0] = random_matrix(k, cols[c]);
+    x.after[OUT] = random_matrix(rows, cols[c]);
+    x.s.product[0].a = in(x.a[0]);
+    x.s.product[0].b = in(x.b[0]);
+    x.s.product[0].k = k;
+    x.s.product[0].trans_a = trans_a;
+    x.s.product[0].scale = (real)0.5;
+    x.s.out = (struct melu__mat){x.after[OUT].p, x.after[OUT].ld};
+    set->sum(&x.s);
+    for (size_t i = 0; i < rows; i++)
+      for (size_t j = 0; j < cols[c]; j++) {
+        wide size, sum = naive_sum(&x, i, j, &size);
+        check_near(x.s.out.p[i * x.s.out.ld + j], sum, size, set->name, &x);
+      }
+    check_guards(x.after[OUT]);
+    free_problem(&x);
+  }
+}
+END_TEST
+
+/* --------------------------------------------------------------------------------------- special promises */
+
+/* The sum for rows [begin, begin + rows) alone. */
+static struct melu__sum part_of(struct melu__sum s, size_t begin, size_t rows) {
+  s.rows = rows;
+  for (size_t n = 0; n < s.n_products; n++)
+    if (s.product[n].a.p) s.product[n].a.p += begin * (s.product[n].trans_a ? 1 : s.product[n].a.ld);
+  for (size_t t = 0; t < s.n_terms; t++) s.term[t].m.p += begin * s.term[t].m.ld;
+  if (s.mask.p) s.mask.p += begin * s.mask.ld;
+  if (s.post.p) s.post.p += begin * s.post.ld;
+  if (s.pre.p) s.pre.p += begin * s.pre.ld;
+  s.out.p += begin * s.out.ld;
+  return s;
+}
+
+static void check_rows_alone(const struct melu__kernels *set, size_t rows, size_t cols) {
+  struct problem x = random_problem(rows, cols);
+  struct matrix together[N_SAME_SHAPE];
+  set->sum(&x.s);
+  for (int i = 0; i < N_SAME_SHAPE; i++) {
+    together[i] = copy_of(x.after[i]);
+    memcpy(x.after[i].p, x.before[i].p, length(x.after[i]) * sizeof(real));
+  }
+  for (size_t i = 0, n; i < rows; i += n) {
+    n = random_below(2) ? 1 : 1 + random_below((uint32_t)(rows - i));
+    const struct melu__sum part = part_of(x.s, i, n);
+    set->sum(&part);
+  }
+  for (int i = 0; i < N_SAME_SHAPE; i++) {
+    ck_assert_msg(!memcmp(together[i].p, x.after[i].p, length(x.after[i]) * sizeof(real)), "%s: (%zu, %zu), k %zu, %zu",
+                  set->name, rows, cols, x.s.product[0].k, x.s.product[1].k);
+    free(together[i].p);
+  }
+  free_problem(&x);
+}
+
+START_TEST(rows_are_independent) {
+  const struct melu__kernels *set;
+  EACH_SET(set) for (int i = 0; i < 1000; i++) {
+    check_rows_alone(set, 1 + random_below(100), 1 + random_size());
+    check_rows_alone(set, 1 + random_below(100), i % 2 ? 64 : 1 + random_below(4));
+  }
+}
+END_TEST
+
+/* NaN passes through a sum and through ReLU, and not through a mask that is closed; a mask of NaN is closed. */
+START_TEST(bad_numbers) {
+  enum { ROWS = 9, COLS = 37 };
+  const struct melu__kernels *set;
+  EACH_SET(set) for (int masked = 0; masked < 2; masked++) {
+    struct matrix a = random_matrix(ROWS, 5), b = random_matrix(5, COLS), mask = random_matrix(ROWS, COLS);
+    struct matrix to = random_matrix(ROWS, COLS);
+    a.p[3 * a.ld + 2] = (real)NAN;
+    mask.p[3 * mask.ld + 5] = (real)NAN;
+    struct melu__sum s = {.rows = ROWS, .cols = COLS, .n_products = 1, .relu = !masked, .out = {to.p, to.ld}};
+    s.product[0].a = in(a);
+    s.product[0].b = in(b);
+    s.product[0].k = 5;
+    s.product[0].scale = 1;
+    if (masked) s.mask = in(mask);
+    set->sum(&s);
+    for (size_t i = 0; i < ROWS; i++)
+      for (size_t j = 0; j < COLS; j++) {
+        const int open = !masked || at(mask, i, j) > 0;
+        ck_assert_int_eq(isnan(at(to, i, j)) != 0, i == 3 && open);
+      }
+    free(a.p), free(b.p), free(mask.p), free(to.p);
+  }
+}
+END_TEST
+
+START_TEST(transposes) {
+  const struct melu__kernels *set;
+  EACH_SET(set) for (int round = 0; round < 500; round++) {
+    struct matrix a = random_matrix(random_size(), random_size()), to = random_matrix(a.cols, a.rows);
+    set->transpose(a.rows, a.cols, in(a), (struct melu__mat){to.p, to.ld});
+    for (size_t i = 0; i < a.rows; i++)
+      for (size_t j = 0; j < a.cols; j++)
+        if (at(a, i, j) != at(to, j, i)) ck_abort_msg("%s: (%zu, %zu)", set->name, a.rows, a.cols);
+    check_guards(to);
+    free(a.p), free(to.p);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("sum");
+  TCase *tc = tcase_create("sum");
+  tcase_add_checked_fixture(tc, setup, NULL);
+  tcase_set_timeout(tc, 120);
+  tcase_add_test(tc, sums);
+  tcase_add_test(tc, long_products);
+  tcase_add_test(tc, rows_are_independent);
+  tcase_add_test(tc, bad_numbers);
+  tcase_add_test(tc, transposes);
+  suite_add_tcase(s, tc);
+  SRunner *sr = srunner_create(s);
+  srunner_run_all(sr, CK_ENV);
+  const int failed = srunner_ntests_failed(sr);
+  srunner_free(sr);
+  return failed == 0 ? 0 : 1;
+}

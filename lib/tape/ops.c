@@ -60,6 +60,10 @@ static int shape_fill(const struct melu__tape *t, struct melu__node *n) {
   return node_a(t, n)->rows == 1 && node_a(t, n)->cols == 1;
 }
 
+static int shape_transpose(const struct melu__tape *t, struct melu__node *n) {
+  return set(n, node_a(t, n)->cols, node_a(t, n)->rows);
+}
+
 static int shape_concat(const struct melu__tape *t, struct melu__node *n) {
   return node_a(t, n)->rows == node_b(t, n)->rows &&
          set(n, node_a(t, n)->rows, node_a(t, n)->cols + node_b(t, n)->cols);
@@ -156,6 +160,11 @@ static void grad_log(struct melu__tape *t, melu__ref y, melu__ref g, const int w
 static void grad_recip(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
   (void)want;
   d[0] = melu__tape_scale(t, melu__tape_mul(t, g, melu__tape_mul(t, y, y)), -1);
+}
+
+static void grad_transpose(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)y, (void)want;
+  d[0] = melu__tape_transpose(t, g);
 }
 
 static void grad_concat(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
@@ -265,6 +274,10 @@ static void run_recip(const struct melu__run *r) {
   r->kernels->recip(ROWS, COLS, r->a, r->out);
 }
 
+static void run_transpose(const struct melu__run *r) {
+  r->kernels->transpose(r->a_rows, r->a_cols, r->a, r->out);
+}
+
 static void run_concat(const struct melu__run *r) {
   const struct melu__mat right = {r->out.p + r->a_cols, r->out.ld};
   r->kernels->copy(ROWS, r->a_cols, r->a, r->out);
@@ -327,6 +340,7 @@ const struct melu__op_info melu__ops[MELU__N_OPS] = {
     [MELU__SIGMOID] = {"sigmoid", 1, shape_like_a, grad_sigmoid, run_sigmoid, NULL, NULL},
     [MELU__LOG] = {"log", 1, shape_like_a, grad_log, run_log, NULL, NULL},
     [MELU__RECIP] = {"recip", 1, shape_like_a, grad_recip, run_recip, NULL, NULL},
+    [MELU__TRANSPOSE] = {"transpose", 1, shape_transpose, grad_transpose, run_transpose, NULL, NULL},
     [MELU__CONCAT] = {"concat", 2, shape_concat, grad_concat, run_concat, NULL, NULL},
     [MELU__SLICE] = {"slice", 1, shape_slice, grad_slice, run_slice, NULL, NULL},
     [MELU__BAG] = {"bag", 1, shape_bag, grad_bag, run_bag, NULL, NULL},

@@ -4,49 +4,51 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "tape/lower.h"
 #include "tape/ops.h"
 #include "tape/simplify.h"
+#include "tensor/sum.h"
+
+/* Where a value is: in a slot of the run, or in the arena. */
+struct place {
+  uint32_t rows, cols;
+  uint32_t slot; /* IN_ARENA: at `offset` */
+  size_t offset;
+};
+
+#define IN_ARENA 0xffffffffu
 
 struct melu__plan {
   const struct melu_allocator *alloc;
-  struct melu__node *nodes; /* in the order of the run; all are needed */
+  struct melu__node *nodes; /* simplified */
   size_t n_nodes;
-  size_t *offset;  /* of each node's value in the arena; inputs have none */
-  size_t *scratch; /* of each node's scratch in the arena */
-  struct melu__output *outputs;
-  size_t n_outputs;
+  struct melu__code code;
+  struct place *places; /* of the values: nodes, then partial sums */
+  size_t n_values;
+  size_t *scratch;             /* of each instruction, in the arena */
+  struct melu__output *copies; /* outputs that are not where they were made */
+  size_t n_copies;
   size_t arena_size;
   double flops;
 };
 
 /* ----------------------------------------------------------------------------------------------- planning */
 
-/* Drops the nodes that simplification left without a reader. keep[] follows. */
-static void compact(struct melu__tape *t, melu__ref *keep, size_t n_keep, melu__ref *map) {
-  for (size_t i = 0; i < t->n; i++) map[i] = 0;
-  for (size_t i = 0; i < n_keep; i++) map[keep[i]] = 1;
-  for (size_t i = t->n; i-- > 0;) {
-    const int arity = map[i] ? melu__ops[t->nodes[i].op].arity : 0;
-    if (arity > 0) map[t->nodes[i].a] = 1;
-    if (arity > 1) map[t->nodes[i].b] = 1;
+/* An output that is added to what is in its slot is a sum with the slot as an input, made in place. */
+static void add_outputs(struct melu__tape *t, const struct melu__output *outputs, melu__ref *keep, size_t n) {
+  for (size_t i = 0; i < n && !t->status; i++) {
+    const struct melu__node node = t->nodes[keep[i]];
+    if (!outputs[i].add) continue;
+    const melu__ref slot = melu__tape_input(t, outputs[i].slot, node.rows, node.cols);
+    const int nothing = node.op == MELU__CONST && node.s == 0;
+    keep[i] = nothing ? slot : melu__tape_add(t, keep[i], slot);
   }
-  size_t n = 0;
-  for (size_t i = 0; i < t->n; i++) {
-    if (!map[i]) continue;
-    struct melu__node node = t->nodes[i];
-    if (melu__ops[node.op].arity > 0) node.a = map[node.a];
-    if (melu__ops[node.op].arity > 1) node.b = map[node.b];
-    t->nodes[n] = node;
-    map[i] = (melu__ref)n++;
-  }
-  t->n = n;
-  for (size_t i = 0; i < n_keep; i++) keep[i] = map[keep[i]];
 }
 
 /* Blocks of the arena that are in use, by ascending offset. */
 struct block {
   size_t offset, size;
-  size_t last; /* the node that reads it last */
+  size_t last; /* the instruction that reads it last */
 };
 
 struct blocks {
@@ -54,126 +56,167 @@ struct blocks {
   size_t n;
 };
 
-static size_t place(struct blocks *live, size_t size, size_t last) {
+static size_t block_size(size_t n_numbers) {
+  return melu__size_align(n_numbers ? n_numbers : 1, MELU__ALIGN / sizeof(real));
+}
+
+static size_t place_block(struct melu__plan *p, struct blocks *live, size_t n_numbers, size_t last) {
+  const size_t size = block_size(n_numbers);
   size_t offset = 0, i = 0;
   for (; i < live->n && live->at[i].offset < offset + size; i++) offset = live->at[i].offset + live->at[i].size;
   memmove(live->at + i + 1, live->at + i, (live->n - i) * sizeof *live->at);
   live->at[i] = (struct block){offset, size, last};
   live->n++;
+  if (offset + size > p->arena_size) p->arena_size = offset + size;
   return offset;
 }
 
-static void release(struct blocks *live, size_t node) {
+static void release(struct blocks *live, size_t instr) {
   size_t n = 0;
   for (size_t i = 0; i < live->n; i++)
-    if (live->at[i].last > node) live->at[n++] = live->at[i];
+    if (live->at[i].last > instr) live->at[n++] = live->at[i];
   live->n = n;
 }
 
-static size_t block_size(size_t n_numbers) {
-  return melu__size_align(n_numbers ? n_numbers : 1, MELU__ALIGN / sizeof(real));
+struct reads {
+  size_t *last;
+  size_t instr;
+};
+
+static void mark_read(void *arg, melu__ref value) {
+  const struct reads *r = arg;
+  r->last[value] = r->instr;
 }
 
-static size_t node_size(const struct melu__node *n) {
-  return block_size(melu__size_mul(n->rows, n->cols));
+static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
+  struct place *place = &p->places[value];
+  if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
+  place->offset = place_block(p, live, (size_t)place->rows * place->cols, last[value] > instr ? last[value] : instr);
 }
 
-static size_t scratch_size(const struct melu__plan *p, const struct melu__node *n) {
+static size_t scratch_size(const struct melu__plan *p, const struct melu__instr *in) {
+  if (in->is_sum) return 0;
+  const struct melu__node *n = &p->nodes[in->out];
   const struct melu__op_info *op = &melu__ops[n->op];
   return op->scratch ? op->scratch(n, p->nodes[n->a].rows) : 0;
 }
 
-/* First fit by lifetime. last[i]: the last reader of node i; outputs are read after the end. */
-static melu_status place_all(struct melu__plan *p, size_t *last, struct blocks *live, melu_error *err) {
-  for (size_t i = 0; i < p->n_nodes; i++) {
-    const int arity = melu__ops[p->nodes[i].op].arity;
-    last[i] = i;
-    if (arity > 0) last[p->nodes[i].a] = i;
-    if (arity > 1) last[p->nodes[i].b] = i;
+/* First fit by lifetime. */
+static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
+  for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
+  for (size_t i = 0; i < p->code.n; i++) {
+    struct reads r = {last, i};
+    melu__instr_reads(&p->code.instrs[i], &(struct melu__tape){.nodes = p->nodes, .n = p->n_nodes}, mark_read, &r);
   }
-  for (size_t i = 0; i < p->n_outputs; i++) last[p->outputs[i].node] = p->n_nodes;
-  for (size_t i = 0; i < p->n_nodes; i++) {
-    if (p->nodes[i].op == MELU__INPUT) continue;
-    const size_t size = node_size(&p->nodes[i]), extra = scratch_size(p, &p->nodes[i]);
-    if (size >= SIZE_MAX / sizeof(real) / 4) return melu__fail_memory(err);
-    p->offset[i] = place(live, size, last[i]);
-    if (p->offset[i] + size > p->arena_size) p->arena_size = p->offset[i] + size;
-    if (extra) {
-      p->scratch[i] = place(live, block_size(extra), i);
-      if (p->scratch[i] + block_size(extra) > p->arena_size) p->arena_size = p->scratch[i] + block_size(extra);
-    }
+  for (size_t i = 0; i < p->n_copies; i++) last[p->copies[i].node] = p->code.n;
+  for (size_t i = 0; i < p->code.n; i++) {
+    const struct melu__instr *in = &p->code.instrs[i];
+    const size_t extra = scratch_size(p, in);
+    place_value(p, live, in->out, last, i);
+    if (in->pre != MELU__NO_NODE) place_value(p, live, in->pre, last, i);
+    if (extra) p->scratch[i] = place_block(p, live, extra, i);
     release(live, i);
   }
-  return MELU_OK;
 }
 
-static double count_flops(const struct melu__plan *p) {
+/* Shapes of all values; inputs are where the run says, and an output is made in its slot if it can be. */
+static void bind_slots(struct melu__plan *p, const struct melu__output *outputs, const melu__ref *keep, size_t n) {
+  for (size_t i = 0; i < p->n_values; i++) {
+    const struct melu__node *node = &p->nodes[i < p->n_nodes ? i : p->code.partial_of[i - p->n_nodes]];
+    const int is_input = i < p->n_nodes && node->op == MELU__INPUT;
+    p->places[i] = (struct place){node->rows, node->cols, is_input ? node->index : IN_ARENA, 0};
+  }
+  for (size_t i = 0; i < n; i++) {
+    struct place *place = &p->places[keep[i]];
+    if (place->slot == IN_ARENA)
+      place->slot = outputs[i].slot;
+    else if (place->slot != outputs[i].slot)
+      p->copies[p->n_copies++] = (struct melu__output){keep[i], outputs[i].slot, 0};
+  }
+}
+
+static double count_flops(const struct melu__plan *p, const unsigned char *live) {
   double flops = 0;
   for (size_t i = 0; i < p->n_nodes; i++) {
     const struct melu__node *n = &p->nodes[i];
     const struct melu__op_info *op = &melu__ops[n->op];
-    if (op->flops) flops += op->flops(n, p->nodes[n->a].rows, p->nodes[n->a].cols);
+    if (live[i] && op->flops) flops += op->flops(n, p->nodes[n->a].rows, p->nodes[n->a].cols);
   }
   return flops;
 }
 
+static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
+  for (size_t i = 0; i < n_keep; i++) live[keep[i]] = 1;
+  for (size_t i = t->n; i-- > 0;) {
+    const int arity = live[i] ? melu__ops[t->nodes[i].op].arity : 0;
+    if (arity > 0) live[t->nodes[i].a] = 1;
+    if (arity > 1) live[t->nodes[i].b] = 1;
+  }
+}
+
+/* The instructions of a simplified tape, and their memory. Takes over the tape's nodes. */
+static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__output *outputs, const melu__ref *keep,
+                 size_t n_outputs) {
+  int ok = 0;
+  p->nodes = t->nodes;
+  p->n_nodes = t->n;
+  t->nodes = NULL;
+  const struct melu__tape view = {.alloc = p->alloc, .nodes = p->nodes, .n = p->n_nodes};
+  if (!melu__lower(&p->code, &view, keep, n_outputs)) return 0;
+  p->n_values = p->n_nodes + p->code.n_partials;
+  p->places = melu__alloc(p->alloc, p->n_values, sizeof *p->places);
+  p->scratch = melu__calloc(p->alloc, p->code.n, sizeof *p->scratch);
+  p->copies = melu__alloc(p->alloc, n_outputs, sizeof *p->copies);
+  size_t *last = melu__alloc(p->alloc, p->n_values, sizeof *last);
+  unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
+  struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
+  if (p->places && p->scratch && p->copies && last && live && blocks.at) {
+    bind_slots(p, outputs, keep, n_outputs);
+    place_all(p, last, &blocks);
+    mark_live(&view, keep, n_outputs, live);
+    p->flops = count_flops(p, live);
+    ok = 1;
+  }
+  melu__free(p->alloc, blocks.at);
+  melu__free(p->alloc, live);
+  melu__free(p->alloc, last);
+  return ok;
+}
+
 melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator *alloc, const struct melu__tape *tape,
                            const struct melu__output *outputs, size_t n_outputs, melu_error *err) {
+  struct melu__tape t;
   *out = NULL;
-  struct melu__tape short_tape;
-  melu__tape_init(&short_tape, alloc);
-  melu__ref *keep = melu__alloc(alloc, n_outputs, sizeof *keep), *map = NULL;
-  size_t *last = NULL;
-  struct blocks live = {NULL, 0};
+  melu__tape_init(&t, alloc);
+  melu__ref *keep = melu__alloc(alloc, n_outputs, sizeof *keep);
   struct melu__plan *p = melu__calloc(alloc, 1, sizeof *p);
-  melu_status status = MELU_ENOMEM;
-  if (!keep || !p) goto done;
-  p->alloc = alloc;
-  for (size_t i = 0; i < n_outputs; i++) keep[i] = outputs[i].node;
-  melu__simplify(&short_tape, tape, keep, n_outputs);
-  status = short_tape.status;
-  if (status) goto done;
-
-  status = MELU_ENOMEM;
-  const size_t n = short_tape.n;
-  map = melu__alloc(alloc, n, sizeof *map);
-  if (!map) goto done;
-  compact(&short_tape, keep, n_outputs, map);
-  p->n_nodes = short_tape.n;
-  p->nodes = melu__alloc(alloc, p->n_nodes, sizeof *p->nodes);
-  p->offset = melu__calloc(alloc, p->n_nodes, sizeof *p->offset);
-  p->scratch = melu__calloc(alloc, p->n_nodes, sizeof *p->scratch);
-  p->n_outputs = n_outputs;
-  p->outputs = melu__alloc(alloc, n_outputs, sizeof *p->outputs);
-  last = melu__alloc(alloc, p->n_nodes, sizeof *last);
-  live.at = melu__alloc(alloc, 2 * p->n_nodes + 1, sizeof *live.at);
-  if (!p->nodes || !p->offset || !p->scratch || !p->outputs || !last || !live.at) goto done;
-  if (p->n_nodes) memcpy(p->nodes, short_tape.nodes, p->n_nodes * sizeof *p->nodes);
-  for (size_t i = 0; i < n_outputs; i++)
-    p->outputs[i] = (struct melu__output){keep[i], outputs[i].slot, outputs[i].add};
-  status = place_all(p, last, &live, err);
-  p->flops = count_flops(p);
-
-done:
-  melu__free(alloc, live.at);
-  melu__free(alloc, last);
-  melu__free(alloc, map);
-  melu__free(alloc, keep);
-  melu__tape_free(&short_tape);
-  if (!status) {
-    *out = p;
-    return MELU_OK;
+  if (!keep || !p) {
+    t.status = MELU_ENOMEM;
+  } else {
+    p->alloc = alloc;
+    for (size_t i = 0; i < n_outputs; i++) keep[i] = outputs[i].node;
+    melu__simplify(&t, tape, keep, n_outputs);
+    if (!t.status) add_outputs(&t, outputs, keep, n_outputs);
+    if (!t.status && !build(p, &t, outputs, keep, n_outputs)) t.status = MELU_ENOMEM;
   }
-  melu__plan_free(p);
-  return status == MELU_ENOMEM ? melu__fail_memory(err) : status;
+  const melu_status status = melu__tape_status(&t, err);
+  melu__tape_free(&t);
+  melu__free(alloc, keep);
+  if (status) {
+    melu__plan_free(p);
+    return status;
+  }
+  *out = p;
+  return MELU_OK;
 }
 
 void melu__plan_free(struct melu__plan *p) {
   if (!p || !p->alloc) return;
   const struct melu_allocator *alloc = p->alloc;
-  melu__free(alloc, p->outputs);
+  melu__free(alloc, p->copies);
   melu__free(alloc, p->scratch);
-  melu__free(alloc, p->offset);
+  melu__free(alloc, p->places);
+  melu__code_free(&p->code);
   melu__free(alloc, p->nodes);
   melu__free(alloc, p);
 }
@@ -187,49 +230,100 @@ double melu__plan_flops(const struct melu__plan *p) {
 }
 
 size_t melu__plan_n_nodes(const struct melu__plan *p) {
-  return p->n_nodes;
+  return p->code.n;
 }
 
 /* ------------------------------------------------------------------------------------------------ running */
 
-static struct melu__mat value(const struct melu__plan *p, melu__ref i, const struct melu__mat *slots, real *arena) {
-  const struct melu__node *n = &p->nodes[i];
-  if (n->op == MELU__INPUT) return slots[n->index];
-  return (struct melu__mat){arena + p->offset[i], n->cols};
+struct running {
+  const struct melu__plan *plan;
+  const struct melu__kernels *kernels;
+  const struct melu__mat *slots;
+  const struct melu__bags *bags;
+  real *arena;
+};
+
+static struct melu__mat value(const struct running *r, melu__ref i) {
+  const struct place *place = &r->plan->places[i];
+  if (place->slot != IN_ARENA) return r->slots[place->slot];
+  return (struct melu__mat){r->arena + place->offset, place->cols};
 }
 
 static struct melu__cmat read_only(struct melu__mat m) {
   return (struct melu__cmat){m.p, m.ld};
 }
 
+static struct melu__cmat read_value(const struct running *r, melu__ref i) {
+  return i == MELU__NO_NODE ? (struct melu__cmat){NULL, 0} : read_only(value(r, i));
+}
+
+static void run_op(const struct running *r, melu__ref out, size_t scratch) {
+  const struct melu__plan *p = r->plan;
+  const struct melu__node *n = &p->nodes[out];
+  const struct melu__op_info *op = &melu__ops[n->op];
+  struct melu__run run = {
+      .kernels = r->kernels, .node = n, .out = value(r, out), .bags = r->bags, .scratch = r->arena + scratch};
+  if (op->arity > 0) {
+    run.a = read_value(r, n->a);
+    run.a_rows = p->nodes[n->a].rows;
+    run.a_cols = p->nodes[n->a].cols;
+  }
+  if (op->arity > 1) {
+    run.b = read_value(r, n->b);
+    run.b_cols = p->nodes[n->b].cols;
+  }
+  op->run(&run);
+}
+
+/* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart.
+ */
+static void set_product(struct melu__sum *s, size_t i, const struct running *r, const struct melu__factor *f) {
+  const struct place *a = &r->plan->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &r->plan->places[f->b];
+  s->product[i].k = f->a == MELU__NO_NODE ? b->rows : f->trans_a ? a->rows : a->cols;
+  s->product[i].a = read_value(r, f->a);
+  s->product[i].b = read_value(r, f->b);
+  if (s->cols == 1 && b->rows == 1) s->product[i].b.ld = 1;
+  s->product[i].trans_a = f->trans_a;
+  s->product[i].scale = (real)f->scale;
+}
+
+static void run_sum(const struct running *r, const struct melu__instr *in) {
+  const struct place *shape = &r->plan->places[in->out];
+  struct melu__sum s = {.rows = shape->rows,
+                        .cols = shape->cols,
+                        .n_products = in->n_products,
+                        .n_terms = in->n_terms,
+                        .row = read_value(r, in->row.value).p,
+                        .row_scale = (real)in->row.scale,
+                        .number = read_value(r, in->number.value).p,
+                        .number_scale = (real)in->number.scale,
+                        .relu = in->relu,
+                        .mask = read_value(r, in->mask),
+                        .post = read_value(r, in->post.value),
+                        .post_scale = (real)in->post.scale,
+                        .out = value(r, in->out)};
+  for (size_t i = 0; i < in->n_products; i++) set_product(&s, i, r, &in->product[i]);
+  for (size_t i = 0; i < in->n_terms; i++) {
+    s.term[i].m = read_value(r, in->term[i].value);
+    s.term[i].scale = (real)in->term[i].scale;
+  }
+  if (in->pre != MELU__NO_NODE) s.pre = value(r, in->pre);
+  r->kernels->sum(&s);
+}
+
 void melu__plan_run(const struct melu__plan *p, const struct melu__kernels *kernels, const struct melu__mat *slots,
                     const struct melu__bags *bags, real *arena) {
-  struct melu__run run = {.kernels = kernels, .bags = bags};
-  for (size_t i = 0; i < p->n_nodes; i++) {
-    const struct melu__node *n = &p->nodes[i];
-    const struct melu__op_info *op = &melu__ops[n->op];
-    if (n->op == MELU__INPUT) continue;
-    run.node = n;
-    if (op->arity > 0) {
-      run.a = read_only(value(p, n->a, slots, arena));
-      run.a_rows = p->nodes[n->a].rows;
-      run.a_cols = p->nodes[n->a].cols;
-    }
-    if (op->arity > 1) {
-      run.b = read_only(value(p, n->b, slots, arena));
-      run.b_cols = p->nodes[n->b].cols;
-    }
-    run.out = value(p, (melu__ref)i, slots, arena);
-    run.scratch = arena + p->scratch[i];
-    op->run(&run);
-  }
-  for (size_t i = 0; i < p->n_outputs; i++) {
-    const struct melu__output *o = &p->outputs[i];
-    const struct melu__node *n = &p->nodes[o->node];
-    const struct melu__cmat from = read_only(value(p, o->node, slots, arena));
-    if (o->add)
-      kernels->axpy(n->rows, n->cols, 1, from, slots[o->slot]);
+  const struct running r = {p, kernels, slots, bags, arena};
+  for (size_t i = 0; i < p->code.n; i++) {
+    const struct melu__instr *in = &p->code.instrs[i];
+    if (in->is_sum)
+      run_sum(&r, in);
     else
-      kernels->copy(n->rows, n->cols, from, slots[o->slot]);
+      run_op(&r, in->out, p->scratch[i]);
+  }
+  for (size_t i = 0; i < p->n_copies; i++) {
+    const struct melu__output *o = &p->copies[i];
+    const struct place *place = &p->places[o->node];
+    kernels->copy(place->rows, place->cols, read_value(&r, o->node), slots[o->slot]);
   }
 }

@@ -30,18 +30,29 @@ static int node_equal(const struct melu__node *p, const struct melu__node *q) {
          p->rows == q->rows && p->cols == q->cols && p->index == q->index && memcmp(&p->s, &q->s, sizeof p->s) == 0;
 }
 
+/* Where the node of that content is in the index, or belongs. */
+static melu__ref *find_slot(const struct melu__tape *to, const struct index *index, const struct melu__node *node) {
+  size_t i = (size_t)node_hash(node) & index->mask;
+  while (index->slot[i] != MELU__NO_NODE && !node_equal(&to->nodes[index->slot[i]], node)) i = (i + 1) & index->mask;
+  return &index->slot[i];
+}
+
+static melu__ref find(const struct melu__tape *to, const struct index *index, const struct melu__node *node) {
+  return *find_slot(to, index, node);
+}
+
 /* The node of that content in `to`: the one that is there, or a new one. */
 static melu__ref intern(struct melu__tape *to, struct index *index, struct melu__node node) {
-  const int commutes = node.op == MELU__ADD || node.op == MELU__MUL;
+  const int commutes = node.op == MELU__ADD || (node.op == MELU__MUL && to->nodes[node.b].op != MELU__STEP);
+  if (to->status) return MELU__NO_NODE;
   if (commutes && node.a > node.b) {
     const melu__ref a = node.a;
     node.a = node.b;
     node.b = a;
   }
-  size_t i = (size_t)node_hash(&node) & index->mask;
-  for (; index->slot[i] != MELU__NO_NODE; i = (i + 1) & index->mask)
-    if (node_equal(&to->nodes[index->slot[i]], &node)) return index->slot[i];
-  return index->slot[i] = melu__tape_push(to, node);
+  melu__ref *slot = find_slot(to, index, &node);
+  if (*slot == MELU__NO_NODE) *slot = melu__tape_push(to, node);
+  return *slot;
 }
 
 static melu__ref constant(struct melu__tape *to, struct index *index, const struct melu__node *like, double s) {
@@ -65,6 +76,30 @@ static melu__ref scaled(struct melu__tape *to, struct index *index, melu__ref a,
                     .op = MELU__SCALE, .a = a, .b = MELU__NO_NODE, .rows = inner.rows, .cols = inner.cols, .s = s});
 }
 
+static melu__ref record(struct melu__tape *to, struct index *index, struct melu__node n);
+
+static melu__ref record_unary(struct melu__tape *to, struct index *index, enum melu__op op, melu__ref a, uint32_t rows,
+                              uint32_t cols) {
+  return record(to, index,
+                (struct melu__node){.op = (uint8_t)op, .a = a, .b = MELU__NO_NODE, .rows = rows, .cols = cols});
+}
+
+/* Scales move outward through what is linear, until a sum takes them as coefficients: f(s a) = s f(a). */
+static int takes_scale_out(const struct melu__tape *to, const struct melu__node *n, int *side) {
+  const int linear = n->op == MELU__MATMUL || n->op == MELU__MUL || n->op == MELU__SUM_ROWS || n->op == MELU__SUM_ALL ||
+                     n->op == MELU__ROWS || n->op == MELU__FILL || n->op == MELU__TRANSPOSE;
+  *side = to->nodes[n->a].op == MELU__SCALE ? 0 : 1;
+  if (!linear) return 0;
+  return *side == 0 || (melu__ops[n->op].arity > 1 && to->nodes[n->b].op == MELU__SCALE);
+}
+
+static melu__ref scale_out(struct melu__tape *to, struct index *index, struct melu__node n, int side) {
+  melu__ref *operand = side ? &n.b : &n.a;
+  const struct melu__node scale = to->nodes[*operand];
+  *operand = scale.a;
+  return scaled(to, index, record(to, index, n), scale.s);
+}
+
 /* Sums and broadcasts of a constant are constants; those that change nothing are their operand. */
 static melu__ref reshaped(struct melu__tape *to, struct index *index, const struct melu__node *n) {
   const struct melu__node a = to->nodes[n->a];
@@ -74,39 +109,91 @@ static melu__ref reshaped(struct melu__tape *to, struct index *index, const stru
   return constant(to, index, n, times * a.s);
 }
 
+static melu__ref added(struct melu__tape *to, struct index *index, const struct melu__node *n) {
+  const struct melu__node a = to->nodes[n->a], b = to->nodes[n->b];
+  if (is_const(&a, 0)) return n->b;
+  if (is_const(&b, 0)) return n->a;
+  if (n->a == n->b) return scaled(to, index, n->a, 2);
+  if (a.op == MELU__SCALE && b.op == MELU__SCALE && memcmp(&a.s, &b.s, sizeof a.s) == 0) {
+    struct melu__node inner = *n;
+    inner.a = a.a;
+    inner.b = b.a;
+    return scaled(to, index, record(to, index, inner), a.s);
+  }
+  return intern(to, index, *n);
+}
+
+/* A factor that is the step of a ReLU is a mask: it comes second, and once. */
+static melu__ref multiplied(struct melu__tape *to, struct index *index, struct melu__node n) {
+  if (to->nodes[n.a].op == MELU__CONST) return scaled(to, index, n.b, to->nodes[n.a].s);
+  if (to->nodes[n.b].op == MELU__CONST) return scaled(to, index, n.a, to->nodes[n.b].s);
+  if (to->nodes[n.a].op == MELU__STEP && to->nodes[n.b].op != MELU__STEP) {
+    const melu__ref swap = n.a;
+    n.a = n.b;
+    n.b = swap;
+  }
+  const struct melu__node a = to->nodes[n.a];
+  if (to->nodes[n.b].op == MELU__STEP && a.op == MELU__MUL && a.b == n.b) return n.a;
+  return intern(to, index, n);
+}
+
+/* The kernels read op(b) by rows. A vector is its own transpose, but for an input, whose rows may lie apart. */
+static melu__ref product(struct melu__tape *to, struct index *index, struct melu__node n) {
+  const struct melu__node a = to->nodes[n.a], b = to->nodes[n.b];
+  if (is_const(&a, 0) || is_const(&b, 0)) return constant(to, index, &n, 0);
+  const int vector = b.rows == 1 || (b.cols == 1 && b.op != MELU__INPUT);
+  if (n.trans_b && !vector) {
+    n.b = record_unary(to, index, MELU__TRANSPOSE, n.b, b.cols, b.rows);
+    n.trans_b = 0;
+  }
+  return intern(to, index, n);
+}
+
+/* step(z) = step(relu(z)): where the ReLU is there anyway, z need not be. */
+static melu__ref stepped(struct melu__tape *to, struct index *index, struct melu__node n) {
+  struct melu__node relu = n;
+  relu.op = MELU__RELU;
+  const melu__ref known = find(to, index, &relu);
+  if (known != MELU__NO_NODE) n.a = known;
+  return intern(to, index, n);
+}
+
 /* Records one node whose operands are nodes of `to` already. */
 static melu__ref record(struct melu__tape *to, struct index *index, struct melu__node n) {
-  const int arity = melu__ops[n.op].arity;
-  const struct melu__node none = {0};
-  const struct melu__node a = arity > 0 ? to->nodes[n.a] : none, b = arity > 1 ? to->nodes[n.b] : none;
+  int side;
+  if (to->status) return MELU__NO_NODE;
+  if (melu__ops[n.op].arity > 0 && takes_scale_out(to, &n, &side)) return scale_out(to, index, n, side);
   switch (n.op) {
     case MELU__DETACH:
       return n.a;
     case MELU__SCALE:
       return scaled(to, index, n.a, n.s);
-    case MELU__ADD:
-      if (is_const(&a, 0)) return n.b;
-      if (is_const(&b, 0)) return n.a;
-      break;
     case MELU__SUB:
-      if (is_const(&b, 0)) return n.a;
-      break;
+      n.op = MELU__ADD;
+      n.b = scaled(to, index, n.b, -1);
+      return added(to, index, &n);
+    case MELU__ADD_ROW:
+      n.op = MELU__ADD;
+      n.b = record_unary(to, index, MELU__ROWS, n.b, n.rows, n.cols);
+      return added(to, index, &n);
+    case MELU__ADD:
+      return added(to, index, &n);
     case MELU__MUL:
-      if (a.op == MELU__CONST) return scaled(to, index, n.b, a.s);
-      if (b.op == MELU__CONST) return scaled(to, index, n.a, b.s);
-      break;
+      return multiplied(to, index, n);
     case MELU__MATMUL:
-      if (is_const(&a, 0) || is_const(&b, 0)) return constant(to, index, &n, 0);
-      break;
+      return product(to, index, n);
+    case MELU__STEP:
+      return stepped(to, index, n);
+    case MELU__TRANSPOSE:
+      return to->nodes[n.a].op == MELU__TRANSPOSE ? to->nodes[n.a].a : intern(to, index, n);
     case MELU__SUM_ROWS:
     case MELU__SUM_ALL:
     case MELU__ROWS:
     case MELU__FILL:
       return reshaped(to, index, &n);
     default:
-      break;
+      return intern(to, index, n);
   }
-  return intern(to, index, n);
 }
 
 static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
@@ -121,7 +208,7 @@ static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t 
 
 void melu__simplify(struct melu__tape *to, const struct melu__tape *from, melu__ref *keep, size_t n_keep) {
   struct index index = {NULL, 63};
-  while (index.mask < 2 * from->n) index.mask = 2 * index.mask + 1;
+  while (index.mask < 8 * from->n) index.mask = 2 * index.mask + 1; /* a node is recorded as four at most */
   index.slot = melu__alloc(from->alloc, index.mask + 1, sizeof *index.slot);
   unsigned char *live = melu__alloc(from->alloc, from->n, 1);
   melu__ref *map = melu__alloc(from->alloc, from->n, sizeof *map);

@@ -121,6 +121,10 @@ melu__ref melu__tape_recip(struct melu__tape *t, melu__ref a) {
   return push(t, MELU__RECIP, a, MELU__NO_NODE);
 }
 
+melu__ref melu__tape_transpose(struct melu__tape *t, melu__ref a) {
+  return push(t, MELU__TRANSPOSE, a, MELU__NO_NODE);
+}
+
 melu__ref melu__tape_concat(struct melu__tape *t, melu__ref a, melu__ref b) {
   return push(t, MELU__CONCAT, a, b);
 }

@@ -15,29 +15,30 @@ typedef uint32_t melu__ref;
 #define MELU__NO_NODE ((melu__ref)0xffffffffu)
 
 enum melu__op {
-  MELU__INPUT,    /* a matrix that the run is given in slot `index` */
-  MELU__CONST,    /* every entry is s */
-  MELU__MATMUL,   /* op(a) op(b), with a transpose flag each */
-  MELU__ADD,      /* a + b */
-  MELU__SUB,      /* a - b */
-  MELU__MUL,      /* a b, element-wise */
-  MELU__SCALE,    /* s a */
-  MELU__ADD_ROW,  /* a + 1 b, b being one row */
-  MELU__SUM_ROWS, /* 1' a: one row */
-  MELU__ROWS,     /* 1 a: the row a, n times; adjoint of SUM_ROWS */
-  MELU__SUM_ALL,  /* 1' a 1: one number */
-  MELU__FILL,     /* 1 a 1': the number a everywhere; adjoint of SUM_ALL */
-  MELU__RELU,     /* max(a, 0) */
-  MELU__STEP,     /* 1 where a > 0, else 0: the derivative of RELU, 0 at 0; its own is 0 */
-  MELU__SIGMOID,  /* 1 / (1 + exp(-a)) */
-  MELU__LOG,      /* natural logarithm */
-  MELU__RECIP,    /* 1 / a */
-  MELU__CONCAT,   /* [a, b]: columns side by side */
-  MELU__SLICE,    /* columns index .. index + n of a; with CONCAT its own adjoint */
-  MELU__BAG,      /* means of rows of the table a, by the lists in bag slot `index` */
-  MELU__BAG_T,    /* adjoint of BAG: rows of a scattered to a table */
-  MELU__SOLVE,    /* ((a + a') / 2)^-1 b, the bracket being positive definite */
-  MELU__DETACH,   /* a, taken as a constant by gradients */
+  MELU__INPUT,     /* a matrix that the run is given in slot `index` */
+  MELU__CONST,     /* every entry is s */
+  MELU__MATMUL,    /* op(a) op(b), with a transpose flag each */
+  MELU__ADD,       /* a + b */
+  MELU__SUB,       /* a - b */
+  MELU__MUL,       /* a b, element-wise */
+  MELU__SCALE,     /* s a */
+  MELU__ADD_ROW,   /* a + 1 b, b being one row */
+  MELU__SUM_ROWS,  /* 1' a: one row */
+  MELU__ROWS,      /* 1 a: the row a, n times; adjoint of SUM_ROWS */
+  MELU__SUM_ALL,   /* 1' a 1: one number */
+  MELU__FILL,      /* 1 a 1': the number a everywhere; adjoint of SUM_ALL */
+  MELU__RELU,      /* max(a, 0) */
+  MELU__STEP,      /* 1 where a > 0, else 0: the derivative of RELU, 0 at 0; its own is 0 */
+  MELU__SIGMOID,   /* 1 / (1 + exp(-a)) */
+  MELU__LOG,       /* natural logarithm */
+  MELU__RECIP,     /* 1 / a */
+  MELU__TRANSPOSE, /* a' */
+  MELU__CONCAT,    /* [a, b]: columns side by side */
+  MELU__SLICE,     /* columns index .. index + n of a; with CONCAT its own adjoint */
+  MELU__BAG,       /* means of rows of the table a, by the lists in bag slot `index` */
+  MELU__BAG_T,     /* adjoint of BAG: rows of a scattered to a table */
+  MELU__SOLVE,     /* ((a + a') / 2)^-1 b, the bracket being positive definite */
+  MELU__DETACH,    /* a, taken as a constant by gradients */
   MELU__N_OPS
 };
 
@@ -81,6 +82,7 @@ melu__ref melu__tape_step(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_sigmoid(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_log(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_recip(struct melu__tape *t, melu__ref a);
+melu__ref melu__tape_transpose(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_concat(struct melu__tape *t, melu__ref a, melu__ref b);
 melu__ref melu__tape_slice(struct melu__tape *t, melu__ref a, size_t first_col, size_t n_cols);
 melu__ref melu__tape_bag(struct melu__tape *t, melu__ref table, uint32_t bag_slot, size_t n_bags);

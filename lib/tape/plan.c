@@ -88,6 +88,17 @@ static void mark_read(void *arg, melu__ref value) {
   r->last[value] = r->instr;
 }
 
+static void count_read(void *arg, melu__ref value) {
+  size_t *n_reads = arg;
+  n_reads[value]++;
+}
+
+/* Visits what the i-th instruction reads. */
+static void each_read(const struct melu__plan *p, size_t i, void (*visit)(void *arg, melu__ref value), void *arg) {
+  const struct melu__tape view = {.nodes = p->nodes, .n = p->n_nodes};
+  melu__instr_reads(&p->code.instrs[i], &view, visit, arg);
+}
+
 static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
   struct place *place = &p->places[value];
   if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
@@ -106,7 +117,7 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
   for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
   for (size_t i = 0; i < p->code.n; i++) {
     struct reads r = {last, i};
-    melu__instr_reads(&p->code.instrs[i], &(struct melu__tape){.nodes = p->nodes, .n = p->n_nodes}, mark_read, &r);
+    each_read(p, i, mark_read, &r);
   }
   for (size_t i = 0; i < p->n_copies; i++) last[p->copies[i].node] = p->code.n;
   for (size_t i = 0; i < p->code.n; i++) {
@@ -119,8 +130,10 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
   }
 }
 
-/* Shapes of all values; inputs are where the run says, and an output is made in its slot if it can be. */
-static void bind_slots(struct melu__plan *p, const struct melu__output *outputs, const melu__ref *keep, size_t n) {
+/* Shapes of all values; inputs are where the run says, and an output is made in its slot if it can be: a column that is
+ * read again may be read as a row (lower.c), and the numbers of a slot's column may lie apart. */
+static void bind_slots(struct melu__plan *p, const struct melu__output *outputs, const melu__ref *keep, size_t n,
+                       const size_t *n_reads) {
   for (size_t i = 0; i < p->n_values; i++) {
     const struct melu__node *node = &p->nodes[i < p->n_nodes ? i : p->code.partial_of[i - p->n_nodes]];
     const int is_input = i < p->n_nodes && node->op == MELU__INPUT;
@@ -128,7 +141,7 @@ static void bind_slots(struct melu__plan *p, const struct melu__output *outputs,
   }
   for (size_t i = 0; i < n; i++) {
     struct place *place = &p->places[keep[i]];
-    if (place->slot == IN_ARENA)
+    if (place->slot == IN_ARENA && (place->cols != 1 || n_reads[keep[i]] == 0))
       place->slot = outputs[i].slot;
     else if (place->slot != outputs[i].slot)
       p->copies[p->n_copies++] = (struct melu__output){keep[i], outputs[i].slot, 0};
@@ -171,7 +184,9 @@ static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__
   unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
   struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
   if (p->places && p->scratch && p->copies && last && live && blocks.at) {
-    bind_slots(p, outputs, keep, n_outputs);
+    for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
+    for (size_t i = 0; i < p->code.n; i++) each_read(p, i, count_read, last);
+    bind_slots(p, outputs, keep, n_outputs, last);
     place_all(p, last, &blocks);
     mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);

@@ -24,8 +24,8 @@ def main():
     counts = [count(test) for test in tests]
     for test, (passed, failed) in zip(tests, counts):
         print(f'{test["name"]:20} {passed:5} passed {failed:4} failed  {test["duration"]:7.1f} s')
-        for line in test.get('stdout', '').split('\n'):
-            if line.startswith('test_'):  # a test says what it could not find
+        for line in test.get('stdout', '').splitlines():
+            if line and not re.match('Running suite|\\d+%: Checks', line):  # what a test found, or could not find
                 print(f'    {line}')
     passed, failed = (sum(column) for column in zip(*counts))
     print(f'{passed} passed, {failed} failed')

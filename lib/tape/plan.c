@@ -60,14 +60,16 @@ static size_t block_size(size_t n_numbers) {
   return melu__size_align(n_numbers ? n_numbers : 1, MELU__ALIGN / sizeof(real));
 }
 
+/* Sizes saturate: an arena that no memory can hold is refused at the end. */
 static size_t place_block(struct melu__plan *p, struct blocks *live, size_t n_numbers, size_t last) {
   const size_t size = block_size(n_numbers);
   size_t offset = 0, i = 0;
-  for (; i < live->n && live->at[i].offset < offset + size; i++) offset = live->at[i].offset + live->at[i].size;
+  for (; i < live->n && live->at[i].offset < melu__size_add(offset, size); i++)
+    offset = melu__size_add(live->at[i].offset, live->at[i].size);
   memmove(live->at + i + 1, live->at + i, (live->n - i) * sizeof *live->at);
   live->at[i] = (struct block){offset, size, last};
   live->n++;
-  if (offset + size > p->arena_size) p->arena_size = offset + size;
+  if (melu__size_add(offset, size) > p->arena_size) p->arena_size = melu__size_add(offset, size);
   return offset;
 }
 
@@ -102,7 +104,8 @@ static void each_read(const struct melu__plan *p, size_t i, void (*visit)(void *
 static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
   struct place *place = &p->places[value];
   if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
-  place->offset = place_block(p, live, (size_t)place->rows * place->cols, last[value] > instr ? last[value] : instr);
+  place->offset =
+      place_block(p, live, melu__size_mul(place->rows, place->cols), last[value] > instr ? last[value] : instr);
 }
 
 static size_t scratch_size(const struct melu__plan *p, const struct melu__instr *in) {
@@ -190,7 +193,7 @@ static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__
     place_all(p, last, &blocks);
     mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);
-    ok = 1;
+    ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX;
   }
   melu__free(p->alloc, blocks.at);
   melu__free(p->alloc, live);
@@ -205,10 +208,10 @@ melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator 
   melu__tape_init(&t, alloc);
   melu__ref *keep = melu__alloc(alloc, n_outputs, sizeof *keep);
   struct melu__plan *p = melu__calloc(alloc, 1, sizeof *p);
+  if (p) p->alloc = alloc;
   if (!keep || !p) {
     t.status = MELU_ENOMEM;
   } else {
-    p->alloc = alloc;
     for (size_t i = 0; i < n_outputs; i++) keep[i] = outputs[i].node;
     melu__simplify(&t, tape, keep, n_outputs);
     if (!t.status) add_outputs(&t, outputs, keep, n_outputs);
@@ -226,7 +229,7 @@ melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator 
 }
 
 void melu__plan_free(struct melu__plan *p) {
-  if (!p || !p->alloc) return;
+  if (!p) return;
   const struct melu_allocator *alloc = p->alloc;
   melu__free(alloc, p->copies);
   melu__free(alloc, p->scratch);

@@ -43,8 +43,8 @@ static melu__ref find(const struct melu__tape *to, const struct index *index, co
 
 /* The node of that content in `to`: the one that is there, or a new one. */
 static melu__ref intern(struct melu__tape *to, struct index *index, struct melu__node node) {
-  const int commutes = node.op == MELU__ADD || (node.op == MELU__MUL && to->nodes[node.b].op != MELU__STEP);
   if (to->status) return MELU__NO_NODE;
+  const int commutes = node.op == MELU__ADD || (node.op == MELU__MUL && to->nodes[node.b].op != MELU__STEP);
   if (commutes && node.a > node.b) {
     const melu__ref a = node.a;
     node.a = node.b;
@@ -67,6 +67,7 @@ static int is_const(const struct melu__node *n, double s) {
 }
 
 static melu__ref scaled(struct melu__tape *to, struct index *index, melu__ref a, double s) {
+  if (to->status) return MELU__NO_NODE;
   const struct melu__node inner = to->nodes[a];
   if (s == 1) return a;
   if (inner.op == MELU__CONST) return constant(to, index, &inner, s * inner.s);
@@ -110,6 +111,7 @@ static melu__ref reshaped(struct melu__tape *to, struct index *index, const stru
 }
 
 static melu__ref added(struct melu__tape *to, struct index *index, const struct melu__node *n) {
+  if (to->status) return MELU__NO_NODE;
   const struct melu__node a = to->nodes[n->a], b = to->nodes[n->b];
   if (is_const(&a, 0)) return n->b;
   if (is_const(&b, 0)) return n->a;

@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The tape's and the plan's promises: what is refused, what is shared, folded and dropped, that no two living values
+ * share memory, what happens without memory, and the cache with many threads. */
+#include <pthread.h>
+#include <stdio.h>
+
+#include "programs.h"
+#include "tape/simplify.h"
+
+static const double tolerance = sizeof(real) == sizeof(float) ? 2e-4 : 1e-12;
+
+static melu_context *ctx;
+
+static void open_context(void) {
+  ck_assert_int_eq(melu_context_new(&ctx, NULL, NULL), MELU_OK);
+}
+
+static void close_context(void) {
+  melu_context_free(ctx);
+}
+
+static struct melu__tape new_tape(void) {
+  struct melu__tape t;
+  melu__tape_init(&t, &ctx->allocator);
+  return t;
+}
+
+/* ------------------------------------------------------------------------------------------------- recording */
+
+/* The recordings that must be refused: x is (2, 3), square (3, 3), number (1, 1), empty (0, 3). */
+static melu__ref record_wrong(struct melu__tape *t, int which) {
+  const melu__ref x = melu__tape_input(t, 0, 2, 3), square = melu__tape_input(t, 1, 3, 3);
+  const melu__ref number = melu__tape_input(t, 2, 1, 1), empty = melu__tape_input(t, 3, 0, 3);
+  switch (which) {
+    case 0:
+      return melu__tape_matmul(t, x, x, 0, 0);
+    case 1:
+      return melu__tape_matmul(t, x, square, 1, 0);
+    case 2:
+      return melu__tape_matmul(t, square, x, 0, 0);
+    case 3:
+      return melu__tape_add(t, x, square);
+    case 4:
+      return melu__tape_sub(t, x, number);
+    case 5:
+      return melu__tape_mul(t, empty, x);
+    case 6:
+      return melu__tape_add_row(t, x, square);
+    case 7:
+      return melu__tape_add_row(t, x, number);
+    case 8:
+      return melu__tape_rows(t, x, 4);
+    case 9:
+      return melu__tape_rows(t, empty, 4);
+    case 10:
+      return melu__tape_fill(t, x, 4, 4);
+    case 11:
+      return melu__tape_concat(t, x, square);
+    case 12:
+      return melu__tape_slice(t, x, 0, 4);
+    case 13:
+      return melu__tape_slice(t, x, 4, 0);
+    case 14:
+      return melu__tape_slice(t, x, 2, 2);
+    case 15:
+      return melu__tape_slice(t, x, 1, UINT32_MAX);
+    case 16:
+      return melu__tape_slice(t, x, (size_t)UINT32_MAX + 2, 1);
+    case 17:
+      return melu__tape_solve(t, x, x);
+    case 18:
+      return melu__tape_solve(t, square, x);
+    case 19:
+      return melu__tape_input(t, 0, (size_t)UINT32_MAX + 1, 1);
+    case 20:
+      return melu__tape_const(t, 1, (size_t)UINT32_MAX + 1, 0);
+    case 21:
+      return melu__tape_relu(t, empty + 1);
+    case 22:
+      return melu__tape_relu(t, MELU__NO_NODE);
+    case 23:
+      return melu__tape_add(t, x, MELU__NO_NODE);
+    default:
+      return x;
+  }
+}
+
+enum { N_WRONG = 24 };
+
+START_TEST(wrong_shapes) {
+  struct melu__tape t = new_tape();
+  melu_error err;
+  ck_assert_uint_eq(record_wrong(&t, _i), MELU__NO_NODE);
+  ck_assert_int_eq(melu__tape_status(&t, &err), MELU_EINVAL);
+  ck_assert_int_eq(err.status, MELU_EINVAL);
+  ck_assert_uint_gt(strlen(err.message), 10);
+  /* It stays so, whatever is recorded. */
+  const size_t n = t.n;
+  ck_assert_uint_eq(record_wrong(&t, N_WRONG), MELU__NO_NODE);
+  melu__ref x = 0, grad = 1;
+  melu__tape_grad(&t, x, &x, 1, &grad);
+  ck_assert_uint_eq(grad, MELU__NO_NODE);
+  ck_assert_uint_eq(t.n, n);
+  ck_assert_int_eq(melu__tape_status(&t, NULL), MELU_EINVAL);
+  melu__tape_free(&t);
+}
+END_TEST
+
+START_TEST(right_shapes) {
+  struct melu__tape t = new_tape();
+  melu_error err = {.status = MELU_OK};
+  ck_assert_uint_eq(record_wrong(&t, N_WRONG), 0);
+  ck_assert_uint_eq(t.n, 4);
+  ck_assert_int_eq(melu__tape_status(&t, &err), MELU_OK);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* -------------------------------------------------------------------------------------------------- gradients */
+
+/* What does not lead to `wrt` gets no gradient: nothing of a table's size is recorded. */
+START_TEST(gradient_is_pruned) {
+  struct melu__tape t = new_tape();
+  const melu__ref table = melu__tape_input(&t, 0, 1000, 3), w = melu__tape_input(&t, 1, 3, 3);
+  const melu__ref x = melu__tape_bag(&t, table, 0, 4);
+  const melu__ref y = melu__tape_sum_all(&t, melu__tape_relu(&t, melu__tape_matmul(&t, x, w, 0, 1)));
+  const size_t n = t.n;
+  melu__ref grad;
+  melu__tape_grad(&t, y, &w, 1, &grad);
+  for (size_t i = n; i < t.n; i++) {
+    ck_assert_uint_ne(t.nodes[i].op, MELU__BAG_T);
+    ck_assert_uint_ne(t.nodes[i].rows, 1000);
+  }
+  ck_assert_uint_eq(t.nodes[grad].rows, 3);
+  melu__tape_grad(&t, y, &table, 1, &grad);
+  ck_assert_uint_eq(t.nodes[grad].op, MELU__BAG_T);
+  ck_assert_uint_eq(t.nodes[grad].rows, 1000);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* y itself, a node twice, an inner node, and what y does not depend on. */
+START_TEST(gradient_of_any_node) {
+  struct setting s = {.slot = {{2, 2, NULL}, {1, 3, NULL}}};
+  uint64_t random = 1;
+  s.slot[0] = random_matrix(&random, 2, 2);
+  s.slot[1] = random_matrix(&random, 1, 3);
+  struct melu__tape t = new_tape();
+  const melu__ref x = melu__tape_input(&t, 0, 2, 2), other = melu__tape_input(&t, 1, 1, 3);
+  const melu__ref square = melu__tape_mul(&t, x, x), y = melu__tape_mul(&t, square, x); /* x^3 */
+  const melu__ref wrt[] = {y, square, x, other, x};
+  melu__ref grad[5];
+  struct matrix g[5];
+  melu__tape_grad(&t, y, wrt, 5, grad);
+  plan_values(g, ctx->kernels, &t, grad, 5, &s);
+  for (size_t i = 0; i < 4; i++) {
+    const double v = s.slot[0].v[i];
+    ck_assert_double_eq(g[0].v[i], 1);
+    ck_assert_double_eq(g[1].v[i], v);
+    ck_assert_double_eq_tol(g[2].v[i], 3 * v * v, 1e-5);
+    ck_assert_double_eq(g[4].v[i], g[2].v[i]);
+  }
+  ck_assert_uint_eq(g[3].cols, 3);
+  for (size_t i = 0; i < 3; i++) ck_assert_double_eq(g[3].v[i], 0);
+  for (size_t i = 0; i < 5; i++) free(g[i].v);
+  melu__tape_free(&t);
+  setting_free(&s);
+}
+END_TEST
+
+/* --------------------------------------------------------------------------------------------- simplification */
+
+/* What a recording becomes: nodes of `to` for those of `from`. */
+struct simple {
+  struct melu__tape from, to;
+  melu__ref x, y; /* inputs (3, 4) of from */
+};
+
+static struct simple simple_new(void) {
+  struct simple s = {.from = new_tape(), .to = new_tape()};
+  s.x = melu__tape_input(&s.from, 0, 3, 4);
+  s.y = melu__tape_input(&s.from, 1, 3, 4);
+  return s;
+}
+
+static void simplify(struct simple *s, melu__ref *keep, size_t n) {
+  ck_assert_int_eq(s->from.status, MELU_OK);
+  melu__tape_free(&s->to);
+  melu__simplify(&s->to, &s->from, keep, n);
+  ck_assert_int_eq(s->to.status, MELU_OK);
+}
+
+static void simple_free(struct simple *s) {
+  melu__tape_free(&s->from);
+  melu__tape_free(&s->to);
+}
+
+START_TEST(equal_nodes_are_shared) {
+  struct simple s = simple_new();
+  struct melu__tape *t = &s.from;
+  melu__ref keep[] = {
+      melu__tape_add(t, s.x, s.y),
+      melu__tape_add(t, s.y, s.x), /* equal */
+      melu__tape_mul(t, s.x, s.y),
+      melu__tape_mul(t, s.y, s.x), /* equal */
+      melu__tape_matmul(t, s.x, s.y, 0, 1),
+      melu__tape_matmul(t, s.x, s.y, 0, 1), /* equal */
+      melu__tape_sub(t, s.x, s.y),
+      melu__tape_sub(t, s.y, s.x), /* not */
+      melu__tape_matmul(t, s.x, s.y, 1, 0),
+      melu__tape_matmul(t, s.y, s.x, 1, 0), /* not */
+      melu__tape_slice(t, s.x, 0, 2),
+      melu__tape_slice(t, s.x, 1, 2), /* not */
+      melu__tape_concat(t, s.x, s.y),
+      melu__tape_concat(t, s.y, s.x), /* not */
+      melu__tape_scale(t, s.x, 2),
+      melu__tape_scale(t, s.x, -2), /* not */
+      melu__tape_slice(t, s.x, 0, 3),
+      melu__tape_slice(t, s.x, 0, 2), /* not */
+      melu__tape_input(t, 0, 3, 4),
+      s.x, /* equal */
+      melu__tape_bag(t, s.x, 0, 2),
+      melu__tape_bag(t, s.x, 1, 2), /* not */
+      melu__tape_relu(t, melu__tape_relu(t, s.x)),
+      melu__tape_relu(t, s.x), /* not */
+  };
+  static const int equal[] = {1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0};
+  const size_t n = sizeof keep / sizeof *keep;
+  ck_assert_uint_eq(2 * sizeof equal / sizeof *equal, n);
+  simplify(&s, keep, n);
+  for (size_t i = 0; i < n / 2; i++)
+    ck_assert_msg((keep[2 * i] == keep[2 * i + 1]) == equal[i], "pair %zu is%s shared", i, equal[i] ? " not" : "");
+  simple_free(&s);
+}
+END_TEST
+
+START_TEST(what_changes_nothing_is_dropped) {
+  struct simple s = simple_new();
+  struct melu__tape *t = &s.from;
+  const melu__ref zero = melu__tape_const(t, 3, 4, 0), one = melu__tape_const(t, 3, 4, 1);
+  const melu__ref row = melu__tape_slice(t, melu__tape_sum_rows(t, s.x), 0, 1);
+  melu__ref keep[] = {s.x,
+                      melu__tape_add(t, s.x, zero),
+                      melu__tape_add(t, zero, s.x),
+                      melu__tape_sub(t, s.x, zero),
+                      melu__tape_mul(t, s.x, one),
+                      melu__tape_mul(t, one, s.x),
+                      melu__tape_scale(t, s.x, 1),
+                      melu__tape_detach(t, s.x),
+                      melu__tape_scale(t, melu__tape_scale(t, s.x, 4), 0.25),
+                      row,
+                      melu__tape_sum_rows(t, row),
+                      melu__tape_sum_all(t, row),
+                      melu__tape_rows(t, row, 1),
+                      melu__tape_fill(t, row, 1, 1)};
+  simplify(&s, keep, sizeof keep / sizeof *keep);
+  ck_assert_uint_eq(s.to.nodes[keep[0]].op, MELU__INPUT);
+  for (size_t i = 1; i < 9; i++) ck_assert_uint_eq(keep[i], keep[0]);
+  ck_assert_uint_ne(keep[9], keep[0]);
+  for (size_t i = 10; i < 14; i++) ck_assert_uint_eq(keep[i], keep[9]);
+  simple_free(&s);
+}
+END_TEST
+
+START_TEST(constants_are_folded) {
+  struct simple s = simple_new();
+  struct melu__tape *t = &s.from;
+  const melu__ref two = melu__tape_const(t, 3, 4, 2), three = melu__tape_const(t, 3, 4, 3);
+  const melu__ref zero = melu__tape_const(t, 3, 4, 0);
+  const struct {
+    melu__ref node;
+    uint32_t rows, cols;
+    double s;
+  } expected[] = {
+      {melu__tape_scale(t, two, -5), 3, 4, -10},
+      {melu__tape_mul(t, two, three), 3, 4, 6},
+      {melu__tape_sum_rows(t, two), 1, 4, 6},
+      {melu__tape_sum_all(t, two), 1, 1, 24},
+      {melu__tape_rows(t, melu__tape_sum_rows(t, two), 7), 7, 4, 6},
+      {melu__tape_fill(t, melu__tape_sum_all(t, two), 2, 5), 2, 5, 24},
+      {melu__tape_matmul(t, s.x, zero, 0, 1), 3, 3, 0},
+      {melu__tape_matmul(t, zero, s.y, 1, 0), 4, 4, 0},
+      {melu__tape_detach(t, three), 3, 4, 3},
+  };
+  enum { N = sizeof expected / sizeof *expected };
+  melu__ref keep[N + 2];
+  for (size_t i = 0; i < N; i++) keep[i] = expected[i].node;
+  keep[N] = melu__tape_mul(t, melu__tape_scale(t, three, 2), melu__tape_scale(t, s.x, 5)); /* 30 x */
+  keep[N + 1] = melu__tape_scale(t, melu__tape_scale(t, s.x, -10), -3);
+  simplify(&s, keep, N + 2);
+  for (size_t i = 0; i < N; i++) {
+    const struct melu__node *n = &s.to.nodes[keep[i]];
+    ck_assert_uint_eq(n->op, MELU__CONST);
+    ck_assert_double_eq(n->s, expected[i].s);
+    ck_assert_uint_eq(n->rows, expected[i].rows);
+    ck_assert_uint_eq(n->cols, expected[i].cols);
+  }
+  ck_assert_uint_eq(keep[N], keep[N + 1]);
+  ck_assert_uint_eq(s.to.nodes[keep[N]].op, MELU__SCALE);
+  ck_assert_double_eq(s.to.nodes[keep[N]].s, 30);
+  ck_assert_uint_eq(s.to.nodes[s.to.nodes[keep[N]].a].op, MELU__INPUT);
+  simple_free(&s);
+}
+END_TEST
+
+static struct melu__plan *new_plan(const struct melu__tape *t, const struct melu__output *outputs, size_t n) {
+  struct melu__plan *plan;
+  melu_error err;
+  ck_assert_msg(!melu__plan_new(&plan, t->alloc, t, outputs, n, &err), "%s", err.message);
+  return plan;
+}
+
+START_TEST(dead_nodes_are_dropped) {
+  struct simple s = simple_new();
+  struct melu__tape *t = &s.from;
+  melu__ref keep = melu__tape_matmul(t, s.x, s.y, 1, 0);
+  const struct melu__output output = {keep, NAIVE_SLOTS, 0};
+  struct melu__plan *alone = new_plan(t, &output, 1);
+  for (int i = 0; i < 50; i++) melu__tape_matmul(t, s.y, melu__tape_scale(t, s.x, 2 + i), 0, 1);
+  struct melu__plan *with_others = new_plan(t, &output, 1);
+  ck_assert_uint_eq(melu__plan_n_nodes(with_others), melu__plan_n_nodes(alone));
+  ck_assert_uint_eq(melu__plan_arena_size(with_others), melu__plan_arena_size(alone));
+  ck_assert_double_eq(melu__plan_flops(with_others), melu__plan_flops(alone));
+  ck_assert_double_eq(melu__plan_flops(alone), 2 * 4 * 4 * 3);
+  melu__plan_free(alone);
+  melu__plan_free(with_others);
+  simplify(&s, &keep, 1);
+  ck_assert_uint_eq(s.to.n, 3);
+  simple_free(&s);
+}
+END_TEST
+
+/* -------------------------------------------------------------------------------------------------- the arena */
+
+/* A chain needs no more memory for being longer; values that are all read at the end do. */
+START_TEST(memory_is_reused) {
+  size_t size[2];
+  for (size_t longer = 0; longer < 2; longer++) {
+    struct melu__tape t = new_tape();
+    melu__ref x = melu__tape_input(&t, 0, 8, 8);
+    const melu__ref w = melu__tape_input(&t, 1, 8, 8);
+    for (size_t i = 0; i < (longer ? 100 : 10); i++) x = melu__tape_sigmoid(&t, melu__tape_matmul(&t, x, w, 0, 0));
+    const struct melu__output output = {x, NAIVE_SLOTS, 0};
+    struct melu__plan *plan = new_plan(&t, &output, 1);
+    size[longer] = melu__plan_arena_size(plan);
+    melu__plan_free(plan);
+    melu__tape_free(&t);
+  }
+  ck_assert_uint_eq(size[0], size[1]);
+  ck_assert_uint_le(size[0], 4 * 64);
+}
+END_TEST
+
+/* Some of a program's values and of its gradients' go out, some twice, some to where there is something already. */
+static size_t choose_outputs(struct program *p, struct melu__output *outputs, size_t max) {
+  struct melu__tape *t = &p->tape;
+  const size_t n = 1 + random_below(&p->random, (uint32_t)max);
+  melu__ref grad[2], wrt[2], scalar;
+  scalar = melu__tape_sum_all(t, melu__tape_sigmoid(t, (melu__ref)t->n - 1));
+  for (size_t order = 0; order < 2; order++) {
+    for (size_t i = 0; i < 2; i++) wrt[i] = random_below(&p->random, (uint32_t)t->n);
+    melu__tape_grad(t, scalar, wrt, 2, grad);
+    scalar = melu__tape_sum_all(t, melu__tape_mul(t, grad[0], grad[0]));
+  }
+  for (uint32_t i = 0; i < n; i++)
+    outputs[i] = (struct melu__output){random_below(&p->random, (uint32_t)t->n), NAIVE_SLOTS + i,
+                                       random_below(&p->random, 3) == 0};
+  outputs[0].node = scalar;
+  return n;
+}
+
+static void check_plan(const struct program *p, const struct melu__output *outputs, size_t n, const char *name,
+                       const struct melu__kernels *kernels, const struct matrix *naive) {
+  struct melu__plan *plan = new_plan(&p->tape, outputs, n);
+  struct matrix *out = test_memory(n, sizeof *out), *again = test_memory(n, sizeof *again);
+  for (size_t i = 0; i < n; i++) {
+    const struct matrix v = naive[outputs[i].node];
+    out[i] = new_matrix(v.rows, v.cols);
+    again[i] = new_matrix(v.rows, v.cols);
+    for (size_t k = 0; k < size_of(v); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
+  }
+  plan_run(plan, kernels, &p->setting, outputs, out, n, (real)NAN);
+  plan_run(plan, kernels, &p->setting, outputs, again, n, (real)1e30);
+  for (size_t i = 0; i < n; i++) {
+    const struct matrix v = naive[outputs[i].node];
+    if (size_of(v) && memcmp(out[i].v, again[i].v, size_of(v) * sizeof *v.v) != 0)
+      ck_abort_msg("%s, %s: output %zu depends on what was in the arena", name, kernels->name, i);
+    for (size_t k = 0; k < size_of(v); k++) out[i].v[k] -= outputs[i].add ? 0.5 : 0;
+    const double error = worst_error(out[i].v, v.v, size_of(v), 1);
+    if (!(error < tolerance)) ck_abort_msg("%s, %s: output %zu off by %g", name, kernels->name, i, error);
+    free(out[i].v);
+    free(again[i].v);
+  }
+  free(out);
+  free(again);
+  melu__plan_free(plan);
+}
+
+START_TEST(random_programs) {
+  for (uint64_t seed = 0; seed < 400; seed++) {
+    struct program *p = program_new(seed, 10 + seed % 100, 1);
+    struct melu__output outputs[40];
+    const struct melu__kernels *kernels;
+    char name[32];
+    snprintf(name, sizeof name, "program %d", (int)seed);
+    const size_t n = choose_outputs(p, outputs, sizeof outputs / sizeof *outputs);
+    struct matrix *naive = naive_run(&p->tape, p->tape.n, &p->setting);
+    for (size_t k = 0; (kernels = usable_kernels(k)) != NULL; k++) check_plan(p, outputs, n, name, kernels, naive);
+    naive_free(naive, p->tape.n);
+    program_free(p);
+  }
+}
+END_TEST
+
+/* No node, no output, an output that is an input or a constant. */
+START_TEST(small_plans) {
+  struct melu__tape t = new_tape();
+  struct setting s = {.slot = {{0, 0, NULL}}};
+  melu__plan_free(NULL);
+  struct melu__plan *plan = new_plan(&t, NULL, 0);
+  ck_assert_uint_eq(melu__plan_n_nodes(plan), 0);
+  ck_assert_uint_eq(melu__plan_arena_size(plan), 0);
+  plan_run(plan, ctx->kernels, &s, NULL, NULL, 0, (real)NAN);
+  melu__plan_free(plan);
+
+  uint64_t random = 1;
+  struct matrix out[2];
+  s.slot[0] = random_matrix(&random, 2, 5);
+  const melu__ref nodes[] = {melu__tape_input(&t, 0, 2, 5), melu__tape_const(&t, 5, 1, 0.25)};
+  plan_values(out, ctx->kernels, &t, nodes, 2, &s);
+  for (size_t i = 0; i < 10; i++) ck_assert_double_eq(out[0].v[i], s.slot[0].v[i]);
+  for (size_t i = 0; i < 5; i++) ck_assert_double_eq(out[1].v[i], 0.25);
+  free(out[0].v);
+  free(out[1].v);
+  setting_free(&s);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* A plan that would need more memory than there are addresses. */
+START_TEST(beyond_reason) {
+  struct melu__tape t = new_tape();
+  struct melu__plan *plan = (struct melu__plan *)&t;
+  melu_error err;
+  const melu__ref row = melu__tape_input(&t, 0, 1, UINT32_MAX);
+  melu__ref x = melu__tape_rows(&t, row, UINT32_MAX), sum = melu__tape_const(&t, 1, 1, 0);
+  for (int i = 0; i < 4; i++) { /* one alone would fit in a size_t */
+    x = melu__tape_sigmoid(&t, x);
+    sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
+  }
+  const struct melu__output output = {sum, NAIVE_SLOTS, 0};
+  ck_assert_int_eq(melu__plan_new(&plan, t.alloc, &t, &output, 1, &err), MELU_ENOMEM);
+  ck_assert_ptr_null(plan);
+  ck_assert_int_eq(err.status, MELU_ENOMEM);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* A matrix that is not positive definite: the run says so by NaN. */
+START_TEST(no_solution) {
+  struct melu__tape t = new_tape();
+  struct setting s = {.slot = {{0, 0, NULL}}};
+  struct matrix out;
+  s.slot[0] = new_matrix(2, 2);
+  s.slot[0].v[0] = s.slot[0].v[3] = 1;
+  s.slot[0].v[1] = s.slot[0].v[2] = 2;
+  const melu__ref a = melu__tape_input(&t, 0, 2, 2), x = melu__tape_solve(&t, a, a);
+  plan_values(&out, ctx->kernels, &t, &x, 1, &s);
+  for (size_t i = 0; i < 4; i++) ck_assert(isnan(out.v[i]));
+  free(out.v);
+  setting_free(&s);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* -------------------------------------------------------------------------------------------- without memory */
+
+/* A recording with first and second derivatives, and its plan. */
+static melu_status make_example(struct melu__plan **out, const struct melu_allocator *allocator, size_t width,
+                                melu_error *err) {
+  struct melu__tape tape, *t = &tape;
+  melu__tape_init(t, allocator);
+  *out = NULL;
+  const melu__ref x = melu__tape_input(t, 0, 5, width), w = melu__tape_input(t, 1, width, width);
+  const melu__ref z = melu__tape_sigmoid(t, melu__tape_matmul(t, x, w, 0, 0));
+  const melu__ref solved = melu__tape_solve(t, melu__tape_matmul(t, w, w, 1, 0), melu__tape_matmul(t, z, x, 1, 0));
+  melu__ref g, h;
+  melu__tape_grad(t, melu__tape_sum_all(t, solved), &w, 1, &g);
+  melu__tape_grad(t, melu__tape_sum_all(t, melu__tape_mul(t, g, g)), &w, 1, &h);
+  const struct melu__output outputs[] = {{g, 2, 0}, {h, 3, 1}};
+  melu_status status = melu__tape_status(t, err);
+  if (!status) status = melu__plan_new(out, allocator, t, outputs, 2, err);
+  melu__tape_free(t);
+  return status;
+}
+
+START_TEST(every_allocation_fails_once) {
+  const int from_there_on = _i;
+  size_t n = 1;
+  for (melu_status status = MELU_ENOMEM; status; n++) {
+    struct test_heap heap = {.fail_at = n, .from_there_on = from_there_on};
+    const struct melu_allocator allocator = test_allocator(&heap);
+    struct melu__plan *plan;
+    melu_error err = {.status = MELU_OK};
+    status = make_example(&plan, &allocator, 4, &err);
+    ck_assert(status == MELU_OK || status == MELU_ENOMEM);
+    ck_assert_int_eq(err.status, status);
+    ck_assert((plan != NULL) == (status == MELU_OK));
+    melu__plan_free(plan);
+    ck_assert_msg(heap.live == 0, "allocation %zu failed: %zu blocks are lost", n, (size_t)heap.live);
+  }
+  ck_assert_uint_gt(n, 15);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- the cache */
+
+struct maker {
+  const struct melu_allocator *allocator;
+  atomic_size_t made[64];
+};
+
+static melu_status make_plan(struct melu__plan **out, const void *arg, uint64_t key, melu_error *err) {
+  struct maker *maker = (struct maker *)(uintptr_t)arg;
+  const melu_status status = make_example(out, maker->allocator, 1 + key % 64, err);
+  if (!status) atomic_fetch_add(&maker->made[key % 64], 1);
+  return status;
+}
+
+START_TEST(cache_keeps_plans) {
+  struct maker maker = {.allocator = &ctx->allocator};
+  struct melu__plan_cache *cache = melu__plan_cache_new(ctx);
+  static const uint64_t keys[] = {7, 3, UINT64_C(7) << 32, 5, 0, UINT64_MAX, 63, 3 + (UINT64_C(1) << 63)};
+  enum { N = sizeof keys / sizeof *keys };
+  const struct melu__plan *plans[N], *plan;
+  melu_error err;
+  ck_assert_ptr_nonnull(cache);
+  for (size_t i = 0; i < N; i++) {
+    ck_assert_int_eq(melu__plan_cache_get(&plans[i], cache, keys[i], make_plan, &maker, &err), MELU_OK);
+    for (size_t k = 0; k < i; k++) ck_assert_ptr_ne(plans[k], plans[i]);
+  }
+  for (size_t i = 0; i < N; i++) {
+    ck_assert_int_eq(melu__plan_cache_get(&plan, cache, keys[i], make_plan, &maker, &err), MELU_OK);
+    ck_assert_ptr_eq(plan, plans[i]);
+  }
+  size_t n = 0;
+  for (size_t i = 0; i < 64; i++) n += maker.made[i];
+  ck_assert_uint_eq(n, N);
+  melu__plan_cache_free(cache);
+  melu__plan_cache_free(NULL);
+}
+END_TEST
+
+/* A failure leaves the cache as it was, and the same call succeeds with memory. */
+START_TEST(cache_without_memory) {
+  for (size_t n = 1, failed = 1; failed; n++) {
+    struct test_heap heap = {.fail_at = 0};
+    const struct melu_allocator allocator = test_allocator(&heap);
+    const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
+    struct maker maker = {.allocator = &allocator};
+    melu_context *small;
+    const struct melu__plan *plan, *old = NULL;
+    melu_error err;
+    ck_assert_int_eq(melu_context_new(&small, &options, NULL), MELU_OK);
+    const size_t before = heap.live;
+    heap.fail_at = heap.made + n;
+    struct melu__plan_cache *cache = melu__plan_cache_new(small);
+    failed = cache == NULL;
+    for (uint64_t key = 20; cache && key-- > 0;) {
+      melu_status status = melu__plan_cache_get(&plan, cache, key, make_plan, &maker, &err);
+      if (status) {
+        failed = 1;
+        ck_assert_int_eq(status, MELU_ENOMEM);
+        ck_assert_int_eq(err.status, MELU_ENOMEM);
+        ck_assert_ptr_null(plan);
+        status = melu__plan_cache_get(&plan, cache, key, make_plan, &maker, &err);
+      }
+      ck_assert_int_eq(status, MELU_OK);
+      if (key == 19) old = plan;
+    }
+    if (cache) {
+      ck_assert_int_eq(melu__plan_cache_get(&plan, cache, 19, make_plan, &maker, &err), MELU_OK);
+      ck_assert_ptr_eq(plan, old);
+    }
+    melu__plan_cache_free(cache);
+    ck_assert_uint_eq(heap.live, before);
+    melu_context_free(small);
+    ck_assert_uint_eq(heap.live, 0);
+  }
+}
+END_TEST
+
+enum { N_THREADS = 8, N_KEYS = 48 };
+
+struct racer {
+  struct melu__plan_cache *cache;
+  struct maker *maker;
+  pthread_barrier_t *start;
+  size_t number;
+  const struct melu__plan *plans[N_KEYS];
+  double result[N_KEYS]; /* of a run of each plan */
+  int failed;
+};
+
+static double run_example(const struct melu__plan *plan, size_t width) {
+  struct melu__mat slots[4];
+  double sum = 0;
+  real *arena =
+      aligned_alloc(MELU__ALIGN, (melu__plan_arena_size(plan) * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
+  for (size_t i = 0; i < 4; i++) slots[i] = (struct melu__mat){calloc((width + 5) * width, sizeof(real)), width};
+  for (size_t i = 0; i < 5 * width; i++) slots[0].p[i] = (real)(i % 7) / 7;
+  for (size_t i = 0; i < width; i++) slots[1].p[i * width + i] = 1;
+  melu__plan_run(plan, ctx->kernels, slots, NULL, arena);
+  for (size_t i = 0; i < width * width; i++) sum += slots[2].p[i] + 0.1 * (double)i * slots[3].p[i];
+  for (size_t i = 0; i < 4; i++) free(slots[i].p);
+  free(arena);
+  return sum;
+}
+
+static void *race(void *arg) {
+  struct racer *r = arg;
+  pthread_barrier_wait(r->start);
+  for (size_t i = 0; i < N_KEYS; i++) {
+    const size_t key = (i * 5 + r->number / 2) % N_KEYS; /* two by two in the same order */
+    if (melu__plan_cache_get(&r->plans[key], r->cache, key, make_plan, r->maker, NULL)) r->failed = 1;
+    r->result[key] = run_example(r->plans[key], 1 + key);
+  }
+  return NULL;
+}
+
+START_TEST(cache_of_many_threads) {
+  struct maker maker = {.allocator = &ctx->allocator};
+  struct melu__plan_cache *cache = melu__plan_cache_new(ctx);
+  static struct racer racers[N_THREADS];
+  pthread_t threads[N_THREADS];
+  pthread_barrier_t start;
+  ck_assert_ptr_nonnull(cache);
+  ck_assert_int_eq(pthread_barrier_init(&start, NULL, N_THREADS), 0);
+  for (size_t i = 0; i < N_THREADS; i++) {
+    racers[i] = (struct racer){.cache = cache, .maker = &maker, .start = &start, .number = i};
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+  }
+  for (size_t i = 0; i < N_THREADS; i++) ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  for (size_t k = 0; k < N_KEYS; k++) {
+    ck_assert_uint_eq(maker.made[k], 1);
+    for (size_t i = 0; i < N_THREADS; i++) {
+      ck_assert_int_eq(racers[i].failed, 0);
+      ck_assert_ptr_eq(racers[i].plans[k], racers[0].plans[k]);
+      ck_assert(isfinite(racers[i].result[k]));
+      ck_assert(memcmp(&racers[i].result[k], &racers[0].result[k], sizeof(double)) == 0);
+    }
+  }
+  pthread_barrier_destroy(&start);
+  melu__plan_cache_free(cache);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("plan");
+  TCase *tape = tcase_create("tape"), *plan = tcase_create("plan"), *cache = tcase_create("cache");
+  TCase *const all[] = {tape, plan, cache};
+  for (size_t i = 0; i < 3; i++) {
+    tcase_add_checked_fixture(all[i], open_context, close_context);
+    tcase_set_timeout(all[i], 120);
+    suite_add_tcase(suite, all[i]);
+  }
+  tcase_add_loop_test(tape, wrong_shapes, 0, N_WRONG);
+  tcase_add_test(tape, right_shapes);
+  tcase_add_test(tape, gradient_is_pruned);
+  tcase_add_test(tape, gradient_of_any_node);
+  tcase_add_test(plan, equal_nodes_are_shared);
+  tcase_add_test(plan, what_changes_nothing_is_dropped);
+  tcase_add_test(plan, constants_are_folded);
+  tcase_add_test(plan, dead_nodes_are_dropped);
+  tcase_add_test(plan, memory_is_reused);
+  tcase_add_test(plan, random_programs);
+  tcase_add_test(plan, small_plans);
+  tcase_add_test(plan, beyond_reason);
+  tcase_add_test(plan, no_solution);
+  tcase_add_loop_test(plan, every_allocation_fails_once, 0, 2);
+  tcase_add_test(cache, cache_keeps_plans);
+  tcase_add_test(cache, cache_without_memory);
+  tcase_add_test(cache, cache_of_many_threads);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -152,8 +152,9 @@ static void print_shapes(const real *a, const real *b, real *c, double seconds) 
 
 /* --------------------------------------------------------------------------------------------- fused sums */
 
-/* What a task's plan does with M support rows; each is a function that fills in one sum. */
-enum { MAX_ROWS = 100, MAX_COLS = 128, AREA = MAX_ROWS * 130 + 336, N_AREAS = 9 };
+/* What a task's plan does with M support rows; each is a function that fills in one sum. The matrices begin at cache
+ * lines, as those of plans do. */
+enum { AREA = 16 * 835, N_AREAS = 6 };
 
 struct workload {
   const char *name;
@@ -358,7 +359,7 @@ int main(int argc, char **argv) {
   struct melu__blis_info blis;
   melu__blis_start(&blis);
   const size_t n = 1024 * 1024 + 336; /* so that the matrices do not begin at the same place of a page */
-  real *a = malloc(3 * n * sizeof *a);
+  real *a = aligned_alloc(64, 3 * n * sizeof *a);
   if (!a) return 1;
   for (size_t i = 0; i < 3 * n; i++) a[i] = (real)(i * 7 % 13) / 13;
   double peak[sizeof peaks / sizeof *peaks] = {0};

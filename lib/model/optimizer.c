@@ -130,22 +130,42 @@ static double norm_scale(const melu_optimizer *opt, const melu_gradient *g) {
   return sqrt(sum) > opt->options.clip_norm ? opt->options.clip_norm / sqrt(sum) : 1;
 }
 
+/* What the numbers of an update may be so that everything stays finite. */
+struct bounds {
+  real scale, clip, growth, lr, adam, largest_grad, largest_weight;
+};
+
+/* Written without a branch, for the compiler to vectorise: it looks at as many numbers as the update itself. */
+static int row_stays_finite(const struct bounds *b, size_t n, const real *w, const real *g) {
+  int good = 1;
+  for (size_t j = 0; j < n; j++) {
+    const real raw = b->scale * (g[j] < 0 ? -g[j] : g[j]), size = w[j] < 0 ? -w[j] : w[j];
+    const real d = raw > b->clip ? b->clip : raw; /* NaN stays NaN, and is below nothing */
+    const real next = size * b->growth + b->lr * (b->adam > 0 ? b->adam : d);
+    good &= (d < b->largest_grad) & (next < b->largest_weight);
+  }
+  return good;
+}
+
 /* Whether every weight and moment will still be finite: nothing may be changed otherwise. Squares of what passes stay
  * far inside the range of a float. */
 static int will_stay_finite(const melu_optimizer *opt, const melu_gradient *g, double scale) {
   const struct melu_optimizer_options *o = &opt->options;
   const double largest = sqrt((double)MELU__REAL_MAX) / 4;
-  if (!(o->lr < largest) || !(o->weight_decay < largest)) return 0;
+  if (!(o->lr < largest) || !(o->weight_decay < largest) || !(o->lr * o->weight_decay < largest)) return 0;
+  const struct bounds b = {.scale = (real)scale,
+                           .clip = (real)o->clip_value,
+                           .growth = (real)(1 + o->lr * o->weight_decay),
+                           .lr = (real)o->lr,
+                           .adam = o->kind != MELU_SGD, /* its step is about lr, whatever the gradient */
+                           .largest_grad = (real)largest,
+                           .largest_weight = MELU__REAL_MAX / 4};
   for (size_t i = 0; i < opt->model->n_params; i++) {
     const struct melu__param *p = &opt->model->params[i];
     const struct part part = part_of(g, i);
     for (size_t k = 0; k < part.n; k++) {
       const real *w = p->data + (part.rows ? part.rows[k] : k) * p->cols;
-      for (size_t j = 0; j < p->cols; j++) {
-        const double d = fmin(fabs(scale * (double)part.values[k * p->cols + j]), o->clip_value);
-        const double next = fabs((double)w[j]) * (1 + o->lr * o->weight_decay) + o->lr * (o->kind == MELU_SGD ? d : 1);
-        if (!(d < largest) || !(next < (double)MELU__REAL_MAX / 4)) return 0;
-      }
+      if (!row_stays_finite(&b, p->cols, w, part.values + k * p->cols)) return 0;
     }
   }
   return 1;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "peak.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"

@@ -332,11 +332,11 @@ static double compare_gradient(const struct problem *p, const char *prefix, cons
     double *got = calloc(t->n + 1, sizeof *got);
     ck_assert_ptr_nonnull(got);
     for (size_t k = 0; k < t->n; k++) {
-      const struct melu__rows *r = &g->tables[i];
+      const struct melu__table_grad *r = &g->tables[i];
       if (!param->is_table)
         got[k] = (double)g->dense[melu__dense_offset(model, i) + k];
       else if (r->place[k / param->cols])
-        got[k] = (double)melu__rows_at(r, (uint32_t)(k / param->cols))[k % param->cols];
+        got[k] = (double)melu__table_grad_row(r, (uint32_t)(k / param->cols))[k % param->cols];
     }
     worst = fmax(worst, compare(p, name, got));
     free(got);

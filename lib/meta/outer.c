@@ -206,18 +206,18 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
 }
 
 /* One row of a task's gradient of X, to the table rows whose mean it is: adjoint of melu__embed. */
-static void add_to_rows(struct melu__rows *r, const uint32_t *ids, size_t n, const real *g, real scale) {
+static void add_to_rows(struct melu__table_grad *r, const uint32_t *ids, size_t n, const real *g, real scale) {
   if (n == 0) return;
   const real share = scale / (real)n;
   for (size_t k = 0; k < n; k++) {
-    real *to = melu__rows_at(r, ids[k]);
+    real *to = melu__table_grad_row(r, ids[k]);
     for (size_t j = 0; j < r->cols; j++) to[j] += share * g[j];
   }
 }
 
-static int touch(struct melu__rows *r, const struct melu_allocator *a, const uint32_t *ids, size_t n) {
+static int touch(struct melu__table_grad *r, const struct melu_allocator *a, const uint32_t *ids, size_t n) {
   for (size_t k = 0; k < n; k++)
-    if (!melu__rows_touch(r, a, ids[k])) return 0;
+    if (!melu__table_grad_touch(r, a, ids[k])) return 0;
   return 1;
 }
 
@@ -226,7 +226,7 @@ static int touch(struct melu__rows *r, const struct melu_allocator *a, const uin
 static int visit_table(struct melu__outer *o, size_t table, int add) {
   const melu_model *model = o->g->model;
   const struct melu__table_use use = melu__embed_use(model, table);
-  struct melu__rows *r = &o->g->tables[table];
+  struct melu__table_grad *r = &o->g->tables[table];
   const struct melu__column *column = &o->batch->data->tables[use.owner].columns[use.column];
   const real scale = (real)1 / (real)o->batch->n_tasks;
   for (size_t t = 0; t < o->batch->n_tasks; t++) {
@@ -253,10 +253,10 @@ static int visit_table(struct melu__outer *o, size_t table, int add) {
 enum { SUM_OK, SUM_NOT_FINITE, SUM_NO_MEMORY };
 
 static void sum_table(struct melu__outer *o, size_t table) {
-  struct melu__rows *r = &o->g->tables[table];
+  struct melu__table_grad *r = &o->g->tables[table];
   unsigned char *failed = &o->failed[n_chunks(o->g) + table];
   *failed = SUM_NO_MEMORY;
-  if (!visit_table(o, table, 0) || !melu__rows_seal(r, &o->g->model->ctx->allocator)) return;
+  if (!visit_table(o, table, 0) || !melu__table_grad_seal(r, &o->g->model->ctx->allocator)) return;
   visit_table(o, table, 1);
   *failed = all_finite(r->values, r->n * r->cols) ? SUM_OK : SUM_NOT_FINITE;
 }

@@ -58,14 +58,14 @@ int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
   g->n_tasks = 0;
   g->loss = 0;
   for (size_t i = 0; i < g->model->n_tables; i++) {
-    struct melu__rows *r = &g->tables[i];
+    struct melu__table_grad *r = &g->tables[i];
     for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = 0;
     r->n = 0;
   }
   return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
 }
 
-int melu__rows_touch(struct melu__rows *r, const struct melu_allocator *a, uint32_t row) {
+int melu__table_grad_touch(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row) {
   if (r->place[row]) return 1;
   if (!melu__grow(a, &r->rows, &r->capacity, r->n, r->n + 1, sizeof *r->rows)) return 0;
   r->rows[r->n++] = row;
@@ -78,7 +78,7 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-int melu__rows_seal(struct melu__rows *r, const struct melu_allocator *a) {
+int melu__table_grad_seal(struct melu__table_grad *r, const struct melu_allocator *a) {
   const size_t n = melu__size_mul(r->n, r->cols);
   if (!melu__grow(a, &r->values, &r->values_capacity, 0, n, sizeof *r->values)) return 0;
   if (r->n == 0) return 1;

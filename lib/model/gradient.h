@@ -6,7 +6,7 @@
 #include "model/model.h"
 
 /* The rows of one table's gradient. Building it: touch every row (any order, repeats welcome), then seal, then add. */
-struct melu__rows {
+struct melu__table_grad {
   size_t cols;
   uint32_t *rows; /* ascending once sealed */
   size_t n, capacity;
@@ -17,8 +17,8 @@ struct melu__rows {
 
 struct melu_gradient {
   const melu_model *model;
-  struct melu__rows *tables; /* one per table */
-  real *dense;               /* W1, b1, W2, ... one after another, each laid out as in the model */
+  struct melu__table_grad *tables; /* one per table */
+  real *dense;                     /* W1, b1, W2, ... one after another, each laid out as in the model */
   size_t n_dense;
   int filled;
   double loss, *losses; /* mean, and one per task */
@@ -33,9 +33,10 @@ size_t melu__dense_offset(const melu_model *model, size_t i);
 /* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
 int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
 
-int melu__rows_touch(struct melu__rows *r, const struct melu_allocator *a, uint32_t row); /* 0: no memory */
-int melu__rows_seal(struct melu__rows *r, const struct melu_allocator *a); /* sorts, zeros the values; 0: no memory */
-static inline real *melu__rows_at(const struct melu__rows *r, uint32_t row) {
+int melu__table_grad_touch(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row); /* 0: no memory */
+int melu__table_grad_seal(struct melu__table_grad *r,
+                          const struct melu_allocator *a); /* sorts, zeros the values; 0: no memory */
+static inline real *melu__table_grad_row(const struct melu__table_grad *r, uint32_t row) {
   return r->values + (size_t)(r->place[row] - 1) * r->cols;
 }
 

@@ -164,7 +164,7 @@ struct melu_context_options {
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
  * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
  * compute in parallel (fit, meta_gradient, evaluate) take turns on its threads.
- * Errors: MELU_EINVAL, MELU_ENOMEM, MELU_ESYSTEM. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 0.1 */
 MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
 
 /* Frees the context and joins its threads. All its objects must be gone. Since: 0.1 */
@@ -415,9 +415,10 @@ MELU_API void melu_gradient_free(melu_gradient *gradient);
 
 /* Computes the gradient of the mean over tasks of the mean squared error over the query set after the inner steps,
  *     L = 1/T sum_t L_q(theta_K(t)),   theta_{k+1} = theta_k - inner_lr * dL_s(theta_k) / dtheta,
- * with respect to every parameter, through the inner steps (unless the model is first_order). On failure the gradient
- * is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a gradient for another
- * model), MELU_ESCHEMA, MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
+ * with respect to every parameter, through the inner steps (unless the model is first_order). If the computation
+ * fails the gradient is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a
+ * gradient for another model), MELU_ESCHEMA, MELU_EDIVERGED (loss or gradient not finite; `index` is the task),
+ * MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_meta_gradient(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                         melu_error *err);
 
@@ -443,7 +444,7 @@ struct melu_optimizer_options {
   size_t size;
   melu_optimizer_kind kind;
   double lr;           /* outer learning rate; 0: 1e-3 */
-  double beta1, beta2; /* 0: 0.9 and 0.999 */
+  double beta1, beta2; /* 0: 0.9 and 0.999; beta1^2 must be below beta2 */
   double epsilon;      /* 0: 1e-8 */
   double weight_decay; /* of MELU_ADAMW and MELU_SGD */
   double clip_value;   /* each gradient entry is clamped to +-this; 0: 10; negative: not */
@@ -482,9 +483,10 @@ struct melu_fit_options {
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
  * the support set. Same model, data, options and seed: same bits, whatever the number of threads. Calls the context's
  * progress callback. Arguments are checked before the first update; whatever ends the training after it (cancelled,
- * diverged, no memory), the weights are those of the last finished update, and all are finite.
- * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user),
- * MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+ * no memory), the weights are those of the last finished update. If it diverges they are those of the last update after
+ * which losses and gradients were finite.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible
+ * user), MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 
@@ -513,7 +515,8 @@ MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, cons
                                 const float *ratings, size_t n, melu_error *err);
 
 /* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped. The model must be
- * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE.
+ * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE,
+ * MELU_EDIVERGED (a score is not finite).
  * Since: 0.1 */
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
@@ -550,7 +553,8 @@ struct melu_evaluate_options {
 };
 
 /* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress
- * callback. Errors: MELU_EINVAL, MELU_ESCHEMA, MELU_ESTATE, MELU_ENOTFOUND (no eligible user), MELU_EDIVERGED,
+ * callback. Messages name the user. Errors: MELU_EINVAL, MELU_ELIMIT (more than 4,096 support ratings), MELU_ERANGE (a
+ * user with more than 65,536 ratings), MELU_ESCHEMA, MELU_ESTATE, MELU_ENOTFOUND (no eligible user), MELU_EDIVERGED,
  * MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, const melu_dataset *data,
                                    const struct melu_evaluate_options *options, melu_error *err);

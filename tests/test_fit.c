@@ -236,20 +236,33 @@ START_TEST(cancel_keeps_the_last_update) {
 }
 END_TEST
 
-START_TEST(divergence_is_a_status_and_keeps_finite_weights) {
-  struct world w;
-  size_t n;
-  const struct melu_optimizer_options wild = {.size = sizeof wild, .kind = MELU_SGD, .lr = 1e6, .clip_value = -1};
-  struct melu_fit_options fit = small_fit();
-  fit.n_epochs = 50;
-  fit.optimizer = &wild;
-  world_open(&w, NULL, N_USERS);
-  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
-  ck_assert(strlen(err.message) > 0);
-  float *weights = world_weights(w.model, &n);
-  for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
-  free(weights);
-  world_close(&w);
+/* What stays is good: finite, and with a finite loss. */
+START_TEST(divergence_is_a_status_and_keeps_good_weights) {
+  const struct melu_optimizer_options wild[] = {
+      {.size = sizeof *wild, .kind = MELU_SGD, .lr = 1e6, .clip_value = -1},
+      {.size = sizeof *wild, .kind = MELU_SGD, .lr = 1e15},
+      {.size = sizeof *wild, .kind = MELU_ADAM, .lr = 1e16},
+  };
+  for (size_t k = 0; k < sizeof wild / sizeof *wild; k++) {
+    struct world w;
+    size_t n;
+    melu_gradient *g;
+    struct melu_fit_options fit = small_fit();
+    fit.n_epochs = 50;
+    fit.optimizer = &wild[k];
+    world_open(&w, NULL, N_USERS);
+    melu_batch *batch = first_users(&w, N_USERS);
+    ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
+    ck_assert(strlen(err.message) > 0);
+    float *weights = world_weights(w.model, &n);
+    for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
+    free(weights);
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    if (k > 0) ck_assert(isfinite(batch_loss(g, w.model, batch)));
+    melu_gradient_free(g);
+    melu_batch_free(batch);
+    world_close(&w);
+  }
 }
 END_TEST
 
@@ -378,7 +391,7 @@ int main(void) {
   tcase_add_test(t, lazy_adam_is_dense_adam_on_touched_rows);
   tcase_add_test(t, optimizers_follow_their_equations);
   tcase_add_test(t, cancel_keeps_the_last_update);
-  tcase_add_test(t, divergence_is_a_status_and_keeps_finite_weights);
+  tcase_add_test(t, divergence_is_a_status_and_keeps_good_weights);
   tcase_add_test(t, fit_refuses_nonsense_and_changes_nothing);
   tcase_add_test(t, strangers_are_refused);
   tcase_add_test(t, empty_support);

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "data/batch.h"
 #include "model/model.h"
+#include "model/undo.h"
 
 struct fit {
   const melu_context *ctx;
@@ -16,8 +17,9 @@ struct fit {
   melu_batch *batch;
   melu_gradient *gradient;
   melu_optimizer *optimizer;
-  uint64_t n_done; /* tasks so far */
-  double loss_sum; /* of the epoch so far */
+  struct melu__undo undo; /* of the last update */
+  uint64_t n_done;        /* tasks so far */
+  double loss_sum;        /* of the epoch so far */
 };
 
 static melu_status resolve(struct melu_fit_options *o, const struct melu_fit_options *given, melu_error *err) {
@@ -28,13 +30,13 @@ static melu_status resolve(struct melu_fit_options *o, const struct melu_fit_opt
   if (o->n_query == 0) o->n_query = 10;
   if (o->min_ratings == 0) o->min_ratings = melu__size_add(o->n_query, 3);
   if (o->max_ratings == 0) o->max_ratings = 100;
-  if (o->max_support == 0 || o->max_support > MELU__MAX_ROWS) o->max_support = MELU__MAX_ROWS;
   if (o->n_epochs > UINT32_MAX) return melu__fail(err, MELU_ELIMIT, "n_epochs is %zu, above 2^32 - 1", o->n_epochs);
   if (o->n_query > MELU__MAX_ROWS)
     return melu__fail(err, MELU_ELIMIT, "n_query is %zu, above %u", o->n_query, MELU__MAX_ROWS);
   if (o->min_ratings < o->n_query)
     return melu__fail(err, MELU_EINVAL, "min_ratings is %zu, fewer than the %zu query ratings", o->min_ratings,
                       o->n_query);
+  if (o->max_support == 0 || o->max_support > MELU__MAX_ROWS - o->n_query) o->max_support = MELU__MAX_ROWS - o->n_query;
   return MELU_OK;
 }
 
@@ -73,8 +75,11 @@ static melu_status add_episode(struct fit *f, uint32_t user, uint32_t epoch, mel
                         err);
 }
 
+/* A loss or gradient that is not finite is the work of the update before: that one is taken back. */
 static melu_status update(struct fit *f, melu_error *err) {
   melu_status status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
+  if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
+  if (!status && !melu__undo_save(&f->undo, f->gradient)) status = melu__fail_memory(err);
   if (!status) status = melu_optimizer_step(f->optimizer, f->model, f->gradient, err);
   if (status) return status;
   const size_t n = melu_batch_n_tasks(f->batch);
@@ -110,6 +115,7 @@ static melu_status prepare(struct fit *f, melu_error *err) {
   if (!status) status = melu_batch_new(&f->batch, f->ctx, f->data, err);
   if (!status) status = melu_gradient_new(&f->gradient, f->model, err);
   if (!status) status = melu_optimizer_new(&f->optimizer, f->model, f->options.optimizer, err);
+  if (!status && !melu__undo_init(&f->undo, f->model)) status = melu__fail_memory(err);
   return status;
 }
 
@@ -125,6 +131,7 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
   f.ctx = model->ctx;
   status = prepare(&f, err);
   for (uint32_t epoch = 0; epoch < f.options.n_epochs && !status; epoch++) status = run_epoch(&f, epoch, err);
+  melu__undo_free(&f.undo);
   melu_optimizer_free(f.optimizer);
   melu_gradient_free(f.gradient);
   melu_batch_free(f.batch);

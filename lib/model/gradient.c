@@ -12,6 +12,13 @@ size_t melu__dense_offset(const melu_model *model, size_t i) {
   return offset;
 }
 
+struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t param) {
+  const melu_model *model = g->model;
+  if (model->params[param].is_table)
+    return (struct melu__gradient_part){g->tables[param].values, g->tables[param].rows, g->tables[param].n};
+  return (struct melu__gradient_part){g->dense + melu__dense_offset(model, param), NULL, model->params[param].rows};
+}
+
 melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;

@@ -30,6 +30,14 @@ struct melu_gradient {
 /* Where parameter `i` (n_tables <= i) begins in an array laid out like `dense`. */
 size_t melu__dense_offset(const melu_model *model, size_t i);
 
+/* The gradient of one parameter: n rows of it, and which they are (NULL: 0, 1, 2 ...). */
+struct melu__gradient_part {
+  const real *values;
+  const uint32_t *rows;
+  size_t n;
+};
+struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t param);
+
 /* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
 int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
 

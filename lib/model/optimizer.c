@@ -40,7 +40,10 @@ static melu_status resolve(struct melu_optimizer_options *o, const struct melu_o
   if ((status = in_range(o->lr, 0, HUGE_VAL, "lr", err))) return status;
   if ((status = in_range(o->beta1, 0, 1, "beta1", err))) return status;
   if ((status = in_range(o->beta2, 0, 1, "beta2", err))) return status;
-  if ((status = in_range(o->epsilon, 0, HUGE_VAL, "epsilon", err))) return status;
+  if ((status = in_range(o->epsilon, 1e-30, HUGE_VAL, "epsilon", err))) return status;
+  if (!(o->beta1 * o->beta1 < o->beta2))
+    return melu__fail(err, MELU_ERANGE, "beta1 %g is not below the root of beta2 %g: steps would have no bound",
+                      o->beta1, o->beta2);
   return in_range(o->weight_decay, 0, HUGE_VAL, "weight_decay", err);
 }
 
@@ -105,25 +108,12 @@ melu_status melu_optimizer_set_lr(melu_optimizer *opt, double lr, melu_error *er
 
 /* -------------------------------------------------------------------------------------------------- step */
 
-/* The gradient of one parameter: n rows of it, and which they are (NULL: 0, 1, 2 ...). */
-struct part {
-  const real *values;
-  const uint32_t *rows;
-  size_t n;
-};
-
-static struct part part_of(const melu_gradient *g, size_t i) {
-  const melu_model *model = g->model;
-  if (model->params[i].is_table) return (struct part){g->tables[i].values, g->tables[i].rows, g->tables[i].n};
-  return (struct part){g->dense + melu__dense_offset(model, i), NULL, model->params[i].rows};
-}
-
 /* By how much the gradient is scaled so that its norm is at most clip_norm. */
 static double norm_scale(const melu_optimizer *opt, const melu_gradient *g) {
   double sum = 0;
   if (isinf(opt->options.clip_norm)) return 1;
   for (size_t i = 0; i < opt->model->n_params; i++) {
-    const struct part part = part_of(g, i);
+    const struct melu__gradient_part part = melu__gradient_part(g, i);
     for (size_t k = 0; k < part.n * opt->model->params[i].cols; k++)
       sum += (double)part.values[k] * (double)part.values[k];
   }
@@ -147,22 +137,31 @@ static int row_stays_finite(const struct bounds *b, size_t n, const real *w, con
   return good;
 }
 
+/* |m / c1| / sqrt(v / c2) is at most this, whatever the gradients were: by Cauchy and Schwarz over the past,
+ * |m| <= (1 - beta1) sqrt(v) / sqrt((1 - beta2) (1 - beta1^2 / beta2)), and c1 >= 1 - beta1, c2 <= 1. */
+static double adam_bound(const struct melu_optimizer_options *o) {
+  return 1 / sqrt((1 - o->beta2) * (1 - o->beta1 * o->beta1 / o->beta2));
+}
+
 /* Whether every weight and moment will still be finite: nothing may be changed otherwise. Squares of what passes stay
  * far inside the range of a float. */
 static int will_stay_finite(const melu_optimizer *opt, const melu_gradient *g, double scale) {
   const struct melu_optimizer_options *o = &opt->options;
   const double largest = sqrt((double)MELU__REAL_MAX) / 4;
-  if (!(o->lr < largest) || !(o->weight_decay < largest) || !(o->lr * o->weight_decay < largest)) return 0;
+  if (!(o->lr * adam_bound(o) < largest) || !(o->weight_decay < largest) || !(o->lr * o->weight_decay < largest))
+    return 0;
   const struct bounds b = {.scale = (real)scale,
                            .clip = (real)o->clip_value,
                            .growth = (real)(1 + o->lr * o->weight_decay),
                            .lr = (real)o->lr,
-                           .adam = o->kind != MELU_SGD, /* its step is about lr, whatever the gradient */
+                           .adam = o->kind == MELU_SGD ? 0 : (real)adam_bound(o),
                            .largest_grad = (real)largest,
                            .largest_weight = MELU__REAL_MAX / 4};
   for (size_t i = 0; i < opt->model->n_params; i++) {
     const struct melu__param *p = &opt->model->params[i];
-    const struct part part = part_of(g, i);
+    const struct melu__gradient_part part = melu__gradient_part(g, i);
+    for (size_t row = 0; opt->options.dense && row < p->rows; row++)
+      if (!row_stays_finite(&b, p->cols, p->data + row * p->cols, opt->zero_row)) return 0;
     for (size_t k = 0; k < part.n; k++) {
       const real *w = p->data + (part.rows ? part.rows[k] : k) * p->cols;
       if (!row_stays_finite(&b, p->cols, w, part.values + k * p->cols)) return 0;
@@ -191,7 +190,7 @@ static void update_row(const melu_optimizer *opt, const struct melu__adam *s, si
 
 static void update_param(const melu_optimizer *opt, const struct melu__adam *s, size_t i, const melu_gradient *g) {
   const struct melu__param *p = &opt->model->params[i];
-  const struct part part = part_of(g, i);
+  const struct melu__gradient_part part = melu__gradient_part(g, i);
   if (!p->is_table || !opt->options.dense) {
     for (size_t k = 0; k < part.n; k++) update_row(opt, s, i, part.rows ? part.rows[k] : k, part.values + k * p->cols);
     return;

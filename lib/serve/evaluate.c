@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Judging a model by its predictions for users that it adapts to. */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/error.h"
-#include "data/dataset.h"
+#include "data/batch.h"
 #include "model/model.h"
 
 enum { PIECE = 256 }; /* users between two reports of progress */
@@ -36,6 +39,8 @@ static melu_status resolve(struct melu_evaluate_options *o, const struct melu_ev
   if (o->n_query == 0) o->n_query = 10;
   if (o->min_ratings == 0) o->min_ratings = melu__size_add(o->n_query, 3);
   if (o->max_ratings == 0) o->max_ratings = 100;
+  if (o->n_query > MELU__MAX_ROWS)
+    return melu__fail(err, MELU_ELIMIT, "n_query is %zu, above %u", o->n_query, MELU__MAX_ROWS);
   o->max_support = o->max_support == 0 ? SIZE_MAX : o->max_support == MELU_NONE ? 0 : o->max_support;
   if (o->min_ratings < o->n_query)
     return melu__fail(err, MELU_EINVAL, "min_ratings is %zu, fewer than the %zu query ratings", o->min_ratings,
@@ -104,6 +109,17 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
                       err);
 }
 
+/* The same again, for the message, which is to say who it was about. */
+static melu_status judge_again(struct evaluation *e, size_t i, melu_error *err) {
+  melu_error inner = {0};
+  const melu_status status = judge_user(e, i, &e->judges[0], &inner);
+  if (!err) return status;
+  *err = inner;
+  snprintf(err->message, sizeof err->message, "user %" PRIu64 ": %.190s", melu_dataset_user_id(e->data, e->users[i]),
+           inner.message);
+  return status;
+}
+
 static void run_user(void *arg, size_t index, size_t thread) {
   struct evaluation *e = arg;
   e->status[e->first + index] = judge_user(e, e->first + index, &e->judges[thread], NULL);
@@ -130,7 +146,7 @@ static melu_status judge_all(struct evaluation *e, melu_error *err) {
     const size_t n = e->n_users - e->first < PIECE ? e->n_users - e->first : PIECE;
     runner->run(runner->arg, run_user, e, n);
     for (size_t i = e->first; i < e->first + n; i++)
-      if (e->status[i]) return judge_user(e, i, &e->judges[0], err); /* again, for the message */
+      if (e->status[i]) return judge_again(e, i, err);
     e->first += n;
     const struct melu_progress progress = {.phase = "evaluate", .done = e->first, .total = e->n_users};
     const melu_status status = melu__progress(e->ctx, &progress, err);

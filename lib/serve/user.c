@@ -181,7 +181,7 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
   struct melu__scratch *s = &ws->scratch;
   if (profile)
     melu__embed_values(model, MELU_USER, profile, s->xu);
-  else
+  else if (model->user_width)
     memset(s->xu, 0, model->user_width * sizeof *s->xu);
   for (size_t i = 0; i < n; i++) {
     melu__embed(model, data, MELU_ITEM, items[i], s->xs + i * model->item_width);
@@ -210,6 +210,8 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
     for (size_t i = 0; i < piece; i++)
       melu__embed(model, data, MELU_ITEM, items[done + i], s->xq + i * model->item_width);
     melu__plan_run(ws->predict[piece], model->ctx->kernels, slots, NULL, s->arena);
+    if (!all_finite(rows, piece))
+      return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
     for (size_t i = 0; i < piece; i++) scores[done + i] = (float)rows[i];
     done += piece;
   }

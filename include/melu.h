@@ -372,7 +372,7 @@ MELU_API void melu_model_free(melu_model *model);
 /* The model's copy of the schema. Belongs to the model. Since: 0.1 */
 MELU_API const melu_schema *melu_model_schema(const melu_model *model);
 
-/* The options as they are in force: no zero that stands for a default is left (inner_steps 0 means none). `hidden`
+/* The options as they are in force: no zero that stands for a default is left; no inner steps are MELU_NONE. `hidden`
  * belongs to the model. Set options->size before. Errors: MELU_EINVAL. Since: 0.1 */
 MELU_API melu_status melu_model_get_options(struct melu_model_options *options, const melu_model *model,
                                             melu_error *err);

@@ -35,6 +35,17 @@ melu_status melu__options(void *known, size_t known_size, const void *options, c
   return MELU_OK;
 }
 
+melu_status melu__options_out(void *options, const void *known, size_t known_size, const char *name, melu_error *err) {
+  size_t size;
+  memcpy(&size, options, sizeof size);
+  if (size < sizeof size || size > MAX_OPTIONS_SIZE)
+    return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
+  memset(options, 0, size);
+  memcpy(options, known, size < known_size ? size : known_size);
+  memcpy(options, &size, sizeof size);
+  return MELU_OK;
+}
+
 melu_status melu__progress(const melu_context *ctx, const struct melu_progress *progress, melu_error *err) {
   if (!ctx->progress || ctx->progress(ctx->progress_arg, progress) == 0) return MELU_OK;
   return melu__fail(err, MELU_ECANCELED, "%s was cancelled", progress->phase);

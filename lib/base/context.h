@@ -36,4 +36,7 @@ melu_status melu__progress(const melu_context *ctx, const struct melu_progress *
  * `options` may be NULL. Works for every struct that starts with `size_t size`. */
 melu_status melu__options(void *known, size_t known_size, const void *options, const char *name, melu_error *err);
 
+/* The other way: fills the caller's struct, whose size the caller has set, from *known; bytes beyond it are zero. */
+melu_status melu__options_out(void *options, const void *known, size_t known_size, const char *name, melu_error *err);
+
 #endif

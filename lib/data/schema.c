@@ -166,14 +166,11 @@ melu_status melu_schema_field(struct melu_field *field, const melu_schema *schem
                               melu_error *err) {
   if (!field) return melu__fail(err, MELU_EINVAL, "field is NULL");
   if (!schema) return melu__fail(err, MELU_EINVAL, "schema is NULL");
-  const size_t size = field->size;
-  if (size < sizeof field->size) return melu__fail(err, MELU_EINVAL, "field->size is not set");
   if (owner != MELU_USER && owner != MELU_ITEM) return melu__fail(err, MELU_EINVAL, "owner %d is none", (int)owner);
   const struct melu__field *from = melu__schema_owner_field(schema, owner, index);
   if (!from)
     return melu__fail(err, MELU_ERANGE, "field %zu is not below %zu", index, melu_schema_n_fields(schema, owner));
   const struct melu_field known = {
-      .size = size,
       .name = from->name,
       .owner = from->owner,
       .kind = from->kind,
@@ -182,10 +179,7 @@ melu_status melu_schema_field(struct melu_field *field, const melu_schema *schem
       .shift = from->shift,
       .scale = from->scale,
   };
-  /* The host's struct may be older than ours, or newer: what it has beyond ours is zero, the default. */
-  memcpy(field, &known, size < sizeof known ? size : sizeof known);
-  if (size > sizeof known) memset((char *)field + sizeof known, 0, size - sizeof known);
-  return MELU_OK;
+  return melu__options_out(field, &known, sizeof known, "melu_field", err);
 }
 
 size_t melu__schema_width(const melu_schema *schema, melu_owner owner) {

@@ -244,12 +244,9 @@ const melu_schema *melu_model_schema(const melu_model *model) {
 
 melu_status melu_model_get_options(struct melu_model_options *options, const melu_model *model, melu_error *err) {
   if (!options || !model) return melu__fail(err, MELU_EINVAL, "%s is NULL", options ? "model" : "options");
-  const size_t size = options->size;
-  if (size < sizeof size) return melu__fail(err, MELU_EINVAL, "set options->size to sizeof the struct");
-  memset(options, 0, size);
-  memcpy(options, &model->options, size < sizeof *options ? size : sizeof *options);
-  options->size = size;
-  return MELU_OK;
+  struct melu_model_options known = model->options;
+  if (known.inner_steps == 0) known.inner_steps = MELU_NONE; /* so that a model made with them is the same */
+  return melu__options_out(options, &known, sizeof known, "melu_model_options", err);
 }
 
 size_t melu_model_n_params(const melu_model *model) {

@@ -1,36 +1,59 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Models as files: docs/file-format.md. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "io/json_read.h"
 #include "io/safetensors.h"
+#include "io/text_file.h"
 #include "model/model.h"
 
 #define FORMAT "melu-model"
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION "1"
 
 static const char *const owner_names[] = {"user", "item"};
 static const char *const kind_names[] = {"one", "many", "numeric"};
 
-/* -------------------------------------------------------------------------------------------------- saving */
+/* A parameter as a tensor: a bias, (1, n) in the model, has one dimension in the file, as in PyTorch. */
+static struct melu__tensor tensor_of(const struct melu__param *p) {
+  struct melu__tensor t = {
+      .name = p->name, .dtype = MELU__F32, .n_dims = 2, .dims = {p->rows, p->cols}, .data = p->data};
+  if (p->name[0] == 'b') {
+    t.n_dims = 1;
+    t.dims[0] = p->cols;
+  }
+  return t;
+}
 
-static json_t *texts_json(const struct melu__vocab *texts) {
+/* ---------------------------------------------------------------------------------------------------- saving */
+
+/* A text as JSON; what is no UTF-8, or has a NUL, as a list of its bytes in hexadecimal digits. */
+static json_t *text_json(const char *text, size_t n, const struct melu_allocator *a) {
+  if (melu__is_text(text, n)) return json_stringn_nocheck(text, n);
+  char *digits = melu__alloc(a, melu__size_add(melu__size_mul(n, 2), 1), 1);
+  if (!digits) return NULL;
+  for (size_t i = 0; i < n; i++) snprintf(digits + 2 * i, 3, "%02x", (unsigned)(unsigned char)text[i]);
+  json_t *list = json_pack("[s]", digits);
+  melu__free(a, digits);
+  return list;
+}
+
+static json_t *texts_json(const struct melu__vocab *texts, const struct melu_allocator *a) {
   json_t *list = json_array();
-  for (uint32_t i = 0; i < melu__vocab_count(texts); i++) {
+  for (uint32_t i = 0; list && i < melu__vocab_count(texts); i++) {
     size_t n;
     const char *text = melu__vocab_key(texts, i, &n);
-    if (json_array_append_new(list, json_stringn(text, n)) == 0) continue;
+    if (json_array_append_new(list, text_json(text, n, a)) == 0) continue;
     json_decref(list);
     return NULL;
   }
   return list;
 }
 
-static json_t *field_json(const struct melu__field *f) {
+static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
   json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
                             kind_names[f->kind], "width", (json_int_t)f->width);
   int failed = !field;
@@ -39,37 +62,42 @@ static json_t *field_json(const struct melu__field *f) {
     failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
   } else {
     failed = failed || json_object_set_new(field, "n_values", json_integer((json_int_t)f->n_values));
-    if (f->texts) failed = failed || json_object_set_new(field, "texts", texts_json(f->texts));
+    if (f->texts) failed = failed || json_object_set_new(field, "texts", texts_json(f->texts, a));
   }
   if (!failed) return field;
   json_decref(field);
   return NULL;
 }
 
-static json_t *schema_json(const melu_schema *schema) {
+static json_t *schema_json(const melu_schema *schema, const struct melu_allocator *a) {
   json_t *fields = json_array();
-  for (size_t i = 0; i < schema->n_fields; i++) {
-    if (json_array_append_new(fields, field_json(&schema->fields[i])) == 0) continue;
+  for (size_t i = 0; fields && i < schema->n_fields; i++) {
+    if (json_array_append_new(fields, field_json(&schema->fields[i], a)) == 0) continue;
     json_decref(fields);
     return NULL;
   }
-  return json_pack("{s:o}", "fields", fields);
+  return fields ? json_pack("{s:o}", "fields", fields) : NULL;
 }
 
 static json_t *options_json(const struct melu_model_options *o) {
   char seed[24];
   json_t *hidden = json_array();
-  for (size_t l = 0; l < o->n_hidden; l++) json_array_append_new(hidden, json_integer((json_int_t)o->hidden[l]));
+  int failed = !hidden;
+  for (size_t l = 0; l < o->n_hidden && !failed; l++)
+    failed = json_array_append_new(hidden, json_integer((json_int_t)o->hidden[l])) != 0;
   snprintf(seed, sizeof seed, "%" PRIu64, o->seed); /* JSON's integers end at 2^63 */
-  return json_pack("{s:s, s:s, s:o, s:I, s:f, s:b, s:f, s:f}", "preset", o->preset, "seed", seed, "hidden", hidden,
-                   "inner_steps", (json_int_t)o->inner_steps, "inner_lr", o->inner_lr, "first_order", o->first_order,
-                   "rating_min", o->rating_min, "rating_max", o->rating_max);
+  if (!failed)
+    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:b, s:f, s:f}", "preset", o->preset, "seed", seed, "hidden", hidden,
+                     "inner_steps", (json_int_t)o->inner_steps, "inner_lr", o->inner_lr, "first_order", o->first_order,
+                     "rating_min", o->rating_min, "rating_max", o->rating_max);
+  json_decref(hidden);
+  return NULL;
 }
 
 /* Sets a metadata text to an object written as JSON. The object is given away. */
 static int set_json(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
   size_t n;
-  char *text = object ? melu__json_text(&n, object, a) : NULL;
+  char *text = object ? melu__json_dump(&n, object, a) : NULL;
   const int failed = !text || json_object_set_new(metadata, name, json_stringn(text, n));
   melu__free(a, text);
   json_decref(object);
@@ -78,24 +106,13 @@ static int set_json(json_t *metadata, const char *name, json_t *object, const st
 
 static json_t *metadata_json(const melu_model *model) {
   const struct melu_allocator *a = &model->ctx->allocator;
-  char version[16];
-  snprintf(version, sizeof version, "%d", FORMAT_VERSION);
   json_t *metadata =
-      json_pack("{s:s, s:s, s:s}", "format", FORMAT, "format_version", version, "library", melu_version());
-  if (metadata && !set_json(metadata, "schema", schema_json(model->schema), a) &&
+      json_pack("{s:s, s:s, s:s}", "format", FORMAT, "format_version", FORMAT_VERSION, "library", melu_version());
+  if (metadata && !set_json(metadata, "schema", schema_json(model->schema, a), a) &&
       !set_json(metadata, "options", options_json(&model->options), a))
     return metadata;
   json_decref(metadata);
   return NULL;
-}
-
-/* A bias, (1, n) in the model, has one dimension in the file, as in PyTorch. */
-static size_t file_dims(size_t dims[2], const melu_model *model, const struct melu__param *p) {
-  const size_t i = (size_t)(p - model->params);
-  const int is_bias = !p->is_table && (i - model->n_tables) % 2 == 1;
-  dims[0] = is_bias ? p->cols : p->rows;
-  dims[1] = is_bias ? 1 : p->cols;
-  return is_bias ? 1 : 2;
 }
 
 melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err) {
@@ -105,11 +122,7 @@ melu_status melu_model_save(const melu_model *model, const char *path, melu_erro
   json_t *metadata = metadata_json(model);
   melu_status status = MELU_ENOMEM;
   if (tensors && metadata) {
-    for (size_t i = 0; i < model->n_params; i++) {
-      const struct melu__param *p = &model->params[i];
-      tensors[i] = (struct melu__tensor){.name = p->name, .data = p->data};
-      tensors[i].n_dims = file_dims(tensors[i].dims, model, p);
-    }
+    for (size_t i = 0; i < model->n_params; i++) tensors[i] = tensor_of(&model->params[i]);
     status = melu__safetensors_save(model->ctx, path, metadata, tensors, model->n_params, err);
   } else {
     melu__fail_memory(err);
@@ -119,195 +132,263 @@ melu_status melu_model_save(const melu_model *model, const char *path, melu_erro
   return status;
 }
 
-/* ------------------------------------------------------------------------------------------------- loading */
+/* --------------------------------------------------------------------------------------------------- loading */
+
+struct text {
+  char *bytes;
+  size_t n;
+};
+
+/* What a file says, before anything is made of it. */
+struct loading {
+  const melu_context *ctx;
+  struct melu__safetensors file; /* names and texts point into it */
+  struct melu_model_options options;
+  size_t hidden[MELU__MAX_HIDDEN];
+  melu_schema *schema;                  /* its vocabularies still without texts */
+  struct text *texts[MELU__MAX_FIELDS]; /* those of field i; NULL if it has none */
+  size_t n_texts;                       /* in all of them */
+  struct melu__param *params;           /* what schema and options imply */
+  size_t n_params;
+};
 
 static melu_status bad(melu_error *err, const char *what) {
   return melu__fail(err, MELU_EFORMAT, "not a sound model file: %s", what);
 }
 
-/* Reads a member of exactly that type; 0 if there is none. */
-static int get_count(size_t *out, const json_t *object, const char *name) {
-  const json_t *j = json_object_get(object, name);
-  if (!json_is_integer(j) || json_integer_value(j) < 0 || (uint64_t)json_integer_value(j) > SIZE_MAX / 2) return 0;
-  *out = (size_t)json_integer_value(j);
-  return 1;
-}
-
-static int get_real(double *out, const json_t *object, const char *name) {
-  const json_t *j = json_object_get(object, name);
-  if (!json_is_real(j)) return 0;
-  *out = json_real_value(j);
-  return 1;
-}
-
-static int get_name(int *out, const json_t *object, const char *member, const char *const *names, int n) {
-  const char *text = json_string_value(json_object_get(object, member));
-  for (*out = 0; text && *out < n; ++*out)
+/* One of n names. */
+static int take_name(struct melu__json *j, const char *const *names, int n, int *out) {
+  char *text;
+  if (!melu__json_string(j, &text, NULL)) return 0;
+  for (*out = 0; *out < n; ++*out)
     if (strcmp(text, names[*out]) == 0) return 1;
   return 0;
 }
 
-static melu_status load_texts(melu_schema *schema, const char *field, const json_t *list, size_t n_values,
-                              melu_error *err) {
-  if (!json_is_array(list) || json_array_size(list) != n_values)
-    return bad(err, "a vocabulary is not a list of n_values");
-  struct melu__vocab *texts = melu__vocab_new(&schema->ctx->allocator);
-  if (!texts) return melu__fail_memory(err);
-  melu_status status = MELU_OK;
-  for (size_t i = 0; i < n_values && !status; i++) {
-    const json_t *text = json_array_get(list, i);
-    int is_new = 0;
-    if (!json_is_string(text))
-      status = bad(err, "a vocabulary has something that is no text");
-    else if (melu__vocab_add(texts, json_string_value(text), json_string_length(text), &is_new) == MELU__NO_INDEX)
-      status = melu__fail_memory(err);
-    else if (!is_new)
-      status = bad(err, "a vocabulary has a text twice");
-  }
-  if (!status) status = melu__schema_set_texts(schema, field, texts, err);
-  melu__vocab_free(texts);
-  return status;
+static int take_size(struct melu__json *j, size_t *out) {
+  uint64_t value;
+  if (!melu__json_whole(j, &value) || value >= SIZE_MAX) return 0;
+  *out = (size_t)value;
+  return 1;
 }
 
-static melu_status load_field(melu_schema *schema, const json_t *j, melu_error *err) {
-  struct melu_field field = {.size = sizeof field, .name = json_string_value(json_object_get(j, "name"))};
-  const json_t *texts = json_object_get(j, "texts");
+static int hex_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A text, or a list of one: its bytes in hexadecimal digits, which are decoded where they stand. */
+static int take_text(struct melu__json *j, struct text *out) {
+  if (!melu__json_mark(j, '[')) return melu__json_string(j, &out->bytes, &out->n);
+  if (!melu__json_string(j, &out->bytes, &out->n) || !melu__json_mark(j, ']') || out->n % 2) return 0;
+  out->n /= 2;
+  for (size_t i = 0; i < out->n; i++) {
+    const int high = hex_digit(out->bytes[2 * i]), low = hex_digit(out->bytes[2 * i + 1]);
+    if (high < 0 || low < 0) return 0;
+    out->bytes[i] = (char)(unsigned char)(16 * high + low);
+  }
+  return 1;
+}
+
+static int by_text(const void *a, const void *b) {
+  const struct text *x = *(struct text *const *)a, *y = *(struct text *const *)b;
+  if (x->n != y->n) return x->n < y->n ? -1 : 1;
+  return memcmp(x->bytes, y->bytes, x->n);
+}
+
+/* A vocabulary takes many times the memory of short texts, so it is not made to find out that it is none. */
+static melu_status check_distinct(const struct text *texts, size_t n, const struct melu_allocator *a, melu_error *err) {
+  int distinct = 1;
+  const struct text **sorted = melu__alloc(a, n, sizeof *sorted);
+  if (!sorted) return melu__fail_memory(err);
+  for (size_t i = 0; i < n; i++) sorted[i] = &texts[i];
+  if (n > 1) qsort(sorted, n, sizeof *sorted, by_text);
+  for (size_t i = 1; i < n && distinct; i++) distinct = by_text(&sorted[i - 1], &sorted[i]) != 0;
+  melu__free(a, sorted);
+  return distinct ? MELU_OK : bad(err, "a vocabulary has a text twice");
+}
+
+/* The list of the n texts of a field. What the file claims is first held against what it has room for: at least three
+ * bytes a text, and a number in the table. */
+static melu_status load_texts(struct loading *l, struct melu__json *j, size_t field, size_t n, melu_error *err) {
+  int more = 1;
+  size_t i = 0;
+  if (!melu__json_mark(j, '[') || n > (size_t)(j->end - j->at) / 3 || n > l->file.n_data / 4 - l->n_texts)
+    return bad(err, "a vocabulary is not a list of n_values texts");
+  struct text *texts = melu__alloc(&l->ctx->allocator, n, sizeof *texts);
+  if (!texts) return melu__fail_memory(err);
+  l->texts[field] = texts;
+  l->n_texts += n;
+  for (; i <= n && more > 0; i++) {
+    more = melu__json_next(j, i, ']');
+    if (more > 0 && (i == n || !take_text(j, &texts[i]))) more = -1;
+  }
+  if (more < 0 || i != n + 1) return bad(err, "a vocabulary is not a list of n_values texts");
+  return check_distinct(texts, n, &l->ctx->allocator, err);
+}
+
+static melu_status load_field(struct loading *l, struct melu__json *j, melu_error *err) {
+  struct melu_field field = {.size = sizeof field};
+  char *name;
   int owner, kind;
-  if (!field.name || !get_name(&owner, j, "owner", owner_names, 2) || !get_name(&kind, j, "kind", kind_names, 3) ||
-      !get_count(&field.width, j, "width") || field.width == 0)
-    return bad(err, "a field lacks its name, owner, kind or width");
+  if (!melu__json_member(j, '{', "name") || !melu__json_string(j, &name, NULL) || !melu__json_member(j, ',', "owner") ||
+      !take_name(j, owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
+      !take_name(j, kind_names, 3, &kind) || !melu__json_member(j, ',', "width") || !take_size(j, &field.width) ||
+      field.width == 0)
+    return bad(err, "a field has not name, owner, kind and width");
+  field.name = name;
   field.owner = (melu_owner)owner;
   field.kind = (melu_field_kind)kind;
-  size_t n_values = 0;
   if (field.kind == MELU_NUMERIC) {
-    if (!get_real(&field.shift, j, "shift") || !get_real(&field.scale, j, "scale") || field.scale == 0 || texts)
-      return bad(err, "a field of numbers lacks its shift or scale");
-  } else if (!get_count(&n_values, j, "n_values") || (n_values == 0 && !texts)) {
-    return bad(err, "a field of ids lacks its n_values");
+    if (!melu__json_member(j, ',', "shift") || !melu__json_real(j, &field.shift) ||
+        !melu__json_member(j, ',', "scale") || !melu__json_real(j, &field.scale) || field.scale == 0)
+      return bad(err, "a field of numbers has not shift and scale");
+  } else if (!melu__json_member(j, ',', "n_values") || !take_size(j, &field.n_values)) {
+    return bad(err, "a field of ids has not n_values");
   }
-  if (!texts) field.n_values = n_values; /* with texts the field learns, and then is given them */
-  melu_status status = melu_schema_add(schema, &field, err);
-  if (!status && texts) status = load_texts(schema, field.name, texts, n_values, err);
-  return status;
-}
-
-static melu_status load_schema(melu_schema **out, const melu_context *ctx, const json_t *j, melu_error *err) {
-  const json_t *fields = json_object_get(j, "fields");
-  if (!json_is_array(fields)) return bad(err, "the schema has no fields");
-  melu_status status = melu_schema_new(out, ctx, err);
-  for (size_t i = 0; i < json_array_size(fields) && !status; i++)
-    status = load_field(*out, json_array_get(fields, i), err);
-  return status;
-}
-
-static melu_status load_options(struct melu_model_options *o, size_t hidden[MELU__MAX_HIDDEN], const json_t *j,
-                                melu_error *err) {
-  const json_t *widths = json_object_get(j, "hidden"), *first_order = json_object_get(j, "first_order");
-  const char *seed = json_string_value(json_object_get(j, "seed"));
-  char *end = NULL;
-  *o = (struct melu_model_options){.size = sizeof *o, .hidden = hidden, .n_hidden = json_array_size(widths)};
-  o->preset = json_string_value(json_object_get(j, "preset"));
-  if (!o->preset || !seed || seed[0] < '0' || seed[0] > '9' || !json_is_boolean(first_order) ||
-      o->n_hidden > MELU__MAX_HIDDEN || !get_count(&o->inner_steps, j, "inner_steps") ||
-      !get_real(&o->inner_lr, j, "inner_lr") || !get_real(&o->rating_min, j, "rating_min") ||
-      !get_real(&o->rating_max, j, "rating_max"))
-    return bad(err, "an option is missing or of the wrong type");
-  o->seed = strtoull(seed, &end, 10);
-  if (*end) return bad(err, "the seed is not a whole number");
-  o->first_order = json_is_true(first_order);
-  if (o->inner_steps == 0) o->inner_steps = MELU_NONE;
-  for (size_t l = 0; l < o->n_hidden; l++) {
-    const json_t *width = json_array_get(widths, l);
-    if (!json_is_integer(width) || json_integer_value(width) <= 0 || json_integer_value(width) > UINT32_MAX)
-      return bad(err, "a hidden width is not a whole number");
-    hidden[l] = (size_t)json_integer_value(width);
-  }
-  return MELU_OK;
-}
-
-/* A member of the metadata that is itself JSON. */
-static json_t *parse_member(const struct melu__safetensors *f, const char *name) {
-  const char *text = melu__safetensors_text(f, name);
-  return text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
-}
-
-static melu_status check_version(const struct melu__safetensors *f, melu_error *err) {
-  const char *format = melu__safetensors_text(f, "format"), *version = melu__safetensors_text(f, "format_version");
-  if (!format || strcmp(format, FORMAT) != 0 || !version) return bad(err, "it does not say that it is one");
-  char *end;
-  const long number = strtol(version, &end, 10);
-  if (*end || end == version || number < 1) return bad(err, "its version is not a number");
-  if (number > FORMAT_VERSION)
-    return melu__fail(err, MELU_EVERSION, "the file has format version %ld, this library reads up to %d", number,
-                      FORMAT_VERSION);
-  return MELU_OK;
-}
-
-static melu_status load_params(melu_model *model, const struct melu__safetensors *f, melu_error *err) {
-  for (size_t i = 0; i < model->n_params; i++) {
-    size_t dims[2];
-    const size_t n_dims = file_dims(dims, model, &model->params[i]);
-    const melu_status status =
-        melu__safetensors_read(model->params[i].data, f, model->params[i].name, n_dims, dims, err);
-    if (status) return status;
-  }
-  return MELU_OK;
-}
-
-/* What the schema implies is compared with the file before memory is taken for it. */
-static melu_status check_size(const struct melu__safetensors *f, const melu_schema *schema,
-                              const struct melu_model_options *o, melu_error *err) {
-  size_t n_params, n_numbers;
-  const melu_status status = melu__model_measure(&n_params, &n_numbers, schema, o, err);
+  const size_t index = l->schema->n_fields;
+  melu_status status = melu_schema_add(l->schema, &field, err);
   if (status) return status;
-  const size_t n_data = f->n_bytes - (size_t)(f->data - f->bytes);
-  if (melu__safetensors_count(f) != n_params || melu__size_mul(n_numbers, 4) != n_data)
-    return bad(err, "its tensors are not those that its schema implies");
-  return MELU_OK;
-}
-
-static melu_status load_model(melu_model **out, const melu_context *ctx, const struct melu__safetensors *f,
-                              melu_error *err) {
-  struct melu_model_options o;
-  size_t hidden[MELU__MAX_HIDDEN];
-  melu_schema *schema = NULL;
-  json_t *schema_j = parse_member(f, "schema"), *options_j = parse_member(f, "options");
-  melu_status status = check_version(f, err);
-  if (!status) status = load_options(&o, hidden, options_j, err);
-  if (!status) status = load_schema(&schema, ctx, schema_j, err);
-  if (!status) status = check_size(f, schema, &o, err);
-  if (!status) status = melu_model_new(out, ctx, schema, &o, err);
-  if (!status) status = load_params(*out, f, err);
-  json_decref(schema_j);
-  json_decref(options_j);
-  melu_schema_free(schema);
+  if (melu__json_mark(j, '}'))
+    return field.kind == MELU_NUMERIC || field.n_values > 0 ? MELU_OK : bad(err, "a field of ids has no values");
+  if (field.kind == MELU_NUMERIC || !melu__json_member(j, ',', "texts"))
+    return bad(err, "a field has something unknown");
+  status = load_texts(l, j, index, field.n_values, err);
+  if (!status && !melu__json_mark(j, '}')) status = bad(err, "a field has something unknown");
   return status;
 }
 
-/* Says which file a complaint about content is about; those about the file itself name it already. */
-static void name_file(melu_error *err, melu_status status, const char *path) {
-  char message[sizeof err->message];
-  const int is_content = status == MELU_EFORMAT || status == MELU_ECORRUPT || status == MELU_EVERSION ||
-                         status == MELU_ERANGE || status == MELU_EINVAL;
-  if (!err || !is_content) return;
-  const size_t n = strlen(path), shown = n < 100 ? n : 100; /* the end of a long path says more than its beginning */
-  memcpy(message, err->message, sizeof message);
-  snprintf(err->message, sizeof err->message, "%s: %.120s", path + n - shown, message);
+/* A text of the metadata that is itself JSON. Empty, which is no JSON, if it is not there. */
+static struct melu__json open_json(const struct loading *l, const char *name) {
+  size_t n = 0;
+  char *text = melu__safetensors_text(&l->file, name, &n);
+  return (struct melu__json){text, text ? text + n : NULL};
+}
+
+static melu_status load_schema(struct loading *l, melu_error *err) {
+  struct melu__json j = open_json(l, "schema");
+  int more;
+  if (!melu__json_member(&j, '{', "fields") || !melu__json_mark(&j, '['))
+    return bad(err, "the schema has no list of fields");
+  melu_status status = melu_schema_new(&l->schema, l->ctx, err);
+  for (size_t i = 0; !status && (more = melu__json_next(&j, i, ']')) != 0; i++)
+    status = more > 0 ? load_field(l, &j, err) : bad(err, "the schema is not a list of fields");
+  if (!status && (!melu__json_mark(&j, '}') || !melu__json_end(&j))) status = bad(err, "text follows the schema");
+  if (!status) melu__schema_close(l->schema); /* a vocabulary may be empty */
+  return status;
+}
+
+static melu_status load_options(struct loading *l, melu_error *err) {
+  struct melu__json j = open_json(l, "options");
+  struct melu_model_options *o = &l->options;
+  char *preset, *seed;
+  size_t n_seed;
+  int more = 1;
+  *o = (struct melu_model_options){.size = sizeof *o, .hidden = l->hidden};
+  if (!melu__json_member(&j, '{', "preset") || !melu__json_string(&j, &preset, NULL) ||
+      !melu__json_member(&j, ',', "seed") || !melu__json_string(&j, &seed, &n_seed) ||
+      !melu__parse_whole(&o->seed, (struct melu__slice){seed, n_seed}, UINT64_MAX) ||
+      !melu__json_member(&j, ',', "hidden") || !melu__json_mark(&j, '['))
+    return bad(err, "the options have not preset, seed and hidden");
+  o->preset = preset;
+  for (; (more = melu__json_next(&j, o->n_hidden, ']')) != 0; o->n_hidden++)
+    if (more < 0 || o->n_hidden == MELU__MAX_HIDDEN || !take_size(&j, &l->hidden[o->n_hidden]))
+      return bad(err, "the hidden widths are not up to 8 whole numbers");
+  if (!melu__json_member(&j, ',', "inner_steps") || !take_size(&j, &o->inner_steps) ||
+      !melu__json_member(&j, ',', "inner_lr") || !melu__json_real(&j, &o->inner_lr) ||
+      !melu__json_member(&j, ',', "first_order") || !melu__json_bool(&j, &o->first_order) ||
+      !melu__json_member(&j, ',', "rating_min") || !melu__json_real(&j, &o->rating_min) ||
+      !melu__json_member(&j, ',', "rating_max") || !melu__json_real(&j, &o->rating_max) || !melu__json_mark(&j, '}') ||
+      !melu__json_end(&j))
+    return bad(err, "an option is missing, of the wrong type, or unknown");
+  /* Zeros that would stand for a default: no model is saved with them. */
+  if (o->inner_lr <= 0 || o->rating_min >= o->rating_max) return bad(err, "an option is out of range");
+  if (o->inner_steps == 0) o->inner_steps = MELU_NONE;
+  return MELU_OK;
+}
+
+static melu_status check_version(const struct loading *l, melu_error *err) {
+  size_t n;
+  uint64_t number;
+  const char *format = melu__safetensors_text(&l->file, "format", NULL);
+  const char *version = melu__safetensors_text(&l->file, "format_version", &n);
+  if (!format || strcmp(format, FORMAT) != 0 || !version) return bad(err, "it does not say that it is one");
+  if (strcmp(version, FORMAT_VERSION) == 0) return MELU_OK;
+  if (!melu__parse_whole(&number, (struct melu__slice){version, n}, UINT64_MAX) || number < 2)
+    return bad(err, "its version is not a number");
+  return melu__fail(err, MELU_EVERSION, "format version %" PRIu64 " is newer than " FORMAT_VERSION ", which is known",
+                    number);
+}
+
+/* The file has the tensors that schema and options imply, and no other. */
+static melu_status check_tensors(struct loading *l, melu_error *err) {
+  size_t n_numbers;
+  melu_status status = melu__model_measure(&l->n_params, &n_numbers, l->schema, &l->options, err);
+  if (status) return status;
+  l->params = melu__alloc(&l->ctx->allocator, l->n_params, sizeof *l->params);
+  if (!l->params) return melu__fail_memory(err);
+  melu__model_describe(l->params, l->schema, &l->options);
+  for (size_t i = 0; i < l->n_params && !status; i++) {
+    const struct melu__tensor tensor = tensor_of(&l->params[i]);
+    status = melu__safetensors_expect(&l->file, &tensor, err);
+  }
+  for (size_t t = 0; t < l->file.n_tensors && l->file.n_tensors > l->n_params && !status; t++) {
+    const char *name = l->file.tensors[t].name;
+    size_t i = 0;
+    while (i < l->n_params && strcmp(l->params[i].name, name) != 0) i++;
+    if (i == l->n_params)
+      status = melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is none of this model's",
+                          melu__show((struct melu__slice){name, strlen(name)}).text);
+  }
+  return status;
+}
+
+static melu_status build_texts(struct loading *l, size_t field, melu_error *err) {
+  const struct melu__field *f = &l->schema->fields[field];
+  struct melu__vocab *vocab = melu__vocab_new(&l->ctx->allocator);
+  int made = vocab != NULL;
+  for (size_t i = 0; i < f->n_values && made; i++)
+    made = melu__vocab_add(vocab, l->texts[field][i].bytes, l->texts[field][i].n, NULL) != MELU__NO_INDEX;
+  const melu_status status = made ? melu__schema_set_texts(l->schema, f->name, vocab, err) : melu__fail_memory(err);
+  melu__vocab_free(vocab);
+  return status;
+}
+
+/* Everything was checked: from here on only memory can be missing. */
+static melu_status build(melu_model **out, struct loading *l, melu_error *err) {
+  melu_status status = MELU_OK;
+  for (size_t i = 0; i < l->schema->n_fields && !status; i++)
+    if (l->texts[i]) status = build_texts(l, i, err);
+  if (!status) status = melu_model_new(out, l->ctx, l->schema, &l->options, err);
+  for (size_t i = 0; i < l->n_params && !status; i++)
+    melu__safetensors_copy((*out)->params[i].data, &l->file, (*out)->params[i].name);
+  return status;
+}
+
+/* What would be the caller's mistake in a call is here the file's. */
+static melu_status blame_file(melu_status status, melu_error *err, const char *path) {
+  if (status == MELU_ENOMEM) return status;
+  if (status == MELU_EINVAL) status = MELU_EFORMAT;
+  if (err) err->status = status;
+  melu__safetensors_name(err, path);
+  return status;
 }
 
 melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err) {
-  struct melu__safetensors f;
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!ctx || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", ctx ? "path" : "ctx");
-  melu_status status = melu__safetensors_load(&f, ctx, path, err);
-  if (!status) {
-    status = load_model(out, ctx, &f, err);
-    melu__safetensors_free(&f);
-  }
-  if (!status) return MELU_OK;
-  name_file(err, status, path);
-  melu_model_free(*out);
-  *out = NULL;
+  struct loading l = {.ctx = ctx};
+  melu_status status = melu__safetensors_load(&l.file, ctx, path, err);
+  if (status) return status;
+  status = check_version(&l, err);
+  if (!status) status = load_options(&l, err);
+  if (!status) status = load_schema(&l, err);
+  if (!status) status = check_tensors(&l, err);
+  if (!status) status = build(out, &l, err);
+  if (status) status = blame_file(status, err, path);
+  for (size_t i = 0; i < MELU__MAX_FIELDS; i++) melu__free(&ctx->allocator, l.texts[i]);
+  melu__free(&ctx->allocator, l.params);
+  melu_schema_free(l.schema);
+  melu__safetensors_free(&l.file);
   return status;
 }

@@ -15,39 +15,66 @@
 
 #include "base/error.h"
 #include "io/atomic_file.h"
+#include "io/json_read.h"
+#include "tensor/real.h"
 
+#define METADATA "__metadata__"
 #define CHECKSUM "melu.checksum"
 #define NO_CHECKSUM "0000000000000000"
 
 enum { LENGTH_BYTES = 8, CHECKSUM_DIGITS = 16, PIECE = 16384 };
 
-/* ---------------------------------------------------------------------------------------------- bit orders */
+static const struct {
+  const char *name;
+  size_t size;
+} dtypes[] = {{"F32", 4}, {"F64", 8}, {"U32", 4}, {"U64", 8}, {"I64", 8}};
 
-static void put_u64(unsigned char *to, uint64_t x) {
-  for (int i = 0; i < LENGTH_BYTES; i++) to[i] = (unsigned char)(x >> 8 * i);
+enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
+
+/* ------------------------------------------------------------------------------------------------ byte order */
+
+static void put_bits(unsigned char *to, uint64_t bits, size_t size) {
+  for (size_t i = 0; i < size; i++) to[i] = (unsigned char)(bits >> 8 * i);
 }
 
-static uint64_t get_u64(const unsigned char *from) {
-  uint64_t x = 0;
-  for (int i = 0; i < LENGTH_BYTES; i++) x |= (uint64_t)from[i] << 8 * i;
-  return x;
+static uint64_t get_bits(const unsigned char *from, size_t size) {
+  uint64_t bits = 0;
+  for (size_t i = 0; i < size; i++) bits |= (uint64_t)from[i] << 8 * i;
+  return bits;
 }
 
-static void put_float(unsigned char *to, float value) {
+static uint64_t float_bits(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
-  for (int i = 0; i < 4; i++) to[i] = (unsigned char)(bits >> 8 * i);
+  return bits;
 }
 
-static float get_float(const unsigned char *from) {
-  uint32_t bits = 0;
+static float bits_float(uint64_t bits) {
+  const uint32_t low = (uint32_t)bits;
   float value;
-  for (int i = 0; i < 4; i++) bits |= (uint32_t)from[i] << 8 * i;
-  memcpy(&value, &bits, sizeof value);
+  memcpy(&value, &low, sizeof value);
   return value;
 }
 
-/* The checksum is taken with its own digits as zeros. */
+static uint64_t element_bits(const void *data, enum melu__dtype dtype, size_t i) {
+  uint64_t bits;
+  if (dtype == MELU__F32) return float_bits((float)((const real *)data)[i]);
+  if (dtype == MELU__U32) return ((const uint32_t *)data)[i];
+  memcpy(&bits, (const char *)data + 8 * i, sizeof bits);
+  return bits;
+}
+
+static void set_element(void *data, enum melu__dtype dtype, size_t i, uint64_t bits) {
+  if (dtype == MELU__F32)
+    ((real *)data)[i] = bits_float(bits);
+  else if (dtype == MELU__U32)
+    ((uint32_t *)data)[i] = (uint32_t)bits;
+  else
+    memcpy((char *)data + 8 * i, &bits, sizeof bits);
+}
+
+/* The checksum is taken with its own digits as zeros. NULL if there is none. In JSON a quotation mark inside a text is
+ * escaped, so nothing else looks like this. */
 static char *find_checksum(char *header, size_t n) {
   static const char key[] = "\"" CHECKSUM "\":\"";
   for (size_t i = 0; i + sizeof key - 1 + CHECKSUM_DIGITS <= n; i++)
@@ -55,41 +82,51 @@ static char *find_checksum(char *header, size_t n) {
   return NULL;
 }
 
-/* -------------------------------------------------------------------------------------------------- saving */
+/* ---------------------------------------------------------------------------------------------------- writing */
 
-static size_t tensor_size(const struct melu__tensor *t) {
+static size_t tensor_count(const struct melu__tensor *t) {
   size_t n = 1;
   for (size_t i = 0; i < t->n_dims; i++) n = melu__size_mul(n, t->dims[i]);
   return n;
 }
 
-static json_t *tensor_entry(const struct melu__tensor *t, uint64_t begin) {
-  const uint64_t end = begin + 4 * (uint64_t)tensor_size(t);
-  json_t *shape = json_array();
-  for (size_t i = 0; i < t->n_dims; i++) json_array_append_new(shape, json_integer((json_int_t)t->dims[i]));
-  return json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets", (json_int_t)begin,
-                   (json_int_t)end);
+static uint64_t tensor_bytes(const struct melu__tensor *t) {
+  return (uint64_t)dtypes[t->dtype].size * tensor_count(t);
 }
 
-char *melu__json_text(size_t *n, const json_t *json, const struct melu_allocator *a) {
+static json_t *tensor_entry(const struct melu__tensor *t, uint64_t begin) {
+  json_t *shape = json_array();
+  int failed = !shape;
+  for (size_t i = 0; i < t->n_dims && !failed; i++)
+    failed = json_array_append_new(shape, json_integer((json_int_t)t->dims[i])) != 0;
+  if (!failed)
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[t->dtype].name, "shape", shape, "data_offsets",
+                     (json_int_t)begin, (json_int_t)(begin + tensor_bytes(t)));
+  json_decref(shape);
+  return NULL;
+}
+
+char *melu__json_dump(size_t *n, const json_t *json, const struct melu_allocator *a) {
   const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(17);
-  *n = json_dumpb(json, NULL, 0, flags);
+  *n = json_dumpb(json, NULL, 0, flags); /* 0 where memory is refused */
   char *text = *n ? melu__alloc(a, *n + 1, 1) : NULL;
   if (!text) return NULL;
-  json_dumpb(json, text, *n, flags);
+  if (json_dumpb(json, text, *n, flags) != *n) {
+    melu__free(a, text);
+    return NULL;
+  }
   text[*n] = '\0';
   return text;
 }
 
-/* The header as JSON. */
 static json_t *make_header(const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors) {
   uint64_t offset = 0;
   json_t *meta = json_pack("{s:s}", CHECKSUM, NO_CHECKSUM), *root = json_object();
   int failed = !meta || !root || json_object_update(meta, (json_t *)metadata);
-  failed |= json_object_set_new(root, "__metadata__", meta) != 0;
+  failed |= json_object_set_new(root, METADATA, meta) != 0;
   for (size_t i = 0; i < n_tensors && !failed; i++) {
     failed = json_object_set_new(root, tensors[i].name, tensor_entry(&tensors[i], offset)) != 0;
-    offset += 4 * (uint64_t)tensor_size(&tensors[i]);
+    offset += tensor_bytes(&tensors[i]);
   }
   if (!failed) return root;
   json_decref(root);
@@ -99,7 +136,7 @@ static json_t *make_header(const json_t *metadata, const struct melu__tensor *te
 /* The header as text, padded with blanks so that the data begins on a multiple of 8. */
 static char *header_text(size_t *n, const json_t *header, const struct melu_allocator *a) {
   size_t length;
-  char *text = melu__json_text(&length, header, a);
+  char *text = melu__json_dump(&length, header, a);
   *n = melu__size_align(length, 8);
   char *padded = text ? melu__alloc(a, *n, 1) : NULL;
   if (padded) {
@@ -116,11 +153,12 @@ static melu_status each_piece(const struct melu__tensor *tensors, size_t n_tenso
                               melu_error *err) {
   unsigned char bytes[PIECE];
   for (size_t t = 0; t < n_tensors; t++) {
-    const size_t n = tensor_size(&tensors[t]);
+    const size_t n = tensor_count(&tensors[t]), size = dtypes[tensors[t].dtype].size;
     for (size_t at = 0; at < n;) {
-      const size_t piece = n - at < PIECE / 4 ? n - at : PIECE / 4;
-      for (size_t i = 0; i < piece; i++) put_float(bytes + 4 * i, (float)tensors[t].data[at + i]);
-      const melu_status status = visit(arg, bytes, 4 * piece, err);
+      const size_t piece = n - at < PIECE / size ? n - at : PIECE / size;
+      for (size_t i = 0; i < piece; i++)
+        put_bits(bytes + size * i, element_bits(tensors[t].data, tensors[t].dtype, at + i), size);
+      const melu_status status = visit(arg, bytes, size * piece, err);
       if (status) return status;
       at += piece;
     }
@@ -142,7 +180,7 @@ static melu_status write_all(const melu_context *ctx, const char *path, const ch
                              const struct melu__tensor *tensors, size_t n_tensors, melu_error *err) {
   unsigned char length[LENGTH_BYTES];
   struct melu__atomic_file file;
-  put_u64(length, n_header);
+  put_bits(length, n_header, LENGTH_BYTES);
   melu_status status = melu__atomic_open(&file, ctx, path, err);
   if (status) return status;
   status = melu__atomic_write(&file, length, sizeof length, err);
@@ -162,9 +200,13 @@ melu_status melu__safetensors_save(const melu_context *ctx, const char *path, co
   char *header = root ? header_text(&n, root, &ctx->allocator) : NULL;
   json_decref(root);
   if (!header) return melu__fail_memory(err);
+  melu_status status = MELU_OK;
+  if (n > MELU__MAX_HEADER)
+    status = melu__fail(err, MELU_ELIMIT, "\"%.100s\" would have a header of %zu bytes, more than %zu", path, n,
+                        MELU__MAX_HEADER);
   XXH3_64bits_reset(&hash);
   XXH3_64bits_update(&hash, header, n);
-  melu_status status = each_piece(tensors, n_tensors, hash_piece, &hash, err);
+  if (!status) status = each_piece(tensors, n_tensors, hash_piece, &hash, err);
   snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits_digest(&hash));
   memcpy(find_checksum(header, n), digits, CHECKSUM_DIGITS); /* it is there: make_header */
   if (!status) status = write_all(ctx, path, header, n, tensors, n_tensors, err);
@@ -172,7 +214,7 @@ melu_status melu__safetensors_save(const melu_context *ctx, const char *path, co
   return status;
 }
 
-/* ------------------------------------------------------------------------------------------------- reading */
+/* ---------------------------------------------------------------------------------------------------- reading */
 
 static melu_status bad(melu_error *err, const char *what) {
   return melu__fail(err, MELU_EFORMAT, "not a sound safetensors file: %s", what);
@@ -198,7 +240,7 @@ static melu_status read_fd(struct melu__safetensors *f, int fd, const char *path
 }
 
 static melu_status read_bytes(struct melu__safetensors *f, const char *path, melu_error *err) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
   if (fd < 0)
     return melu__fail_errno(err, errno == ENOENT ? MELU_ENOTFOUND : MELU_EIO, errno, "cannot open \"%.100s\"", path);
   const melu_status status = read_fd(f, fd, path, err);
@@ -206,145 +248,207 @@ static melu_status read_bytes(struct melu__safetensors *f, const char *path, mel
   return status;
 }
 
-static int is_count(const json_t *j) {
-  return json_is_integer(j) && json_integer_value(j) >= 0;
+/* The parsers return what is wrong, NULL if nothing is. */
+
+static const char *parse_metadata(struct melu__safetensors *f, struct melu__json *j) {
+  int more;
+  if (!melu__json_mark(j, '{')) return "the metadata is no object";
+  while ((more = melu__json_next(j, f->n_texts, '}')) != 0) {
+    if (f->n_texts == MELU__MAX_TEXTS) return "the metadata has too many texts";
+    char **name = &f->texts[f->n_texts].name, **text = &f->texts[f->n_texts].text;
+    if (more < 0 || !melu__json_string(j, name, NULL) || !melu__json_mark(j, ':') ||
+        !melu__json_string(j, text, &f->texts[f->n_texts].n))
+      return "the metadata is not texts";
+    if (melu__safetensors_text(f, *name, NULL)) return "the metadata has a name twice";
+    f->n_texts++;
+  }
+  return NULL;
 }
 
-/* The number of bytes that the shape implies; SIZE_MAX for what is no shape. */
-static size_t shape_bytes(const json_t *shape) {
-  size_t n = 4;
-  if (!json_is_array(shape) || json_array_size(shape) > 2) return SIZE_MAX;
-  for (size_t i = 0; i < json_array_size(shape); i++) {
-    const json_t *dim = json_array_get(shape, i);
-    if (!is_count(dim) || (uint64_t)json_integer_value(dim) > SIZE_MAX) return SIZE_MAX;
-    n = melu__size_mul(n, (size_t)json_integer_value(dim));
+/* A list of at most two whole numbers. */
+static int parse_list(struct melu__json *j, uint64_t out[2], unsigned *n) {
+  int more;
+  if (!melu__json_mark(j, '[')) return 0;
+  for (*n = 0; (more = melu__json_next(j, *n, ']')) != 0; ++*n)
+    if (more < 0 || *n == 2 || !melu__json_whole(j, &out[*n])) return 0;
+  return 1;
+}
+
+static int parse_dtype(struct melu__json *j, enum melu__dtype *out) {
+  char *name;
+  if (!melu__json_string(j, &name, NULL)) return 0;
+  for (int i = 0; i < N_DTYPES; i++) {
+    *out = (enum melu__dtype)i;
+    if (strcmp(name, dtypes[i].name) == 0) return 1;
   }
+  return 0;
+}
+
+/* The bytes that a shape implies; SIZE_MAX, which no file has, for too many. */
+static size_t stored_bytes(const struct melu__stored *t) {
+  size_t n = dtypes[t->dtype].size;
+  for (unsigned i = 0; i < t->n_dims; i++) n = melu__size_mul(n, t->dims[i] < SIZE_MAX ? (size_t)t->dims[i] : SIZE_MAX);
   return n;
 }
 
-struct span {
-  uint64_t begin, end;
-};
-
-static melu_status check_tensor(struct span *span, const json_t *t, size_t n_data, melu_error *err) {
-  const json_t *dtype = json_object_get(t, "dtype"), *offsets = json_object_get(t, "data_offsets");
-  const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
-  if (!json_is_object(t) || json_object_size(t) != 3 || !json_is_string(dtype) || json_array_size(offsets) != 2)
-    return bad(err, "an entry is not dtype, shape and data_offsets");
-  if (strcmp(json_string_value(dtype), "F32") != 0) return bad(err, "a dtype is not F32");
-  if (!is_count(begin) || !is_count(end)) return bad(err, "an offset is not a whole number");
-  *span = (struct span){(uint64_t)json_integer_value(begin), (uint64_t)json_integer_value(end)};
-  if (span->begin > span->end || span->end > n_data) return bad(err, "an offset is outside the data");
-  if (span->end - span->begin != shape_bytes(json_object_get(t, "shape")))
-    return bad(err, "a shape and its data are not of one size");
-  return MELU_OK;
+static const char *parse_tensor(struct melu__stored *t, struct melu__json *j, size_t n_data) {
+  enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4, ALL = 7 };
+  uint64_t offsets[2];
+  unsigned seen = 0, member = 0, n_offsets = 0;
+  char *name;
+  int more;
+  if (!melu__json_mark(j, '{')) return "an entry is no object";
+  for (size_t i = 0; (more = melu__json_next(j, i, '}')) != 0; i++, seen |= member) {
+    if (more < 0 || !melu__json_string(j, &name, NULL) || !melu__json_mark(j, ':')) return "an entry is not JSON";
+    member = strcmp(name, "dtype") == 0 ? DTYPE : strcmp(name, "shape") == 0 ? SHAPE : OFFSETS;
+    if (seen & member || (member == OFFSETS && strcmp(name, "data_offsets") != 0)) break;
+    if (member == DTYPE && !parse_dtype(j, &t->dtype)) return "a dtype is unknown";
+    if (member == SHAPE && !parse_list(j, t->dims, &t->n_dims)) return "a shape is not up to two whole numbers";
+    if (member == OFFSETS && !parse_list(j, offsets, &n_offsets)) return "an offset is not a whole number";
+  }
+  if (more || seen != ALL) return "an entry is not dtype, shape and data_offsets";
+  if (n_offsets != 2) return "a tensor has not two offsets";
+  if (offsets[0] > offsets[1] || offsets[1] > n_data) return "an offset is outside the data";
+  t->begin = offsets[0];
+  t->end = offsets[1];
+  return t->end - t->begin == stored_bytes(t) ? NULL : "a shape and its data are not of one size";
 }
 
 static int by_begin(const void *a, const void *b) {
-  const struct span *x = a, *y = b;
+  const struct melu__stored *x = a, *y = b;
   if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
   return (x->end > y->end) - (x->end < y->end);
 }
 
-/* Every byte of the data belongs to exactly one tensor. */
-static melu_status check_spans(struct span *spans, size_t n, size_t n_data, melu_error *err) {
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const struct melu__stored *)a)->name, ((const struct melu__stored *)b)->name);
+}
+
+/* Every byte of the data belongs to exactly one tensor, and no two have one name. Leaves the tensors in order. */
+static const char *check_tensors(struct melu__safetensors *f) {
   uint64_t at = 0;
-  qsort(spans, n, sizeof *spans, by_begin);
-  for (size_t i = 0; i < n; i++) {
-    if (spans[i].begin != at) return bad(err, spans[i].begin < at ? "tensors overlap" : "there is a hole in the data");
-    at = spans[i].end;
-  }
-  return at == n_data ? MELU_OK : bad(err, "data behind the last tensor");
+  if (f->n_tensors == 0) return f->n_data ? "data without a tensor" : NULL;
+  qsort(f->tensors, f->n_tensors, sizeof *f->tensors, by_begin);
+  for (size_t i = 0; i < f->n_tensors; at = f->tensors[i++].end)
+    if (f->tensors[i].begin != at) return f->tensors[i].begin < at ? "tensors overlap" : "there is a hole in the data";
+  if (at != f->n_data) return "there is data behind the last tensor";
+  qsort(f->tensors, f->n_tensors, sizeof *f->tensors, by_name);
+  for (size_t i = 1; i < f->n_tensors; i++)
+    if (by_name(&f->tensors[i - 1], &f->tensors[i]) == 0) return "two tensors have one name";
+  return NULL;
 }
 
-static melu_status check_header(const struct melu__safetensors *f, melu_error *err) {
-  const size_t n_data = f->n_bytes - (size_t)(f->data - f->bytes);
-  const json_t *meta = json_object_get(f->root, "__metadata__");
-  const char *key;
-  json_t *value;
-  size_t n = 0;
-  if (!json_is_object(f->root) || !json_is_object(meta)) return bad(err, "the header has no metadata");
-  json_object_foreach((json_t *)meta, key, value) if (!json_is_string(value)) return bad(err,
-                                                                                         "metadata that is no text");
-  struct span *spans = melu__alloc(&f->ctx->allocator, json_object_size(f->root), sizeof *spans);
-  if (!spans) return melu__fail_memory(err);
-  melu_status status = MELU_OK;
-  json_object_foreach(f->root, key, value) {
-    if (value == meta) continue;
-    status = check_tensor(&spans[n++], value, n_data, err);
-    if (status) break;
+static melu_status parse_header(struct melu__safetensors *f, struct melu__json *j, melu_error *err) {
+  size_t capacity = 0;
+  int more, has_metadata = 0;
+  char *name;
+  if (!melu__json_mark(j, '{')) return bad(err, "the header is no object");
+  for (size_t i = 0; (more = melu__json_next(j, i, '}')) != 0; i++) {
+    if (more < 0 || !melu__json_string(j, &name, NULL) || !melu__json_mark(j, ':'))
+      return bad(err, "the header is not JSON");
+    const int is_metadata = strcmp(name, METADATA) == 0;
+    if (is_metadata && has_metadata++) return bad(err, "there is metadata twice");
+    if (!is_metadata &&
+        !melu__grow(&f->ctx->allocator, &f->tensors, &capacity, f->n_tensors, f->n_tensors + 1, sizeof *f->tensors))
+      return melu__fail_memory(err);
+    struct melu__stored *t = is_metadata ? NULL : &f->tensors[f->n_tensors++];
+    if (t) *t = (struct melu__stored){.name = name};
+    const char *why = is_metadata ? parse_metadata(f, j) : parse_tensor(t, j, f->n_data);
+    if (why) return bad(err, why);
   }
-  if (!status) status = check_spans(spans, n, n_data, err);
-  melu__free(&f->ctx->allocator, spans);
-  return status;
+  if (!melu__json_end(j)) return bad(err, "something follows the header's object");
+  const char *why = has_metadata ? check_tensors(f) : "the header has no metadata";
+  return why ? bad(err, why) : MELU_OK;
 }
 
-static melu_status check_sum(const struct melu__safetensors *f, char *header, size_t n_header, melu_error *err) {
-  char digits[CHECKSUM_DIGITS + 1], *stored = find_checksum(header, n_header);
-  if (!stored) return bad(err, "it has no checksum");
-  char found[CHECKSUM_DIGITS];
-  memcpy(found, stored, CHECKSUM_DIGITS);
-  memcpy(stored, NO_CHECKSUM, CHECKSUM_DIGITS);
-  const uint64_t sum = XXH3_64bits(header, f->n_bytes - LENGTH_BYTES);
-  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)sum);
+/* The header is overwritten as it is parsed, so the checksum is taken before; but it is judged last, because what is no
+ * such file at all was hardly altered. */
+static melu_status parse(struct melu__safetensors *f, melu_error *err) {
+  char found[CHECKSUM_DIGITS + 1] = "", digits[CHECKSUM_DIGITS + 1];
+  if (f->n_bytes < LENGTH_BYTES) return bad(err, "it is too short");
+  const uint64_t length = get_bits((unsigned char *)f->bytes, LENGTH_BYTES);
+  if (length > f->n_bytes - LENGTH_BYTES) return bad(err, "the header is longer than the file");
+  if (length > MELU__MAX_HEADER) return melu__fail(err, MELU_ELIMIT, "the header has more than 100 million bytes");
+  char *header = f->bytes + LENGTH_BYTES, *stored = find_checksum(header, (size_t)length);
+  f->data = (unsigned char *)header + length;
+  f->n_data = f->n_bytes - LENGTH_BYTES - (size_t)length;
+  if (stored) {
+    memcpy(found, stored, CHECKSUM_DIGITS);
+    memcpy(stored, NO_CHECKSUM, CHECKSUM_DIGITS);
+  }
+  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(header, f->n_bytes - LENGTH_BYTES));
+  struct melu__json j = {header, header + length};
+  const melu_status status = parse_header(f, &j, err);
+  if (status) return status;
+  const char *text = melu__safetensors_text(f, CHECKSUM, NULL);
+  if (!text || strcmp(text, NO_CHECKSUM) != 0) return bad(err, "it has no checksum");
   if (memcmp(found, digits, CHECKSUM_DIGITS) == 0) return MELU_OK;
   return melu__fail(err, MELU_ECORRUPT, "the file was altered: its checksum is not that of its content");
-}
-
-static melu_status parse(struct melu__safetensors *f, melu_error *err) {
-  json_error_t json_error;
-  if (f->n_bytes < LENGTH_BYTES) return bad(err, "it is too short");
-  const uint64_t length = get_u64(f->bytes);
-  if (length > f->n_bytes - LENGTH_BYTES) return bad(err, "the header is longer than the file");
-  char *header = (char *)f->bytes + LENGTH_BYTES;
-  f->data = f->bytes + LENGTH_BYTES + length;
-  f->root = json_loadb(header, (size_t)length, JSON_REJECT_DUPLICATES, &json_error);
-  if (!f->root) return melu__fail(err, MELU_EFORMAT, "the header is not JSON: %.120s", json_error.text);
-  melu_status status = check_header(f, err);
-  if (!status) status = check_sum(f, header, (size_t)length, err);
-  return status;
 }
 
 melu_status melu__safetensors_load(struct melu__safetensors *f, const melu_context *ctx, const char *path,
                                    melu_error *err) {
   *f = (struct melu__safetensors){.ctx = ctx};
   melu_status status = read_bytes(f, path, err);
-  if (!status) status = parse(f, err);
+  if (!status) {
+    status = parse(f, err);
+    if (status) melu__safetensors_name(err, path);
+  }
   if (status) melu__safetensors_free(f);
   return status;
 }
 
 void melu__safetensors_free(struct melu__safetensors *f) {
   if (!f->ctx) return;
-  json_decref(f->root);
+  melu__free(&f->ctx->allocator, f->tensors);
   melu__free(&f->ctx->allocator, f->bytes);
   *f = (struct melu__safetensors){0};
 }
 
-const char *melu__safetensors_text(const struct melu__safetensors *f, const char *name) {
-  return json_string_value(json_object_get(json_object_get(f->root, "__metadata__"), name));
+char *melu__safetensors_text(const struct melu__safetensors *f, const char *name, size_t *n) {
+  for (size_t i = 0; i < f->n_texts; i++) {
+    if (strcmp(f->texts[i].name, name) != 0) continue;
+    if (n) *n = f->texts[i].n;
+    return f->texts[i].text;
+  }
+  return NULL;
 }
 
-size_t melu__safetensors_count(const struct melu__safetensors *f) {
-  return json_object_size(f->root) - 1;
+static const struct melu__stored *find(const struct melu__safetensors *f, const char *name) {
+  const struct melu__stored key = {.name = name};
+  return f->n_tensors ? bsearch(&key, f->tensors, f->n_tensors, sizeof key, by_name) : NULL;
 }
 
-melu_status melu__safetensors_read(real *out, const struct melu__safetensors *f, const char *name, size_t n_dims,
-                                   const size_t dims[2], melu_error *err) {
-  const json_t *t = json_object_get(f->root, name), *shape = json_object_get(t, "shape");
-  size_t n = 1;
-  if (!t || strcmp(name, "__metadata__") == 0) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is missing", name);
-  int fits = json_array_size(shape) == n_dims;
-  for (size_t i = 0; i < n_dims; i++) {
-    fits = fits && (uint64_t)json_integer_value(json_array_get(shape, i)) == dims[i];
-    n *= dims[i];
-  }
-  if (!fits) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" has not the shape that the schema implies", name);
-  const unsigned char *from = f->data + json_integer_value(json_array_get(json_object_get(t, "data_offsets"), 0));
-  for (size_t i = 0; i < n; i++) {
-    const float value = get_float(from + 4 * i);
-    if (!isfinite(value)) return melu__fail_at(err, MELU_ERANGE, i, "tensor \"%s\": number %zu is not finite", name, i);
-    out[i] = value;
-  }
+static int is_finite(enum melu__dtype dtype, uint64_t bits) {
+  double value;
+  if (dtype == MELU__F32) return isfinite(bits_float(bits));
+  memcpy(&value, &bits, sizeof value);
+  return dtype != MELU__F64 || isfinite(value);
+}
+
+melu_status melu__safetensors_expect(const struct melu__safetensors *f, const struct melu__tensor *t, melu_error *err) {
+  const struct melu__stored *found = find(f, t->name);
+  if (!found) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is missing", t->name);
+  int fits = found->dtype == t->dtype && found->n_dims == t->n_dims;
+  for (size_t i = 0; fits && i < t->n_dims; i++) fits = found->dims[i] == t->dims[i];
+  if (!fits) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is not of the type and shape expected", t->name);
+  const size_t n = tensor_count(t), size = dtypes[t->dtype].size, row = t->n_dims == 2 ? t->dims[1] : 1;
+  for (size_t i = 0; i < n; i++)
+    if (!is_finite(t->dtype, get_bits(f->data + found->begin + size * i, size)))
+      return melu__fail_at(err, MELU_ERANGE, i / row, "tensor \"%s\": row %zu is not finite", t->name, i / row);
   return MELU_OK;
+}
+
+void melu__safetensors_copy(void *out, const struct melu__safetensors *f, const char *name) {
+  const struct melu__stored *t = find(f, name);
+  const size_t size = dtypes[t->dtype].size, n = (size_t)(t->end - t->begin) / size;
+  for (size_t i = 0; i < n; i++) set_element(out, t->dtype, i, get_bits(f->data + t->begin + size * i, size));
+}
+
+void melu__safetensors_name(melu_error *err, const char *path) {
+  melu_error before;
+  if (!err) return;
+  before = *err;
+  const size_t n = strlen(path), shown = n < 100 ? n : 100; /* the end of a long path says more than its beginning */
+  snprintf(err->message, sizeof err->message, "%s: %.120s", path + n - shown, before.message);
 }

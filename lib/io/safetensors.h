@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Files of named float arrays and texts in the safetensors format, written atomically and read strictly:
+/* Files of named arrays and texts in the safetensors format, written atomically and read strictly:
  * docs/file-format.md. Knows nothing of models. */
 #ifndef MELU__SAFETENSORS_H
 #define MELU__SAFETENSORS_H
@@ -8,42 +8,73 @@
 #include <melu.h>
 
 #include "base/context.h"
-#include "tensor/real.h"
+
+/* A longer header is neither written nor read; other readers of the format have the same limit. */
+#define MELU__MAX_HEADER ((size_t)100000000)
+#define MELU__MAX_TEXTS 64
+
+/* What the file holds. In memory it is real (of tensor/real.h), double, uint32_t, uint64_t and int64_t. */
+enum melu__dtype { MELU__F32, MELU__F64, MELU__U32, MELU__U64, MELU__I64 };
+
+/* --------------------------------------------------------------------------------------------------- writing */
 
 struct melu__tensor {
   const char *name;
+  enum melu__dtype dtype;
   size_t n_dims, dims[2];
-  const real *data; /* dims[0] * dims[1] numbers; written as 32-bit floats */
+  const void *data; /* the product of the dimensions */
 };
 
 /* Writes a file that holds the tensors and `metadata`, an object of strings (borrowed). The file appears whole or not
- * at all, and a failure leaves the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_ELIMIT. */
+ * at all, and a failure leaves the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_ELIMIT (the header). */
 melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
                                    const struct melu__tensor *tensors, size_t n_tensors, melu_error *err);
 
 /* JSON as compact text of *n bytes and a NUL, in memory of the allocator; NULL if there is none. */
-char *melu__json_text(size_t *n, const json_t *json, const struct melu_allocator *a);
+char *melu__json_dump(size_t *n, const json_t *json, const struct melu_allocator *a);
+
+/* --------------------------------------------------------------------------------------------------- reading */
+
+struct melu__stored {
+  const char *name;
+  enum melu__dtype dtype;
+  unsigned n_dims;
+  uint64_t dims[2], begin, end; /* begin and end count bytes of the data */
+};
 
 /* A file that was read and found sound: structure, sizes, checksum. */
 struct melu__safetensors {
   const melu_context *ctx;
-  unsigned char *bytes;
-  size_t n_bytes;
+  char *bytes; /* the whole file; names and texts point into it */
+  size_t n_bytes, n_data, n_texts, n_tensors;
   const unsigned char *data; /* behind the header */
-  json_t *root;
+  struct {
+    char *name, *text;
+    size_t n;
+  } texts[MELU__MAX_TEXTS];     /* the metadata; a text may be overwritten */
+  struct melu__stored *tensors; /* by name */
 };
 
+/* Errors: MELU_ENOTFOUND, MELU_EIO, MELU_ELIMIT, MELU_EFORMAT, MELU_ECORRUPT, MELU_ENOMEM; the message names the file.
+ */
 melu_status melu__safetensors_load(struct melu__safetensors *file, const melu_context *ctx, const char *path,
                                    melu_error *err);
+
+/* A file that could not be loaded, or is all zeros, has nothing to free. */
 void melu__safetensors_free(struct melu__safetensors *file);
 
-/* A text of the metadata, NULL if there is none of that name. */
-const char *melu__safetensors_text(const struct melu__safetensors *file, const char *name);
+/* A text of the metadata, *n bytes and a NUL, NULL if there is none of that name. `n` may be NULL. */
+char *melu__safetensors_text(const struct melu__safetensors *file, const char *name, size_t *n);
 
-size_t melu__safetensors_count(const struct melu__safetensors *file);
+/* Demands a tensor of that name, type and dimensions; floating-point numbers must be finite. Errors: MELU_EFORMAT,
+ * MELU_ERANGE (`index` is the row). */
+melu_status melu__safetensors_expect(const struct melu__safetensors *file, const struct melu__tensor *tensor,
+                                     melu_error *err);
 
-/* Copies the numbers of a tensor of exactly these dimensions, all finite. Errors: MELU_EFORMAT, MELU_ERANGE. */
-melu_status melu__safetensors_read(real *out, const struct melu__safetensors *file, const char *name, size_t n_dims,
-                                   const size_t dims[2], melu_error *err);
+/* Copies the numbers of a tensor that was found as expected. */
+void melu__safetensors_copy(void *out, const struct melu__safetensors *file, const char *name);
+
+/* Puts the file's name before the message of a complaint about its content. */
+void melu__safetensors_name(melu_error *err, const char *path);
 
 #endif

@@ -41,9 +41,9 @@ static melu_status check(const struct melu_model_options *o, melu_error *err) {
   if (o->inner_steps > MELU__MAX_STEPS)
     return melu__fail(err, MELU_ELIMIT, "inner_steps is %zu, above %d", o->inner_steps, MELU__MAX_STEPS);
   if (!(o->inner_lr >= 0) || isinf(o->inner_lr))
-    return melu__fail(err, MELU_ERANGE, "inner_lr is %g, not a finite number from 0 on", o->inner_lr);
+    return melu__fail(err, MELU_EINVAL, "inner_lr is %g, not a finite number from 0 on", o->inner_lr);
   if (!(o->rating_min < o->rating_max) || isinf(o->rating_min) || isinf(o->rating_max))
-    return melu__fail(err, MELU_ERANGE, "ratings from %g to %g are no range", o->rating_min, o->rating_max);
+    return melu__fail(err, MELU_EINVAL, "ratings from %g to %g are no range", o->rating_min, o->rating_max);
   return MELU_OK;
 }
 
@@ -53,7 +53,7 @@ static melu_status resolve(struct melu_model_options *o, size_t hidden[MELU__MAX
   const melu_status status = melu__options(o, sizeof *o, given, "melu_model_options", err);
   if (status) return status;
   const struct preset *preset = find_preset(o->preset);
-  if (!preset) return melu__fail(err, MELU_ENOTFOUND, "no preset \"%.64s\"", o->preset);
+  if (!preset) return melu__fail(err, MELU_EINVAL, "no preset \"%.64s\"", o->preset);
   if (!o->hidden && o->n_hidden) return melu__fail(err, MELU_EINVAL, "hidden is NULL, n_hidden is %zu", o->n_hidden);
   if (!o->hidden) {
     o->hidden = preset->hidden;
@@ -80,11 +80,13 @@ static melu_status resolve(struct melu_model_options *o, size_t hidden[MELU__MAX
 
 /* The fields with a table, in the order of their parameters: items', then users'. NULL at the end. */
 static const struct melu__field *table_field(const melu_schema *schema, size_t table) {
-  const melu_owner owners[] = {MELU_ITEM, MELU_USER};
-  const struct melu__field *field;
-  for (size_t o = 0; o < 2; o++)
-    for (size_t i = 0; (field = melu__schema_owner_field(schema, owners[o], i)) != NULL; i++)
-      if (field->kind != MELU_NUMERIC && table-- == 0) return field;
+  static const melu_owner owners[] = {MELU_ITEM, MELU_USER};
+  for (size_t o = 0; o < 2; o++) {
+    for (size_t i = 0; i < schema->n_fields; i++) {
+      const struct melu__field *field = &schema->fields[i];
+      if (field->owner == owners[o] && field->kind != MELU_NUMERIC && table-- == 0) return field;
+    }
+  }
   return NULL;
 }
 
@@ -128,28 +130,41 @@ melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_
   return status ? status : measure(n_params, n_numbers, schema, &o, err);
 }
 
-static int add_param(melu_model *model, size_t rows, size_t cols, int is_table) {
-  struct melu__param *p = &model->params[model->n_params++];
-  p->rows = rows;
-  p->cols = cols;
-  p->is_table = is_table;
-  p->data = melu__calloc(&model->ctx->allocator, melu__size_mul(rows, cols), sizeof *p->data);
-  return p->data != NULL;
+static void describe(struct melu__param *params, const melu_schema *schema, const struct melu_model_options *o) {
+  const struct melu__field *field;
+  struct melu__param *p = params;
+  for (; (field = table_field(schema, (size_t)(p - params))) != NULL; p++) {
+    *p = (struct melu__param){.rows = field->n_values + 1, .cols = field->width, .is_table = 1};
+    snprintf(p->name, sizeof p->name, "E.%s", field->name);
+  }
+  for (size_t l = 0; l <= o->n_hidden; l++, p += 2) {
+    p[0] = (struct melu__param){.rows = layer_outputs(o, l), .cols = layer_inputs(schema, o, l)};
+    p[1] = (struct melu__param){.rows = 1, .cols = layer_outputs(o, l)};
+    snprintf(p[0].name, sizeof p[0].name, "W%zu", l + 1);
+    snprintf(p[1].name, sizeof p[1].name, "b%zu", l + 1);
+  }
 }
 
-static int add_params(melu_model *model) {
-  const struct melu__field *field;
-  for (; (field = table_field(model->schema, model->n_tables)) != NULL; model->n_tables++) {
-    snprintf(model->params[model->n_params].name, sizeof model->params->name, "E.%s", field->name);
-    if (!add_param(model, field->n_values + 1, field->width, 1)) return 0;
-  }
+void melu__model_describe(struct melu__param *params, const melu_schema *schema,
+                          const struct melu_model_options *options) {
+  struct melu_model_options o;
+  size_t hidden[MELU__MAX_HIDDEN];
+  if (!resolve(&o, hidden, options, NULL)) describe(params, schema, &o);
+}
+
+/* Makes the parameters, `n` of them, all zero. Returns 0 if there is no memory. */
+static int add_params(melu_model *model, size_t n) {
+  const struct melu_allocator *a = &model->ctx->allocator;
+  model->params = melu__calloc(a, n, sizeof *model->params);
+  if (!model->params) return 0;
+  describe(model->params, model->schema, &model->options);
+  model->n_params = n;
   model->n_layers = model->options.n_hidden + 1;
-  for (size_t l = 0; l < model->n_layers; l++) {
-    const size_t out = layer_outputs(&model->options, l);
-    snprintf(model->params[model->n_params].name, sizeof model->params->name, "W%zu", l + 1);
-    if (!add_param(model, out, layer_inputs(model->schema, &model->options, l), 0)) return 0;
-    snprintf(model->params[model->n_params].name, sizeof model->params->name, "b%zu", l + 1);
-    if (!add_param(model, 1, out, 0)) return 0;
+  model->n_tables = n - 2 * model->n_layers;
+  for (size_t i = 0; i < n; i++) {
+    struct melu__param *p = &model->params[i];
+    p->data = melu__calloc(a, melu__size_mul(p->rows, p->cols), sizeof *p->data);
+    if (!p->data) return 0;
   }
   return 1;
 }
@@ -213,8 +228,7 @@ melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu
   model->item_width = melu__schema_width(schema, MELU_ITEM);
   model->user_width = melu__schema_width(schema, MELU_USER);
   model->plans = melu__plan_cache_new(ctx);
-  model->params = melu__calloc(&ctx->allocator, n_params, sizeof *model->params);
-  if (!model->plans || !model->params || !add_params(model)) {
+  if (!model->plans || !add_params(model, n_params)) {
     status = melu__fail_memory(err);
     goto fail;
   }

@@ -15,7 +15,7 @@ struct melu__param {
   char name[MELU__MAX_NAME + 3]; /* "E.<field>", "W1", "b1", ... */
   size_t rows, cols;             /* a bias is (1, width) */
   int is_table;
-  real *data; /* (rows, cols) */
+  real *data; /* (rows, cols); NULL if it is only described */
 };
 
 struct melu__plan_cache; /* tape/plan.h */
@@ -37,6 +37,12 @@ struct melu_model {
 melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_schema *schema,
                                 const struct melu_model_options *options, melu_error *err);
 
+/* Describes the parameters of a model of this schema and these options, which melu__model_measure has found good and
+ * counted. `params` receives so many of them, in the order of the model, without data. */
+void melu__model_describe(struct melu__param *params, const melu_schema *schema,
+                          const struct melu_model_options *options);
+
+/* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);
 
 /* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A model's options, parameters and first values, and the limits on all of them. */
+#include <float.h>
+#include <stdio.h>
+
+#include "base/rng.h"
+#include "model/model.h"
+#include "support.h"
+#include "world.h"
+
+static melu_error err;
+static melu_context *ctx;
+
+static void open_context(void) {
+  WORLD_TRY(melu_context_new(&ctx, NULL, &err));
+}
+
+static void close_context(void) {
+  melu_context_free(ctx);
+}
+
+static void add(melu_schema *schema, const char *name, melu_owner owner, melu_field_kind kind, size_t n_values,
+                size_t width) {
+  const struct melu_field field = {
+      .size = sizeof field, .name = name, .owner = owner, .kind = kind, .n_values = n_values, .width = width};
+  WORLD_TRY(melu_schema_add(schema, &field, &err));
+}
+
+/* Users and items mixed: the model has items first. */
+static melu_schema *make_schema(size_t n_tags) {
+  melu_schema *schema;
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  add(schema, "age", MELU_USER, MELU_ONE, 500, 40);
+  add(schema, "price", MELU_ITEM, MELU_NUMERIC, 0, 3);
+  add(schema, "tags", MELU_ITEM, MELU_MANY, n_tags, 50);
+  add(schema, "pulse", MELU_USER, MELU_NUMERIC, 0, 1);
+  add(schema, "maker", MELU_ITEM, MELU_ONE, 7, 32);
+  return schema;
+}
+
+static melu_model *make_model(const melu_schema *schema, uint64_t seed) {
+  const struct melu_model_options o = {.size = sizeof o, .seed = seed};
+  melu_model *model;
+  WORLD_TRY(melu_model_new(&model, ctx, schema, &o, &err));
+  return model;
+}
+
+static float *values_of(const melu_model *model, const char *name, size_t *rows, size_t *cols) {
+  for (size_t i = 0; i < melu_model_n_params(model); i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, model, i, &err));
+    if (strcmp(p.name, name) != 0) continue;
+    float *values = malloc(p.rows * p.cols * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    WORLD_TRY(melu_model_read(values, model, name, 0, p.rows, &err));
+    *rows = p.rows;
+    *cols = p.cols;
+    return values;
+  }
+  ck_abort_msg("no parameter %s", name);
+  return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------- parameters */
+
+START_TEST(parameters_of_the_preset) {
+  static const struct {
+    const char *name;
+    size_t rows, cols;
+    int is_table;
+  } expected[] = {{"E.tags", 101, 50, 1}, {"E.maker", 8, 32, 1}, {"E.age", 501, 40, 1},
+                  {"W1", 64, 126, 0},     {"b1", 1, 64, 0},      {"W2", 64, 64, 0},
+                  {"b2", 1, 64, 0},       {"W3", 1, 64, 0},      {"b3", 1, 1, 0}};
+  const size_t n = sizeof expected / sizeof *expected;
+  melu_schema *schema = make_schema(100);
+  melu_model *model = make_model(schema, 0);
+  size_t n_params, n_numbers, total = 0;
+  WORLD_TRY(melu__model_measure(&n_params, &n_numbers, schema, NULL, &err));
+  melu_schema_free(schema); /* the model has a copy */
+  ck_assert_uint_eq(melu_model_n_params(model), n);
+  ck_assert_uint_eq(n_params, n);
+  ck_assert_uint_eq(model->item_width, 85);
+  ck_assert_uint_eq(model->user_width, 41);
+  ck_assert_uint_eq(melu_schema_n_fields(melu_model_schema(model), MELU_ITEM), 3);
+  struct melu__param described[sizeof expected / sizeof *expected];
+  melu__model_describe(described, melu_model_schema(model), NULL);
+  for (size_t i = 0; i < n; i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, model, i, &err));
+    ck_assert_str_eq(p.name, expected[i].name);
+    ck_assert_uint_eq(p.rows, expected[i].rows);
+    ck_assert_uint_eq(p.cols, expected[i].cols);
+    ck_assert_int_eq(p.is_table, expected[i].is_table);
+    total += p.rows * p.cols;
+    ck_assert_str_eq(described[i].name, p.name);
+    ck_assert(described[i].rows == p.rows && described[i].cols == p.cols && described[i].is_table == p.is_table);
+    ck_assert_ptr_null(described[i].data);
+    ck_assert_ptr_eq(melu__model_find(model, p.name), &model->params[i]);
+  }
+  ck_assert_uint_eq(n_numbers, total);
+  ck_assert_ptr_eq(melu__model_weight(model, 1), melu__model_find(model, "W2"));
+  ck_assert_ptr_eq(melu__model_bias(model, 2), melu__model_find(model, "b3"));
+  ck_assert_ptr_null(melu__model_find(model, "W4"));
+  melu_model_free(model);
+}
+END_TEST
+
+START_TEST(fields_of_numbers_alone) {
+  melu_schema *schema;
+  melu_model *model;
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  ck_assert_int_eq(melu_model_new(&model, ctx, schema, NULL, &err), MELU_EINVAL); /* nothing goes in */
+  ck_assert_ptr_null(model);
+  add(schema, "x", MELU_USER, MELU_NUMERIC, 0, 2);
+  const size_t hidden[1] = {1};
+  const struct melu_model_options o = {.size = sizeof o, .hidden = hidden, .n_hidden = 1};
+  WORLD_TRY(melu_model_new(&model, ctx, schema, &o, &err));
+  ck_assert_uint_eq(melu_model_n_params(model), 4);
+  ck_assert_uint_eq(model->n_tables, 0);
+  ck_assert_uint_eq(melu__model_weight(model, 0)->cols, 2);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------------- first values */
+
+/* Mean, variance and largest magnitude of the first n values. */
+static void check_moments(const float *values, size_t n, double variance, double largest) {
+  double sum = 0, squares = 0, most = 0;
+  for (size_t i = 0; i < n; i++) {
+    sum += values[i];
+    squares += (double)values[i] * values[i];
+    if (fabs(values[i]) > most) most = fabs(values[i]);
+  }
+  const double mean = sum / (double)n;
+  ck_assert_msg(fabs(mean) < 5 * sqrt(variance / (double)n), "mean %g", mean);
+  ck_assert_msg(fabs(squares / (double)n / variance - 1) < 8 / sqrt((double)n), "variance %g", squares / (double)n);
+  if (largest > 0)
+    ck_assert_msg(most <= largest * (1 + FLT_EPSILON) && most > largest * (1 - 10 / (double)n), "up to %g, not %g",
+                  most, largest);
+}
+
+START_TEST(first_values_are_distributed_as_promised) {
+  melu_schema *schema = make_schema(100);
+  melu_model *model = make_model(schema, 3);
+  size_t rows, cols;
+  float *v = values_of(model, "E.age", &rows, &cols);
+  check_moments(v, (rows - 1) * cols, 1, 0);
+  for (size_t j = 0; j < cols; j++) ck_assert(v[(rows - 1) * cols + j] == 0); /* an unknown id says nothing yet */
+  free(v);
+  v = values_of(model, "E.tags", &rows, &cols);
+  check_moments(v, (rows - 1) * cols, 0.1 * 0.1 / 3, 0.1); /* 1/sqrt(100) */
+  for (size_t j = 0; j < cols; j++) ck_assert(v[(rows - 1) * cols + j] == 0);
+  free(v);
+  v = values_of(model, "W1", &rows, &cols);
+  check_moments(v, rows * cols, 1.0 / 126 / 3, 1 / sqrt(126));
+  free(v);
+  v = values_of(model, "b1", &rows, &cols); /* by the inputs of its layer, not by its own size */
+  check_moments(v, cols, 1.0 / 126 / 3, 1 / sqrt(126));
+  free(v);
+  v = values_of(model, "W2", &rows, &cols);
+  check_moments(v, rows * cols, 1.0 / 64 / 3, 1 / sqrt(64));
+  free(v);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* A value is drawn from seed, parameter and row, so that a file or a machine may have the rows in any order. */
+START_TEST(a_value_depends_on_seed_parameter_and_row) {
+  const uint64_t seed = 0x123456789abcdefu;
+  melu_schema *schema = make_schema(100), *longer = make_schema(400);
+  melu_model *model = make_model(schema, seed), *same = make_model(schema, seed), *other = make_model(schema, seed + 1),
+             *larger = make_model(longer, seed);
+  size_t n, m, rows, cols;
+  float *a = world_weights(model, &n), *b = world_weights(same, &m), *c = world_weights(other, &m);
+  ck_assert(memcmp(a, b, n * sizeof *a) == 0);
+  ck_assert(memcmp(a, c, n * sizeof *a) != 0);
+  free(a);
+  free(b);
+  free(c);
+
+  float *tags = values_of(model, "E.tags", &rows, &cols);
+  for (uint32_t r = 0; r + 1 < rows; r++) {
+    struct melu__rng rng = melu__rng(seed, MELU__RNG_INIT, 0, r);
+    for (size_t j = 0; j < cols; j++)
+      ck_assert(tags[r * cols + j] == (float)((2 * melu__rng_unit(&rng) - 1) * (1 / sqrt(100))));
+  }
+  float *more = values_of(larger, "E.tags", &rows, &cols); /* sqrt(400) is twice sqrt(100) */
+  for (size_t i = 0; i < 100 * cols; i++) ck_assert(more[i] == tags[i] / 2);
+  free(tags);
+  free(more);
+  a = values_of(model, "E.age", &rows, &cols);
+  for (uint32_t r = 0; r + 1 < rows; r++) {
+    struct melu__rng rng = melu__rng(seed, MELU__RNG_INIT, 2, r);
+    for (size_t j = 0; j < cols; j++) ck_assert(a[r * cols + j] == (float)melu__rng_normal(&rng));
+  }
+  b = values_of(larger, "E.age", &rows, &cols); /* what comes before it does not matter */
+  ck_assert(memcmp(a, b, rows * cols * sizeof *a) == 0);
+  free(a);
+  free(b);
+  melu_model_free(model);
+  melu_model_free(same);
+  melu_model_free(other);
+  melu_model_free(larger);
+  melu_schema_free(schema);
+  melu_schema_free(longer);
+}
+END_TEST
+
+/* A vocabulary may be empty: the unknown row is all there is. */
+START_TEST(a_field_whose_vocabulary_is_empty) {
+  for (int kind = MELU_ONE; kind <= MELU_MANY; kind++) {
+    melu_schema *schema;
+    WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+    add(schema, "learnt", MELU_ITEM, (melu_field_kind)kind, 0, 2);
+    melu_model *model;
+    ck_assert_int_eq(melu_model_new(&model, ctx, schema, NULL, &err), MELU_ESTATE); /* still open */
+    ck_assert_ptr_null(model);
+    melu__schema_close(schema);
+    model = make_model(schema, 1);
+    size_t rows, cols;
+    float *v = values_of(model, "E.learnt", &rows, &cols);
+    ck_assert(rows == 1 && cols == 2 && v[0] == 0 && v[1] == 0);
+    free(v);
+    melu_model_free(model);
+    melu_schema_free(schema);
+  }
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------------------- options */
+
+START_TEST(options_are_resolved) {
+  melu_schema *schema = make_schema(4);
+  melu_model *model;
+  struct melu_model_options o = {.size = sizeof o};
+  WORLD_TRY(melu_model_new(&model, ctx, schema, NULL, &err));
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
+  ck_assert_uint_eq(o.size, sizeof o);
+  ck_assert_str_eq(o.preset, "melu");
+  ck_assert(o.seed == 0 && o.n_hidden == 2 && o.hidden[0] == 64 && o.hidden[1] == 64);
+  ck_assert(o.inner_steps == 5 && o.inner_lr == 0.01 && o.first_order == 0);
+  ck_assert(o.rating_min == 1 && o.rating_max == 5);
+  melu_model_free(model);
+
+  size_t hidden[8] = {3, 1, 4, 1, 5, 9, 2, 6};
+  char preset[] = "melu";
+  o = (struct melu_model_options){.size = sizeof o,
+                                  .preset = preset,
+                                  .seed = UINT64_MAX,
+                                  .hidden = hidden,
+                                  .n_hidden = 8,
+                                  .inner_steps = MELU_NONE,
+                                  .inner_lr = 1e-300,
+                                  .first_order = -7,
+                                  .rating_max = 0.5};
+  WORLD_TRY(melu_model_new(&model, ctx, schema, &o, &err));
+  memset(hidden, 0, sizeof hidden); /* all was copied */
+  memset(preset, 'x', sizeof preset - 1);
+  o = (struct melu_model_options){.size = sizeof o};
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
+  ck_assert_str_eq(o.preset, "melu");
+  ck_assert(o.seed == UINT64_MAX && o.n_hidden == 8 && o.hidden[2] == 4 && o.hidden[7] == 6);
+  ck_assert(o.inner_steps == MELU_NONE && o.inner_lr == 1e-300 && o.first_order == 1);
+  ck_assert(o.rating_min == 0 && o.rating_max == 0.5);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+START_TEST(options_of_another_size) {
+  struct {
+    struct melu_model_options known;
+    uint64_t later;
+  } larger = {.known = {.size = sizeof larger, .seed = 5}};
+  struct melu_model_options smaller = {.size = offsetof(struct melu_model_options, hidden), .seed = 6};
+  smaller.n_hidden = 77; /* beyond its size: not read */
+  melu_schema *schema = make_schema(4);
+  melu_model *model;
+  WORLD_TRY(melu_model_new(&model, ctx, schema, &larger.known, &err));
+  memset(&larger, 0xff, sizeof larger);
+  larger.known.size = sizeof larger;
+  WORLD_TRY(melu_model_get_options(&larger.known, model, &err));
+  ck_assert(larger.known.size == sizeof larger && larger.known.seed == 5 && larger.later == 0);
+  smaller.inner_steps = 1234;
+  WORLD_TRY(melu_model_get_options(&smaller, model, &err));
+  ck_assert(smaller.seed == 5 && smaller.inner_steps == 1234 && smaller.n_hidden == 77);
+  melu_model_free(model);
+  smaller.seed = 6;
+  WORLD_TRY(melu_model_new(&model, ctx, schema, &smaller, &err));
+  ck_assert_uint_eq(model->options.seed, 6);
+  ck_assert_uint_eq(model->options.n_hidden, 2);
+
+  larger.later = 1;
+  melu_model *none = model;
+  ck_assert_int_eq(melu_model_new(&none, ctx, schema, &larger.known, &err), MELU_EINVAL);
+  ck_assert_ptr_null(none);
+  smaller.size = 0;
+  ck_assert_int_eq(melu_model_new(&none, ctx, schema, &smaller, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_get_options(&smaller, model, &err), MELU_EINVAL);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+START_TEST(options_out_of_range) {
+  static const size_t hidden[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1}, zero[2] = {4, 0}, wide[1] = {65537};
+  const size_t size = sizeof(struct melu_model_options);
+  const struct {
+    struct melu_model_options o;
+    melu_status status;
+    const char *says;
+  } bad[] = {
+      {{.size = size, .preset = "mule"}, MELU_EINVAL, "\"mule\""},
+      {{.size = size, .preset = ""}, MELU_EINVAL, "preset"},
+      {{.size = size, .n_hidden = 2}, MELU_EINVAL, "hidden is NULL"},
+      {{.size = size, .hidden = hidden}, MELU_EINVAL, "n_hidden is 0"},
+      {{.size = size, .hidden = hidden, .n_hidden = 9}, MELU_EINVAL, "n_hidden is 9"},
+      {{.size = size, .hidden = hidden, .n_hidden = MELU_NONE}, MELU_EINVAL, "n_hidden"},
+      {{.size = size, .hidden = zero, .n_hidden = 2}, MELU_EINVAL, "hidden[1] is 0"},
+      {{.size = size, .hidden = wide, .n_hidden = 1}, MELU_EINVAL, "hidden[0] is 65537"},
+      {{.size = size, .inner_steps = 65}, MELU_ELIMIT, "inner_steps is 65"},
+      {{.size = size, .inner_lr = -1}, MELU_EINVAL, "inner_lr is -1"},
+      {{.size = size, .inner_lr = INFINITY}, MELU_EINVAL, "inner_lr"},
+      {{.size = size, .inner_lr = NAN}, MELU_EINVAL, "inner_lr"},
+      {{.size = size, .rating_min = 5, .rating_max = 5}, MELU_EINVAL, "5 to 5"},
+      {{.size = size, .rating_min = 5, .rating_max = 1}, MELU_EINVAL, "5 to 1"},
+      {{.size = size, .rating_max = INFINITY}, MELU_EINVAL, "ratings"},
+      {{.size = size, .rating_min = -INFINITY}, MELU_EINVAL, "ratings"},
+      {{.size = size, .rating_min = NAN, .rating_max = 5}, MELU_EINVAL, "ratings"},
+  };
+  melu_schema *schema = make_schema(4);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    melu_model *model = (melu_model *)&err;
+    ck_assert_int_eq(melu_model_new(&model, ctx, schema, &bad[i].o, NULL), bad[i].status);
+    const melu_status status = melu_model_new(&model, ctx, schema, &bad[i].o, &err);
+    ck_assert_msg(status == bad[i].status, "%zu: %s", i, melu_status_name(status));
+    ck_assert_int_eq(err.status, status);
+    ck_assert_ptr_null(model);
+    ck_assert_msg(strstr(err.message, bad[i].says) != NULL, "%zu: %s", i, err.message);
+  }
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* ----------------------------------------------------------------------------------------------------- limits */
+
+START_TEST(sizes_without_reason) {
+  static const struct {
+    size_t n_values, width, n_fields;
+    melu_status status;
+  } sizes[] = {
+      {0x7fffffff, 1, 1, MELU_OK},         /* 2^31 rows */
+      {0x7fffffff, 511, 1, MELU_OK},       /* just below 2^40 numbers */
+      {0x7fffffff, 512, 1, MELU_ELIMIT},   /* 2^40 */
+      {0x7fffffff, 4096, 200, MELU_ELIMIT} /* more than 2^50 */
+  };
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    size_t n_params = 0, n_numbers = 0;
+    melu_schema *schema;
+    WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+    for (size_t i = 0; i < sizes[s].n_fields; i++) {
+      char name[24];
+      snprintf(name, sizeof name, "f%zu", i);
+      add(schema, name, MELU_ITEM, MELU_ONE, sizes[s].n_values, sizes[s].width);
+    }
+    const melu_status status = melu__model_measure(&n_params, &n_numbers, schema, NULL, &err);
+    ck_assert_msg(status == sizes[s].status, "%zu: %s", s, melu_status_name(status));
+    if (status) {
+      melu_model *model = (melu_model *)&err;
+      ck_assert_int_eq(melu_model_new(&model, ctx, schema, NULL, &err), status);
+      ck_assert_ptr_null(model);
+    } else {
+      ck_assert_uint_eq(n_params, 7);
+      ck_assert_uint_eq(n_numbers, ((size_t)1 << 31) * sizes[s].width + (sizes[s].width + 1) * 64 + 65 * 64 + 65);
+    }
+    melu_schema_free(schema);
+  }
+}
+END_TEST
+
+START_TEST(every_allocation_fails_once) {
+  melu_schema *schema = make_schema(4);
+  size_t n_reference;
+  melu_model *reference = make_model(schema, 0);
+  float *expected = world_weights(reference, &n_reference);
+  for (int from_there_on = 0; from_there_on < 2; from_there_on++) {
+    melu_status status = MELU_ENOMEM;
+    size_t n = 1;
+    for (; status == MELU_ENOMEM; n++) {
+      struct test_heap heap = {0};
+      const struct melu_allocator allocator = test_allocator(&heap);
+      const struct melu_context_options o = {.size = sizeof o, .allocator = &allocator};
+      melu_context *own;
+      melu_model *model = (melu_model *)&heap;
+      WORLD_TRY(melu_context_new(&own, &o, &err));
+      heap.fail_at = heap.made + n;
+      heap.from_there_on = from_there_on;
+      status = melu_model_new(&model, own, schema, NULL, &err);
+      ck_assert((status == MELU_OK) == (model != NULL));
+      heap.fail_at = 0;
+      if (status) WORLD_TRY(melu_model_new(&model, own, schema, NULL, &err)); /* the cause is gone */
+      size_t m;
+      float *values = world_weights(model, &m);
+      ck_assert(m == n_reference && memcmp(values, expected, m * sizeof *values) == 0);
+      free(values);
+      melu_model_free(model);
+      melu_context_free(own);
+      ck_assert_uint_eq(heap.live, 0);
+    }
+    ck_assert_int_eq(status, MELU_OK);
+    ck_assert_uint_gt(n, 10);
+  }
+  free(expected);
+  melu_model_free(reference);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------------- read and write */
+
+START_TEST(rows_are_read_and_written) {
+  melu_schema *schema = make_schema(4);
+  melu_model *model = make_model(schema, 0);
+  float rows[3 * 32], back[3 * 32];
+  size_t n, m, n_rows, cols;
+  float *before = values_of(model, "E.maker", &n_rows, &cols);
+  for (size_t i = 0; i < 96; i++) rows[i] = (float)i - 0.1f;
+  WORLD_TRY(melu_model_write(model, "E.maker", 5, 3, rows, &err)); /* the unknown row too */
+  WORLD_TRY(melu_model_read(back, model, "E.maker", 5, 3, &err));
+  ck_assert(memcmp(rows, back, sizeof rows) == 0);
+  float *after = values_of(model, "E.maker", &n_rows, &cols);
+  ck_assert(memcmp(before, after, 5 * 32 * sizeof *before) == 0);
+  ck_assert(memcmp(after + 5 * 32, rows, sizeof rows) == 0);
+  WORLD_TRY(melu_model_read(back, model, "b3", 0, 1, &err));
+  WORLD_TRY(melu_model_read(back, model, "E.maker", 8, 0, &err)); /* no rows, at the very end */
+  WORLD_TRY(melu_model_write(model, "E.maker", 8, 0, rows, &err));
+  free(before);
+  free(after);
+
+  before = world_weights(model, &n);
+  static const float wrong[] = {NAN, INFINITY, -INFINITY};
+  for (size_t i = 0; i < 3; i++) {
+    rows[40] = wrong[i];
+    ck_assert_int_eq(melu_model_write(model, "E.maker", 0, 3, rows, &err), MELU_ERANGE);
+    ck_assert_uint_eq(err.index, 40);
+    ck_assert_msg(strstr(err.message, "E.maker") != NULL, "%s", err.message);
+  }
+  after = world_weights(model, &m); /* nothing was written, not even what came before */
+  ck_assert(n == m && memcmp(before, after, n * sizeof *before) == 0);
+  free(before);
+  free(after);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+START_TEST(bad_arguments) {
+  melu_schema *schema = make_schema(4);
+  melu_model *model = make_model(schema, 0), *none = model;
+  struct melu_model_options o = {.size = sizeof o};
+  struct melu_param p;
+  float values[64] = {0};
+  ck_assert_int_eq(melu_model_new(NULL, ctx, schema, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_new(&none, NULL, schema, NULL, &err), MELU_EINVAL);
+  ck_assert_ptr_null(none);
+  none = model;
+  ck_assert_int_eq(melu_model_new(&none, ctx, NULL, NULL, &err), MELU_EINVAL);
+  ck_assert_ptr_null(none);
+  ck_assert_int_eq(melu_model_get_options(NULL, model, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_get_options(&o, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_param(NULL, model, 0, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_param(&p, NULL, 0, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_param(&p, model, 9, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 9);
+  ck_assert_int_eq(melu_model_param(&p, model, SIZE_MAX, &err), MELU_ERANGE);
+  ck_assert_ptr_null(melu_model_schema(NULL));
+  ck_assert_uint_eq(melu_model_n_params(NULL), 0);
+  melu_model_free(NULL);
+
+  for (int writes = 0; writes < 2; writes++) {
+#define ACCESS(values, model, name, first, n)                     \
+  (writes ? melu_model_write(model, name, first, n, values, &err) \
+          : melu_model_read(values, model, name, first, n, &err))
+    ck_assert_int_eq(ACCESS(NULL, model, "b1", 0, 1), MELU_EINVAL);
+    ck_assert_int_eq(ACCESS(values, NULL, "b1", 0, 1), MELU_EINVAL);
+    ck_assert_int_eq(ACCESS(values, model, NULL, 0, 1), MELU_EINVAL);
+    ck_assert_int_eq(ACCESS(values, model, "b9", 0, 1), MELU_ENOTFOUND);
+    ck_assert_msg(strstr(err.message, "b9") != NULL, "%s", err.message);
+    ck_assert_int_eq(ACCESS(values, model, "E.price", 0, 1), MELU_ENOTFOUND); /* numbers have no table */
+    ck_assert_int_eq(ACCESS(values, model, "", 0, 1), MELU_ENOTFOUND);
+    ck_assert_int_eq(ACCESS(values, model, "b1", 0, 2), MELU_ERANGE);
+    ck_assert_int_eq(ACCESS(values, model, "b1", 2, 0), MELU_ERANGE);
+    ck_assert_int_eq(ACCESS(values, model, "E.maker", 7, 2), MELU_ERANGE);
+    ck_assert_int_eq(ACCESS(values, model, "E.maker", 1, SIZE_MAX), MELU_ERANGE); /* the sum wraps around */
+    ck_assert_int_eq(ACCESS(values, model, "E.maker", SIZE_MAX, 2), MELU_ERANGE);
+  }
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+int main(void) {
+  const TTest *const tests[] = {
+      parameters_of_the_preset,
+      fields_of_numbers_alone,
+      first_values_are_distributed_as_promised,
+      a_value_depends_on_seed_parameter_and_row,
+      a_field_whose_vocabulary_is_empty,
+      options_are_resolved,
+      options_of_another_size,
+      options_out_of_range,
+      sizes_without_reason,
+      every_allocation_fails_once,
+      rows_are_read_and_written,
+      bad_arguments,
+  };
+  Suite *s = suite_create("model");
+  TCase *t = tcase_create("model");
+  tcase_set_timeout(t, 120);
+  tcase_add_checked_fixture(t, open_context, close_context);
+  for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) tcase_add_test(t, tests[i]);
+  suite_add_tcase(s, t);
+  SRunner *r = srunner_create(s);
+  srunner_run_all(r, CK_ENV);
+  const int failed = srunner_ntests_failed(r);
+  srunner_free(r);
+  return failed == 0 ? 0 : 1;
+}

@@ -106,6 +106,22 @@ START_TEST(wrong_shapes) {
 }
 END_TEST
 
+/* What happened first is what is reported. */
+START_TEST(first_cause) {
+  struct test_heap heap = {.fail_at = 1};
+  const struct melu_allocator allocator = test_allocator(&heap);
+  struct melu__tape t;
+  melu_error err;
+  melu__tape_init(&t, &allocator);
+  ck_assert_uint_eq(melu__tape_input(&t, 0, 1, 1), MELU__NO_NODE);
+  ck_assert_uint_eq(melu__tape_input(&t, 0, (size_t)UINT32_MAX + 1, 1), MELU__NO_NODE);
+  ck_assert_int_eq(melu__tape_status(&t, &err), MELU_ENOMEM);
+  ck_assert_int_eq(err.status, MELU_ENOMEM);
+  melu__tape_free(&t);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
 START_TEST(right_shapes) {
   struct melu__tape t = new_tape();
   melu_error err = {.status = MELU_OK};
@@ -121,7 +137,7 @@ END_TEST
 /* What does not lead to `wrt` gets no gradient: nothing of a table's size is recorded. */
 START_TEST(gradient_is_pruned) {
   struct melu__tape t = new_tape();
-  const melu__ref table = melu__tape_input(&t, 0, 1000, 3), w = melu__tape_input(&t, 1, 3, 3);
+  const melu__ref table = melu__tape_input(&t, 0, 1000, 3), w = melu__tape_input(&t, 1, 5, 3);
   const melu__ref x = melu__tape_bag(&t, table, 0, 4);
   const melu__ref y = melu__tape_sum_all(&t, melu__tape_relu(&t, melu__tape_matmul(&t, x, w, 0, 1)));
   const size_t n = t.n;
@@ -130,8 +146,9 @@ START_TEST(gradient_is_pruned) {
   for (size_t i = n; i < t.n; i++) {
     ck_assert_uint_ne(t.nodes[i].op, MELU__BAG_T);
     ck_assert_uint_ne(t.nodes[i].rows, 1000);
+    ck_assert(t.nodes[i].rows != 4 || t.nodes[i].cols != 3); /* of x neither */
   }
-  ck_assert_uint_eq(t.nodes[grad].rows, 3);
+  ck_assert_uint_eq(t.nodes[grad].rows, 5);
   melu__tape_grad(&t, y, &table, 1, &grad);
   ck_assert_uint_eq(t.nodes[grad].op, MELU__BAG_T);
   ck_assert_uint_eq(t.nodes[grad].rows, 1000);
@@ -665,6 +682,7 @@ int main(void) {
     suite_add_tcase(suite, all[i]);
   }
   tcase_add_loop_test(tape, wrong_shapes, 0, N_WRONG);
+  tcase_add_test(tape, first_cause);
   tcase_add_test(tape, right_shapes);
   tcase_add_test(tape, gradient_is_pruned);
   tcase_add_test(tape, gradient_of_any_node);

@@ -67,29 +67,58 @@ static inline melu__ref program_find(struct program *p, size_t rows, size_t cols
   return MELU__NO_NODE;
 }
 
+/* Operands that fit the op. */
+static inline melu__ref program_first(struct program *p, enum melu__op op) {
+  if (op == MELU__FILL) return program_find(p, 1, 1);
+  if (op == MELU__ROWS) return program_find(p, 1, SIZE_MAX);
+  if (op == MELU__BAG) return program_find(p, PROGRAM_TABLE, SIZE_MAX);
+  if (op == MELU__BAG_T) return program_find(p, PROGRAM_BAGS, SIZE_MAX);
+  return program_find(p, SIZE_MAX, SIZE_MAX);
+}
+
+static inline melu__ref program_second(struct program *p, enum melu__op op, melu__ref a, int ta, int tb) {
+  const size_t rows = p->tape.nodes[a].rows, cols = p->tape.nodes[a].cols, inner = ta ? rows : cols;
+  if (op == MELU__MATMUL) return tb ? program_find(p, SIZE_MAX, inner) : program_find(p, inner, SIZE_MAX);
+  if (op == MELU__ADD_ROW) return program_find(p, 1, cols);
+  if (op == MELU__CONCAT) return cols > 4 ? MELU__NO_NODE : program_find(p, rows, SIZE_MAX);
+  if (op == MELU__SOLVE) return program_find(p, PROGRAM_BAGS, SIZE_MAX);
+  return program_find(p, rows, cols);
+}
+
+/* Of a number that is above 0. */
+static inline melu__ref program_log(struct program *p, melu__ref a) {
+  struct melu__tape *t = &p->tape;
+  const melu__ref quarter = melu__tape_const(t, t->nodes[a].rows, t->nodes[a].cols, 0.25);
+  return melu__tape_log(t, melu__tape_add(t, melu__tape_sigmoid(t, a), quarter));
+}
+
+static inline melu__ref program_slice(struct program *p, melu__ref a) {
+  const uint32_t cols = p->tape.nodes[a].cols, first = random_below(&p->random, cols + 1);
+  return melu__tape_slice(&p->tape, a, first, random_below(&p->random, cols - first + 1));
+}
+
+/* With a matrix that depends on more and more nodes. */
+static inline melu__ref program_solve(struct program *p, melu__ref a, melu__ref b) {
+  struct melu__tape *t = &p->tape;
+  if (t->nodes[a].rows == PROGRAM_BAGS)
+    p->positive_definite = melu__tape_add(t, p->positive_definite, melu__tape_matmul(t, a, a, 0, 1));
+  return melu__tape_solve(t, p->positive_definite, b);
+}
+
 /* Records one op on nodes that fit; NO_NODE if there were none. */
 static inline melu__ref program_op(struct program *p, enum melu__op op) {
   struct melu__tape *t = &p->tape;
   const int ta = random_below(&p->random, 2) != 0, tb = random_below(&p->random, 2) != 0;
-  const double s = (double)(int)random_below(&p->random, 5) / 2 - 1;
+  const double s = (double)random_below(&p->random, 5) / 2 - 1;
   const size_t size = program_size(p);
-  const melu__ref a = program_find(p,
-                                   op == MELU__ROWS || op == MELU__FILL ? 1
-                                   : op == MELU__BAG                    ? PROGRAM_TABLE
-                                   : op == MELU__BAG_T                  ? PROGRAM_BAGS
-                                                                        : SIZE_MAX,
-                                   op == MELU__FILL ? 1 : SIZE_MAX);
-  if (a == MELU__NO_NODE) return MELU__NO_NODE;
-  const size_t rows = t->nodes[a].rows, cols = t->nodes[a].cols, inner = ta ? rows : cols;
-  const melu__ref b = op == MELU__MATMUL    ? program_find(p, tb ? SIZE_MAX : inner, tb ? inner : SIZE_MAX)
-                      : op == MELU__ADD_ROW ? program_find(p, 1, cols)
-                      : op == MELU__CONCAT  ? program_find(p, rows, SIZE_MAX)
-                      : op == MELU__SOLVE   ? program_find(p, PROGRAM_BAGS, SIZE_MAX)
-                                            : program_find(p, rows, cols);
-  if (melu__ops[op].arity > 1 && b == MELU__NO_NODE) return MELU__NO_NODE;
+  const melu__ref a = program_first(p, op);
+  const melu__ref b = a == MELU__NO_NODE ? a : program_second(p, op, a, ta, tb);
+  if (a == MELU__NO_NODE || (melu__ops[op].arity > 1 && b == MELU__NO_NODE)) return MELU__NO_NODE;
+  const double nearest = op == MELU__RECIP ? 0.25 : op == MELU__RELU || op == MELU__STEP ? 0.01 : 0;
+  if (!program_all(p->values[a], nearest, INFINITY)) return MELU__NO_NODE;
   switch (op) {
     case MELU__CONST:
-      return melu__tape_const(t, rows, cols, s);
+      return melu__tape_const(t, t->nodes[a].rows, t->nodes[a].cols, s);
     case MELU__MATMUL:
       return melu__tape_matmul(t, a, b, ta, tb);
     case MELU__ADD:
@@ -111,31 +140,27 @@ static inline melu__ref program_op(struct program *p, enum melu__op op) {
     case MELU__FILL:
       return melu__tape_fill(t, a, size, ta ? 2 : 1);
     case MELU__RELU:
+      return melu__tape_relu(t, a);
     case MELU__STEP:
-      if (!program_all(p->values[a], 1e-2, INFINITY)) return MELU__NO_NODE;
-      return op == MELU__RELU ? melu__tape_relu(t, a) : melu__tape_step(t, a);
+      return melu__tape_step(t, a);
     case MELU__SIGMOID:
       return melu__tape_sigmoid(t, a);
-    case MELU__LOG: /* of a number that is above 0 */
-      return melu__tape_log(t, melu__tape_add(t, melu__tape_sigmoid(t, a), melu__tape_const(t, rows, cols, 0.25)));
+    case MELU__LOG:
+      return program_log(p, a);
     case MELU__RECIP:
-      return program_all(p->values[a], 0.25, INFINITY) ? melu__tape_recip(t, a) : MELU__NO_NODE;
+      return melu__tape_recip(t, a);
     case MELU__TRANSPOSE:
       return melu__tape_transpose(t, a);
     case MELU__CONCAT:
-      return cols + t->nodes[b].cols > 7 ? MELU__NO_NODE : melu__tape_concat(t, a, b);
-    case MELU__SLICE: {
-      const size_t first = random_below(&p->random, (uint32_t)cols + 1);
-      return melu__tape_slice(t, a, first, random_below(&p->random, (uint32_t)(cols - first) + 1));
-    }
+      return melu__tape_concat(t, a, b);
+    case MELU__SLICE:
+      return program_slice(p, a);
     case MELU__BAG:
       return melu__tape_bag(t, a, 0, PROGRAM_BAGS);
     case MELU__BAG_T:
       return melu__tape_bag_t(t, a, 0, PROGRAM_TABLE);
     case MELU__SOLVE:
-      if (rows == PROGRAM_BAGS && ta) /* a matrix that depends on more than the input */
-        p->positive_definite = melu__tape_add(t, p->positive_definite, melu__tape_matmul(t, a, a, 0, 1));
-      return melu__tape_solve(t, p->positive_definite, b);
+      return program_solve(p, a, b);
     case MELU__DETACH:
       return melu__tape_detach(t, a);
     case MELU__INPUT:

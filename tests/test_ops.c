@@ -357,7 +357,7 @@ static uint64_t pattern(const struct melu__tape *t, const struct matrix *values,
 
 /* The derivative of the number `node` when all inputs move along `direction`; 0 in *smooth if a kink is too near. */
 static double along(struct program *p, melu__ref node, struct matrix *direction, int *smooth) {
-  const double h = 1.0 / 4096;
+  const double h = 1.0 / 32768; /* some programs are steep */
   double f[4];
   uint64_t patterns[4];
   for (int k = 0; k < 4; k++) {

@@ -25,6 +25,7 @@
  * takes more than `most` bytes (0: any number). */
 static struct fault { int at, error, calls; } failing_write, failing_fsync, failing_rename;
 static size_t most;
+static char folder[] = "/tmp/melu-test-XXXXXX", path[64];
 
 static int fails(struct fault *fault) {
   if (++fault->calls != fault->at) return 0;
@@ -41,7 +42,9 @@ int fsync(int fd) {
   return fails(&failing_fsync) || fcntl(fd, F_GETFD) < 0 ? -1 : 0; /* no power is cut here, and forcing takes long */
 }
 
+/* Whatever is broken in the library: this program, which may be root's, replaces nothing outside its own folder. */
 int rename(const char *from, const char *to) {
+  if (strncmp(to, folder, strlen(folder)) != 0) ck_abort_msg("%s would have been replaced", to);
   return fails(&failing_rename) ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
 
@@ -68,7 +71,6 @@ static void json_give(void *memory) {
 
 static melu_error err;
 static struct world w;
-static char folder[] = "/tmp/melu-test-XXXXXX", path[64];
 
 static void open_all(void) {
   strcpy(folder, "/tmp/melu-test-XXXXXX");
@@ -99,6 +101,7 @@ static unsigned char *read_file(size_t *n) {
 }
 
 static void write_file(const void *bytes, size_t n) {
+  unlink(path); /* some file systems force to the disk what replaces a file that was cut */
   FILE *f = fopen(path, "wb");
   ck_assert_ptr_nonnull(f);
   ck_assert_uint_eq(fwrite(bytes, 1, n, f), n);
@@ -858,42 +861,102 @@ START_TEST(tensors_of_every_type) {
 }
 END_TEST
 
-/* Random texts over few characters: our reader and jansson take the same ones, and make the same of them. */
+/* Our reader and jansson take the same texts, and make the same of them. */
+static int compare_string(const char *text, size_t n) {
+  char copy[64], *found;
+  size_t length = 0;
+  memcpy(copy, text, n);
+  struct melu__json j = {copy, copy + n};
+  json_t *theirs = json_loadb(text, n, JSON_DECODE_ANY, NULL);
+  const int ours = melu__json_string(&j, &found, &length) && melu__json_end(&j);
+  ck_assert_msg(ours == json_is_string(theirs), "%.*s", (int)n, text);
+  if (ours) {
+    ck_assert(length == json_string_length(theirs) && strcmp(found, json_string_value(theirs)) == 0);
+    ck_assert(melu__is_text(found, length));
+  }
+  json_decref(theirs);
+  return ours;
+}
+
+static int compare_number(const char *text, size_t n) {
+  char copy[64];
+  double value = 0;
+  memcpy(copy, text, n);
+  struct melu__json j = {copy, copy + n};
+  json_t *theirs = json_loadb(text, n, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
+  const int ours = melu__json_real(&j, &value) && melu__json_end(&j);
+  if (ours != json_is_real(theirs)) { /* the one difference: an exponent of more than four digits is nothing to us */
+    const char *e = memchr(text, 'e', n) ? memchr(text, 'e', n) : memchr(text, 'E', n);
+    ck_assert_msg(!ours && e && text + n - e > 4, "%.*s", (int)n, text);
+  }
+  if (ours) ck_assert_msg(value == json_real_value(theirs), "%.*s", (int)n, text);
+  json_decref(theirs);
+  return ours;
+}
+
 START_TEST(json_is_read_as_jansson_reads_it) {
   static const char *const string_bytes =
       "\\\\\\u0dD8cCbnrt/\"\"ax \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\xa0\x01\x7f";
   static const char *const number_bytes = "00123456789..--+eE ";
+  static const char *const strings[] = {"\"\\ud83d\\ude00\"",
+                                        "\"\\uD83D\\uDE00\"",
+                                        "\"\\ud800\\udc00\"",
+                                        "\"\\udbff\\udfff\"",
+                                        "\"\\ud83d\\ud83d\"",
+                                        "\"\\ud83d\\u0041\"",
+                                        "\"\\ud83d\\ue000\"",
+                                        "\"\\ud83d\\udbff\"",
+                                        "\"\\ud83dude00\"",
+                                        "\"\\ud83d\"",
+                                        "\"\\ud83d\\n\"",
+                                        "\"\\udc00\\ud83d\"",
+                                        "\"\\ud7ff\\ue000\"",
+                                        "\"\\uffff\"",
+                                        "\"\\u0000\"",
+                                        "\"\\u007f\\u0080\"",
+                                        "\"\\u07ff\\u0800\"",
+                                        "\"\\u00g0\"",
+                                        "\"\\u00/0\"",
+                                        "\"\\u00:0\"",
+                                        "\"\\u00@0\"",
+                                        "\"\\u00",
+                                        "\"\\u0041",
+                                        "\"\\",
+                                        "\"\\\"",
+                                        "\"\\'\"",
+                                        "\"\\x\"",
+                                        "\"",
+                                        "",
+                                        " \"\" ",
+                                        "\"\" x",
+                                        "x\"\"",
+                                        "\"\xf4\x8f\xbf\xbf\"",
+                                        "\"\xf4\x90\x80\x80\"",
+                                        "\"\xe0\xa0\x80\"",
+                                        "\"\xe0\x9f\xbf\"",
+                                        "\"\xed\x9f\xbf\"",
+                                        "\"\xed\xa0\x80\"",
+                                        "\"\xc2\x80\"",
+                                        "\"\xc1\xbf\"",
+                                        "\"\xf0\x90\x80\x80\"",
+                                        "\"\xf0\x8f\xbf\xbf\"",
+                                        "\"\xf5\x80\x80\x80\"",
+                                        "\"\xc3\"",
+                                        "\"\x80\""};
   uint64_t random = 1;
   int n_strings = 0, n_numbers = 0;
+  for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) compare_string(strings[i], strlen(strings[i]));
   for (int round = 0; round < 200000; round++) {
-    char text[24], copy[24], *found;
+    char text[24];
     const char *from = round % 2 ? number_bytes : string_bytes;
     const size_t n = 1 + world_random(&random) % 20;
     for (size_t i = 0; i < n; i++) text[i] = from[world_random(&random) % strlen(from)];
-    if (from == string_bytes) text[0] = text[n - 1] = '"';
-    memcpy(copy, text, n);
-    struct melu__json j = {copy, copy + n};
-    json_t *theirs = json_loadb(text, n, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
-    size_t length;
-    double value;
-    if (from == string_bytes) {
-      const int ours = melu__json_string(&j, &found, &length) && melu__json_end(&j);
-      ck_assert_msg(ours == json_is_string(theirs), "%.*s", (int)n, text);
-      n_strings += ours;
-      if (!ours) continue;
-      ck_assert(length == json_string_length(theirs) && strcmp(found, json_string_value(theirs)) == 0);
-      ck_assert(melu__is_text(found, length));
+    if (from == number_bytes) {
+      n_numbers += compare_number(text, n);
     } else {
-      const int ours = melu__json_real(&j, &value) && melu__json_end(&j);
-      /* The one difference: an exponent of more than four digits is nothing to us. */
-      if (ours != json_is_real(theirs)) {
-        const char *e = memchr(text, 'e', n) ? memchr(text, 'e', n) : memchr(text, 'E', n);
-        ck_assert_msg(!ours && e && text + n - e > 4, "%.*s", (int)n, text);
-      }
-      n_numbers += ours;
-      if (ours) ck_assert_msg(value == json_real_value(theirs), "%.*s", (int)n, text);
+      text[0] = text[n - 1] = '"';
+      n_strings += compare_string(text, n);
     }
-    json_decref(theirs);
   }
   ck_assert_int_gt(n_strings, 1000);
   ck_assert_int_gt(n_numbers, 1000);
@@ -956,8 +1019,7 @@ START_TEST(bad_arguments_and_paths) {
   snprintf(missing, sizeof missing, "%s/nowhere/model", folder);
   ck_assert_int_eq(melu_model_save(w.model, missing, &err), MELU_EIO);
   ck_assert_int_eq(err.sys_errno, ENOENT);
-  ck_assert_int_eq(melu_model_save(w.model, folder, &err), MELU_EIO);      /* a folder is in the way */
-  ck_assert_int_eq(melu_model_save(w.model, "/dev/null", &err), MELU_EIO); /* a device would be gone */
+  ck_assert_int_eq(melu_model_save(w.model, folder, &err), MELU_EIO); /* a folder is in the way */
   write_file("nothing of the kind", 19);
   ck_assert_int_eq(melu_model_load(&model, w.ctx, path, &err), MELU_EFORMAT);
   ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
@@ -1050,17 +1112,19 @@ START_TEST(a_folder_without_permission) {
 }
 END_TEST
 
-/* What is no regular file is neither replaced nor waited for. */
+/* What is no regular file is neither replaced nor waited for. The devices stand behind links, so that what is at stake
+ * if they were replaced is a link. */
 START_TEST(devices_and_pipes) {
   static const char *const devices[] = {"/dev/full", "/dev/null"};
   struct stat info;
-  melu_model *model = w.model;
   for (size_t i = 0; i < 2; i++) {
-    ck_assert_int_eq(melu_model_save(w.model, devices[i], &err), MELU_EIO);
-    ck_assert_int_eq(stat(devices[i], &info), 0);
-    ck_assert_msg(S_ISCHR(info.st_mode), "%s was replaced", devices[i]);
-    ck_assert_int_eq(melu_model_load(&model, w.ctx, devices[i], &err), MELU_EIO);
-    ck_assert_ptr_null(model);
+    ck_assert_int_eq(symlink(devices[i], path), 0);
+    ck_assert_int_eq(melu_model_save(w.model, path, &err), MELU_EIO);
+    ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
+    ck_assert_int_eq(lstat(path, &info), 0);
+    ck_assert_msg(S_ISLNK(info.st_mode), "%s would have been replaced", devices[i]);
+    ck_assert_int_eq(load(), MELU_EIO);
+    ck_assert_int_eq(unlink(path), 0);
   }
   ck_assert_int_eq(mkfifo(path, 0600), 0);
   ck_assert_int_eq(load(), MELU_EIO);

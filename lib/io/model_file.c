@@ -207,12 +207,12 @@ static melu_status check_distinct(const struct text *texts, size_t n, const stru
   return distinct ? MELU_OK : bad(err, "a vocabulary has a text twice");
 }
 
-/* The list of the n texts of a field. What the file claims is first held against what it has room for: at least three
- * bytes a text, and a number in the table. */
+/* The list of the n texts of a field. What the file claims is first held against what it has room for: every text has a
+ * row in the table, of a number at least. */
 static melu_status load_texts(struct loading *l, struct melu__json *j, size_t field, size_t n, melu_error *err) {
   int more = 1;
   size_t i = 0;
-  if (!melu__json_mark(j, '[') || n > (size_t)(j->end - j->at) / 3 || n > l->file.n_data / 4 - l->n_texts)
+  if (!melu__json_mark(j, '[') || n > l->file.n_data / 4 - l->n_texts)
     return bad(err, "a vocabulary is not a list of n_values texts");
   struct text *texts = melu__alloc(&l->ctx->allocator, n, sizeof *texts);
   if (!texts) return melu__fail_memory(err);

@@ -311,21 +311,32 @@ static inline void plan_read(struct guarded *g, const struct melu__mat *mats, co
   }
 }
 
+/* The leading dimensions of the slots that plan_fill makes, to be freed. */
+static inline size_t *plan_gaps(const struct setting *s, const struct matrix *out, size_t n) {
+  size_t *ld = test_memory(NAIVE_SLOTS + n, sizeof *ld);
+  for (size_t k = 0; k < NAIVE_SLOTS; k++) ld[k] = s->slot[k].cols + k % 3;
+  for (size_t k = 0; k < n; k++) ld[NAIVE_SLOTS + k] = out[k].cols + k % 2;
+  return ld;
+}
+
 /* Runs a plan whose i-th output has slot NAIVE_SLOTS + i. `garbage` is what the arena holds before. */
-static inline void plan_run(const struct melu__plan *plan, const struct melu__kernels *kernels, const struct setting *s,
-                            const struct melu__output *outputs, struct matrix *out, size_t n, real garbage) {
+static inline void plan_run(const struct melu__plan *plan, const struct setting *s, const struct melu__output *outputs,
+                            struct matrix *out, size_t n, real garbage) {
   struct guarded *g = test_memory(NAIVE_SLOTS + n, sizeof *g);
   struct melu__mat *mats = test_memory(NAIVE_SLOTS + n, sizeof *mats);
+  real **slots = test_memory(NAIVE_SLOTS + n, sizeof *slots);
   const size_t size = melu__plan_arena_size(plan), line = MELU__ALIGN / sizeof(real);
   real *const arena = aligned_alloc(MELU__ALIGN, (size / line + 3) * MELU__ALIGN);
   ck_assert_ptr_nonnull(arena);
   for (size_t i = 0; i < size + 2 * line; i++) arena[i] = i >= line && i < line + size ? garbage : guard;
   plan_fill(g, mats, s, outputs, out, n);
-  melu__plan_run(plan, kernels, mats, s->bags, arena + line);
+  for (size_t k = 0; k < NAIVE_SLOTS + n; k++) slots[k] = mats[k].p;
+  melu__plan_run(plan, slots, s->bags, arena + line);
   plan_read(g, mats, s, out, n);
   for (size_t i = 0; i < line; i++)
     if (arena[i] != guard || arena[line + size + i] != guard) ck_abort_msg("a run wrote beside its arena");
   free(arena);
+  free(slots);
   free(mats);
   free(g);
 }
@@ -337,13 +348,16 @@ static inline void plan_values(struct matrix *out, const struct melu__kernels *k
   struct melu__plan *plan;
   melu_error err;
   for (size_t i = 0; i < n; i++) {
-    outputs[i] = (struct melu__output){nodes[i], NAIVE_SLOTS + (uint32_t)i, 0};
+    outputs[i] = (struct melu__output){nodes[i], NAIVE_SLOTS + (uint32_t)i, 0, 0};
     out[i] = new_matrix(t->nodes[nodes[i]].rows, t->nodes[nodes[i]].cols);
   }
   ck_assert_int_eq(melu__tape_status(t, &err), MELU_OK);
-  ck_assert_int_eq(melu__plan_new(&plan, t->alloc, t, outputs, n, &err), MELU_OK);
-  plan_run(plan, kernels, s, outputs, out, n, (real)NAN);
+  size_t *ld = plan_gaps(s, out, n);
+  const struct melu__plan_setting setting = {t->alloc, kernels, ld, NULL};
+  ck_assert_int_eq(melu__plan_new(&plan, &setting, t, outputs, n, &err), MELU_OK);
+  plan_run(plan, s, outputs, out, n, (real)NAN);
   melu__plan_free(plan);
+  free(ld);
   free(outputs);
 }
 

@@ -308,40 +308,57 @@ END_TEST
 
 /* ---------------------------------------------------------------------------------------------------- plans */
 
-/* One thread's memory for a model's plans: the inputs, and ones where a plan writes or adds. */
+/* One thread's memory for a model's plans of a kind: the inputs, ones to add to, and NaN where a plan writes. */
 struct host {
-  struct melu__mat slots[MELU__N_SLOTS];
-  real *memory[MELU__N_SLOTS];
+  struct melu__slot_layout layout;
+  real *slots[MELU__N_SLOTS];
   struct melu__scratch scratch;
 };
 
-static void host_slot(struct host *h, size_t slot, struct matrix like, int is_input) {
-  h->memory[slot] = test_memory(size_of(like), sizeof(real));
-  for (size_t k = 0; k < size_of(like); k++) h->memory[slot][k] = is_input ? (real)like.v[k] : 1;
-  h->slots[slot] = (struct melu__mat){h->memory[slot], like.cols};
+static size_t host_ld(const struct host *h, size_t slot, struct matrix m) {
+  return h->layout.ld[slot] ? h->layout.ld[slot] : m.cols;
 }
 
-static void host_open(struct host *h, const struct problem *p, const struct task *t, size_t arena) {
+static void host_slot(struct host *h, size_t slot, struct matrix like, const double *value) {
+  const size_t ld = host_ld(h, slot, like);
+  h->slots[slot] = test_memory(like.rows * ld, sizeof(real));
+  for (size_t k = 0; k < size_of(like); k++)
+    h->slots[slot][k / like.cols * ld + k % like.cols] = (real)(value ? *value : like.v[k]);
+}
+
+static void host_transposed(struct host *h, size_t slot, struct matrix m) {
+  h->slots[slot] = test_memory(size_of(m), sizeof(real));
+  for (size_t k = 0; k < size_of(m); k++) h->slots[slot][k % m.cols * m.rows + k / m.cols] = (real)m.v[k];
+}
+
+static void host_open(struct host *h, enum melu__plan_kind kind, const struct problem *p, const struct task *t,
+                      size_t arena) {
+  const double one = 1, nothing = NAN;
   memset(h, 0, sizeof *h);
-  for (size_t i = MELU__SLOT_XS; i <= MELU__SLOT_YQ; i++) host_slot(h, i, p->setting.slot[i], 1);
-  for (size_t i = 0; i < 3; i++) host_slot(h, MELU__SLOT_GRAD_XS + i, t->result[grads(t) + i], 0);
-  host_slot(h, MELU__SLOT_LOSS, t->result[LOSS], 0);
-  host_slot(h, MELU__SLOT_SCORES, t->result[PREDICTION], 0);
+  melu__slot_layout(&h->layout, p->second_order, kind);
+  for (size_t i = MELU__SLOT_XS; i <= MELU__SLOT_YQ; i++) host_slot(h, i, p->setting.slot[i], NULL);
+  for (size_t i = 0; i < 3; i++) host_slot(h, MELU__SLOT_GRAD_XS + i, t->result[grads(t) + i], &nothing);
+  host_slot(h, MELU__SLOT_LOSS, t->result[LOSS], &nothing);
+  host_slot(h, MELU__SLOT_SCORES, t->result[PREDICTION], &nothing);
   for (size_t i = 0; i < t->n_weights; i++) {
-    host_slot(h, MELU__SLOT_WEIGHTS + i, p->setting.slot[MELU__SLOT_WEIGHTS + i], 1);
-    host_slot(h, MELU__SLOT_GRADS + i, t->result[grads(t) + 3 + i], 0);
+    host_slot(h, MELU__SLOT_WEIGHTS + i, p->setting.slot[MELU__SLOT_WEIGHTS + i], NULL);
+    host_transposed(h, MELU__SLOT_TRANSPOSED + i, p->setting.slot[MELU__SLOT_WEIGHTS + i]);
+    host_slot(h, MELU__SLOT_GRADS + i, t->result[grads(t) + 3 + i], &nothing);
+    host_slot(h, MELU__SLOT_BASES + i, t->result[grads(t) + 3 + i], &one);
   }
   ck_assert(melu__scratch_reserve(&h->scratch, p->second_order, arena, p->shape->n_support, p->shape->n_query));
 }
 
 static void host_close(struct host *h, const struct problem *p) {
   melu__scratch_free(&h->scratch, p->second_order);
-  for (size_t i = 0; i < MELU__N_SLOTS; i++) free(h->memory[i]);
+  for (size_t i = 0; i < MELU__N_SLOTS; i++) free(h->slots[i]);
 }
 
 static void check_slot(const struct host *h, size_t slot, struct matrix expected, double before) {
   const struct matrix got = new_matrix(expected.rows, expected.cols);
-  for (size_t k = 0; k < size_of(got); k++) got.v[k] = (double)h->memory[slot][k] - before;
+  const size_t ld = host_ld(h, slot, expected);
+  for (size_t k = 0; k < size_of(got); k++)
+    got.v[k] = (double)h->slots[slot][k / expected.cols * ld + k % expected.cols] - before;
   const double error = worst_error(got.v, expected.v, size_of(got), 1);
   ck_assert_msg(error <= forms_tolerance, "slot %zu after a plan: off by %g", slot, error);
   free(got.v);
@@ -368,16 +385,19 @@ START_TEST(plans_of_a_model) {
                           *adapt = get_plan(&p, MELU__PLAN_ADAPT, s->n_support, 0, &arena),
                           *predict = get_plan(&p, MELU__PLAN_PREDICT, 0, s->n_query, &arena);
   run_task(&t, &p, p.second_order, MELU__DIRECT);
-  host_open(&h, &p, &t, arena);
-
-  melu__plan_run(meta, p.ctx->kernels, h.slots, NULL, h.scratch.arena);
+  host_open(&h, MELU__PLAN_META, &p, &t, arena);
+  melu__plan_run(meta, h.slots, NULL, h.scratch.arena);
   check_slot(&h, MELU__SLOT_LOSS, t.result[LOSS], 0);
   for (size_t i = 0; i < 3; i++) check_slot(&h, MELU__SLOT_GRAD_XS + i, t.result[grads(&t) + i], 0);
   for (size_t i = 0; i < t.n_weights; i++) check_slot(&h, MELU__SLOT_GRADS + i, t.result[grads(&t) + 3 + i], 1);
+  host_close(&h, &p);
 
-  melu__plan_run(adapt, p.ctx->kernels, h.slots, NULL, h.scratch.arena);
-  for (size_t i = 0; i < t.n_weights; i++) h.slots[MELU__SLOT_WEIGHTS + i] = h.slots[MELU__SLOT_GRADS + i];
-  melu__plan_run(predict, p.ctx->kernels, h.slots, NULL, h.scratch.arena);
+  host_open(&h, MELU__PLAN_ADAPT, &p, &t, arena);
+  melu__plan_run(adapt, h.slots, NULL, h.scratch.arena);
+  real *slots[MELU__N_SLOTS];
+  memcpy(slots, h.slots, sizeof slots);
+  for (size_t i = 0; i < t.n_weights; i++) slots[MELU__SLOT_WEIGHTS + i] = h.slots[MELU__SLOT_GRADS + i];
+  melu__plan_run(predict, slots, NULL, h.scratch.arena);
   check_slot(&h, MELU__SLOT_SCORES, t.result[PREDICTION], 0);
 
   host_close(&h, &p);

@@ -252,28 +252,34 @@ static double check_task(const struct problem *p, size_t t, enum melu__form form
   melu__inner_begin(&in, &tape, model, form, n_s);
   const melu__ref xq = melu__tape_input(&tape, MELU__SLOT_XQ, n_q, model->item_width);
   const melu__ref yq = melu__tape_input(&tape, MELU__SLOT_YQ, n_q, 1);
-  outputs[n++] = (struct melu__output){melu__inner_predict(&in, xq, n_q), SLOT_PRED0, 0};
+  outputs[n++] = (struct melu__output){melu__inner_predict(&in, xq, n_q), SLOT_PRED0, 0, 0};
   for (uint32_t k = 0; k < p->n_steps; k++) {
-    outputs[n++] = (struct melu__output){melu__inner_step(&in), SLOT_LOSSES + k, 0};
+    outputs[n++] = (struct melu__output){melu__inner_step(&in), SLOT_LOSSES + k, 0, 0};
     const struct melu__weights w = melu__inner_weights(&in);
     for (uint32_t i = 0; i < n_w; i++)
-      outputs[n++] = (struct melu__output){w.at[i], SLOT_FAST + k * N_STEP_SLOTS + i, 0};
+      outputs[n++] = (struct melu__output){w.at[i], SLOT_FAST + k * N_STEP_SLOTS + i, 0, 0};
   }
   const melu__ref pred = melu__inner_predict(&in, xq, n_q);
-  outputs[n++] = (struct melu__output){pred, SLOT_PRED, 0};
-  outputs[n++] = (struct melu__output){melu__squared_error(&tape, pred, yq, n_q), MELU__SLOT_LOSS, 0};
+  outputs[n++] = (struct melu__output){pred, SLOT_PRED, 0, 0};
+  outputs[n++] = (struct melu__output){melu__squared_error(&tape, pred, yq, n_q), MELU__SLOT_LOSS, 0, 0};
   struct melu__plan *plan;
   TRY(melu__tape_status(&tape, &err));
-  TRY(melu__plan_new(&plan, &p->ctx->allocator, &tape, outputs, n, &err));
+  size_t ld[SLOT_FAST + 8 * N_STEP_SLOTS] = {0};
+  struct melu__slot_layout layout;
+  melu__slot_layout(&layout, model, MELU__PLAN_ADAPT);
+  memcpy(ld, layout.ld, MELU__SLOT_GRADS * sizeof *ld);
+  const struct melu__plan_setting setting = {&p->ctx->allocator, p->ctx->kernels, ld, NULL};
+  TRY(melu__plan_new(&plan, &setting, &tape, outputs, n, &err));
 
   /* Inputs, and room for every output. */
-  struct melu__mat slots[SLOT_FAST + 8 * N_STEP_SLOTS];
+  real *slots[SLOT_FAST + 8 * N_STEP_SLOTS];
+  struct melu__mat fast_views[8 * N_STEP_SLOTS];
   struct melu__scratch scratch = {0};
   real *data[2 * (MELU__MAX_HIDDEN + 1)], losses[8], pred0[MAX_ROWS], pred_k[MAX_ROWS], query_loss;
   ck_assert(melu__scratch_reserve(&scratch, model, melu__plan_arena_size(plan), n_s, n_q));
-  melu__scratch_slots(&scratch, model, slots);
+  melu__scratch_slots(&scratch, slots);
   for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__weight_views(slots + MELU__SLOT_WEIGHTS, model, data);
+  melu__weight_slots(slots + MELU__SLOT_WEIGHTS, model, data);
   const uint32_t *items;
   const float *ratings;
   melu_dataset_ratings(p->data, (uint32_t)t, &items, &ratings);
@@ -286,17 +292,18 @@ static double check_task(const struct problem *p, size_t t, enum melu__form form
   real *fast = calloc(p->n_steps * n_w + 1, 64 * 256 * sizeof *fast), *at = fast;
   ck_assert_ptr_nonnull(fast);
   for (size_t k = 0; k < p->n_steps; k++) {
-    slots[SLOT_LOSSES + k] = (struct melu__mat){&losses[k], 1};
+    slots[SLOT_LOSSES + k] = &losses[k];
     for (size_t i = 0; i < n_w; i++, at += 64 * 256) {
       size_t rows, cols;
       melu__weight_shape(model, i, &rows, &cols);
-      slots[SLOT_FAST + k * N_STEP_SLOTS + i] = (struct melu__mat){at, cols};
+      slots[SLOT_FAST + k * N_STEP_SLOTS + i] = at;
+      fast_views[k * N_STEP_SLOTS + i] = (struct melu__mat){at, cols};
     }
   }
-  slots[SLOT_PRED0] = (struct melu__mat){pred0, 1};
-  slots[SLOT_PRED] = (struct melu__mat){pred_k, 1};
-  slots[MELU__SLOT_LOSS] = (struct melu__mat){&query_loss, 1};
-  melu__plan_run(plan, p->ctx->kernels, slots, NULL, scratch.arena);
+  slots[SLOT_PRED0] = pred0;
+  slots[SLOT_PRED] = pred_k;
+  slots[MELU__SLOT_LOSS] = &query_loss;
+  melu__plan_run(plan, slots, NULL, scratch.arena);
 
   char name[96];
   double worst = 0;
@@ -310,7 +317,7 @@ static double check_task(const struct problem *p, size_t t, enum melu__form form
   SAME("pred", pred_k, n_q);
   SAME("query_loss", &query_loss, 1);
   for (size_t k = 0; k < p->n_steps; k++)
-    worst = fmax(worst, compare_fast(p, t, k + 1, slots + SLOT_FAST + k * N_STEP_SLOTS));
+    worst = fmax(worst, compare_fast(p, t, k + 1, fast_views + k * N_STEP_SLOTS));
   free(fast);
   melu__scratch_free(&scratch, model);
   melu__plan_free(plan);

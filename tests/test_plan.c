@@ -203,7 +203,7 @@ static struct simple simple_new(void) {
 static void simplify(struct simple *s, melu__ref *keep, size_t n) {
   ck_assert_int_eq(s->from.status, MELU_OK);
   melu__tape_free(&s->to);
-  melu__simplify(&s->to, &s->from, keep, n);
+  melu__simplify(&s->to, &s->from, NULL, keep, n);
   ck_assert_int_eq(s->to.status, MELU_OK);
 }
 
@@ -323,7 +323,8 @@ END_TEST
 static struct melu__plan *new_plan(const struct melu__tape *t, const struct melu__output *outputs, size_t n) {
   struct melu__plan *plan;
   melu_error err;
-  ck_assert_msg(!melu__plan_new(&plan, t->alloc, t, outputs, n, &err), "%s", err.message);
+  const struct melu__plan_setting setting = {t->alloc, ctx->kernels, NULL, NULL};
+  ck_assert_msg(!melu__plan_new(&plan, &setting, t, outputs, n, &err), "%s", err.message);
   return plan;
 }
 
@@ -331,11 +332,11 @@ START_TEST(dead_nodes_are_dropped) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;
   melu__ref keep = melu__tape_matmul(t, s.x, s.y, 1, 0);
-  const struct melu__output output = {keep, NAIVE_SLOTS, 0};
+  const struct melu__output output = {keep, NAIVE_SLOTS, 0, 0};
   struct melu__plan *alone = new_plan(t, &output, 1);
   for (int i = 0; i < 50; i++) melu__tape_matmul(t, s.y, melu__tape_scale(t, s.x, 2 + i), 0, 1);
   struct melu__plan *with_others = new_plan(t, &output, 1);
-  ck_assert_uint_eq(melu__plan_n_nodes(with_others), melu__plan_n_nodes(alone));
+  ck_assert_uint_eq(melu__plan_n_steps(with_others), melu__plan_n_steps(alone));
   ck_assert_uint_eq(melu__plan_arena_size(with_others), melu__plan_arena_size(alone));
   ck_assert_double_eq(melu__plan_flops(with_others), melu__plan_flops(alone));
   ck_assert_double_eq(melu__plan_flops(alone), 2 * 4 * 4 * 3);
@@ -357,7 +358,7 @@ START_TEST(memory_is_reused) {
     melu__ref x = melu__tape_input(&t, 0, 8, 8);
     const melu__ref w = melu__tape_input(&t, 1, 8, 8);
     for (size_t i = 0; i < (longer ? 100 : 10); i++) x = melu__tape_sigmoid(&t, melu__tape_matmul(&t, x, w, 0, 0));
-    const struct melu__output output = {x, NAIVE_SLOTS, 0};
+    const struct melu__output output = {x, NAIVE_SLOTS, 0, 0};
     struct melu__plan *plan = new_plan(&t, &output, 1);
     size[longer] = melu__plan_arena_size(plan);
     melu__plan_free(plan);
@@ -381,14 +382,15 @@ static size_t choose_outputs(struct program *p, struct melu__output *outputs, si
   }
   for (uint32_t i = 0; i < n; i++)
     outputs[i] = (struct melu__output){random_below(&p->random, (uint32_t)t->n), NAIVE_SLOTS + i,
-                                       random_below(&p->random, 3) == 0};
+                                       random_below(&p->random, 3) == 0, NAIVE_SLOTS + i};
   outputs[0].node = scalar;
   return n;
 }
 
 static void check_plan(const struct program *p, const struct melu__output *outputs, size_t n, const char *name,
                        const struct melu__kernels *kernels, const struct matrix *naive) {
-  struct melu__plan *plan = new_plan(&p->tape, outputs, n);
+  struct melu__plan *plan;
+  melu_error err;
   struct matrix *out = test_memory(n, sizeof *out), *again = test_memory(n, sizeof *again);
   for (size_t i = 0; i < n; i++) {
     const struct matrix v = naive[outputs[i].node];
@@ -396,8 +398,11 @@ static void check_plan(const struct program *p, const struct melu__output *outpu
     again[i] = new_matrix(v.rows, v.cols);
     for (size_t k = 0; k < size_of(v); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
   }
-  plan_run(plan, kernels, &p->setting, outputs, out, n, (real)NAN);
-  plan_run(plan, kernels, &p->setting, outputs, again, n, (real)1e30);
+  size_t *ld = plan_gaps(&p->setting, out, n);
+  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, NULL};
+  ck_assert_msg(!melu__plan_new(&plan, &setting, &p->tape, outputs, n, &err), "%s", err.message);
+  plan_run(plan, &p->setting, outputs, out, n, (real)NAN);
+  plan_run(plan, &p->setting, outputs, again, n, (real)1e30);
   for (size_t i = 0; i < n; i++) {
     const struct matrix v = naive[outputs[i].node];
     if (size_of(v) && memcmp(out[i].v, again[i].v, size_of(v) * sizeof *v.v) != 0)
@@ -410,6 +415,7 @@ static void check_plan(const struct program *p, const struct melu__output *outpu
   }
   free(out);
   free(again);
+  free(ld);
   melu__plan_free(plan);
 }
 
@@ -435,9 +441,9 @@ START_TEST(small_plans) {
   struct setting s = {.slot = {{0, 0, NULL}}};
   melu__plan_free(NULL);
   struct melu__plan *plan = new_plan(&t, NULL, 0);
-  ck_assert_uint_eq(melu__plan_n_nodes(plan), 0);
+  ck_assert_uint_eq(melu__plan_n_steps(plan), 0);
   ck_assert_uint_eq(melu__plan_arena_size(plan), 0);
-  plan_run(plan, ctx->kernels, &s, NULL, NULL, 0, (real)NAN);
+  plan_run(plan, &s, NULL, NULL, 0, (real)NAN);
   melu__plan_free(plan);
 
   uint64_t random = 1;
@@ -465,8 +471,9 @@ START_TEST(beyond_reason) {
     x = melu__tape_sigmoid(&t, x);
     sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
   }
-  const struct melu__output output = {sum, NAIVE_SLOTS, 0};
-  ck_assert_int_eq(melu__plan_new(&plan, t.alloc, &t, &output, 1, &err), MELU_ENOMEM);
+  const struct melu__output output = {sum, NAIVE_SLOTS, 0, 0};
+  const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL};
+  ck_assert_int_eq(melu__plan_new(&plan, &setting, &t, &output, 1, &err), MELU_ENOMEM);
   ck_assert_ptr_null(plan);
   ck_assert_int_eq(err.status, MELU_ENOMEM);
   melu__tape_free(&t);
@@ -504,9 +511,10 @@ static melu_status make_example(struct melu__plan **out, const struct melu_alloc
   melu__ref g, h;
   melu__tape_grad(t, melu__tape_sum_all(t, solved), &w, 1, &g);
   melu__tape_grad(t, melu__tape_sum_all(t, melu__tape_mul(t, g, g)), &w, 1, &h);
-  const struct melu__output outputs[] = {{g, 2, 0}, {h, 3, 1}};
+  const struct melu__output outputs[] = {{g, 2, 0, 0}, {h, 3, 1, 3}};
+  const struct melu__plan_setting setting = {allocator, ctx->kernels, NULL, NULL};
   melu_status status = melu__tape_status(t, err);
-  if (!status) status = melu__plan_new(out, allocator, t, outputs, 2, err);
+  if (!status) status = melu__plan_new(out, &setting, t, outputs, 2, err);
   melu__tape_free(t);
   return status;
 }
@@ -620,16 +628,16 @@ struct racer {
 };
 
 static double run_example(const struct melu__plan *plan, size_t width) {
-  struct melu__mat slots[4];
+  real *slots[4];
   double sum = 0;
   real *arena =
       aligned_alloc(MELU__ALIGN, (melu__plan_arena_size(plan) * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
-  for (size_t i = 0; i < 4; i++) slots[i] = (struct melu__mat){calloc((width + 5) * width, sizeof(real)), width};
-  for (size_t i = 0; i < 5 * width; i++) slots[0].p[i] = (real)(i % 7) / 7;
-  for (size_t i = 0; i < width; i++) slots[1].p[i * width + i] = 1;
-  melu__plan_run(plan, ctx->kernels, slots, NULL, arena);
-  for (size_t i = 0; i < width * width; i++) sum += slots[2].p[i] + 0.1 * (double)i * slots[3].p[i];
-  for (size_t i = 0; i < 4; i++) free(slots[i].p);
+  for (size_t i = 0; i < 4; i++) slots[i] = calloc((width + 5) * width, sizeof(real));
+  for (size_t i = 0; i < 5 * width; i++) slots[0][i] = (real)(i % 7) / 7;
+  for (size_t i = 0; i < width; i++) slots[1][i * width + i] = 1;
+  melu__plan_run(plan, slots, NULL, arena);
+  for (size_t i = 0; i < width * width; i++) sum += slots[2][i] + 0.1 * (double)i * slots[3][i];
+  for (size_t i = 0; i < 4; i++) free(slots[i]);
   free(arena);
   return sum;
 }

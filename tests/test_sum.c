@@ -153,7 +153,7 @@ static struct problem random_problem(size_t rows, size_t cols) {
   if (!plain && !x.s.relu && random_below(2)) x.s.mask = in(x.after[MASK]);
   if (!plain && random_below(2)) x.s.post = in(x.after[POST]), x.s.post_scale = random_scale();
   x.out = random_below(2) ? OUT : (int)random_below(4);
-  x.pre = random_below(2) ? PRE : (int)random_below(4);
+  x.pre = random_below(2) ? PRE : (int)random_below(2);
   if (x.pre == x.out) x.pre = PRE;
   x.s.out = (struct melu__mat){x.after[x.out].p, x.after[x.out].ld};
   if (!plain && random_below(2)) x.s.pre = (struct melu__mat){x.after[x.pre].p, x.after[x.pre].ld};

@@ -24,6 +24,12 @@ void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_mo
   views[W1_ITEM].ld = views[W1_USER].ld = inputs;
 }
 
+void melu__weight_slots(real **slots, const melu_model *model, real *const *data) {
+  struct melu__mat views[MELU__MAX_WEIGHTS];
+  melu__weight_views(views, model, data);
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) slots[i] = views[i].p;
+}
+
 melu__ref melu__squared_error(struct melu__tape *t, melu__ref prediction, melu__ref rating, size_t n) {
   const melu__ref e = melu__tape_sub(t, prediction, rating);
   return melu__tape_scale(t, melu__tape_sum_all(t, melu__tape_mul(t, e, e)), 1.0 / (double)n);

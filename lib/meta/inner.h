@@ -38,8 +38,10 @@ enum melu__slot {
   MELU__SLOT_SCORES,
   MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
   MELU__MAX_WEIGHTS = 2 * (MELU__MAX_HIDDEN + 1) + 1,
-  MELU__SLOT_GRADS = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS,
-  MELU__N_SLOTS = MELU__SLOT_GRADS + MELU__MAX_WEIGHTS
+  MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */
+  MELU__SLOT_GRADS = MELU__SLOT_TRANSPOSED + MELU__MAX_WEIGHTS,
+  MELU__SLOT_BASES = MELU__SLOT_GRADS + MELU__MAX_WEIGHTS, /* what gradients of weights are added to */
+  MELU__N_SLOTS = MELU__SLOT_BASES + MELU__MAX_WEIGHTS
 };
 
 /* The decision layers as nodes: [0] W1's item columns, [1] W1's user columns, [2] b1, [3] W2, [4] b2, ... */
@@ -51,6 +53,9 @@ struct melu__weights {
 /* The decision layers as matrices: views into the arrays `data` of W1, b1, W2, b2, ..., each laid out as in the model.
  * The two halves of W1 are views of one array. */
 void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data);
+
+/* Their addresses in consecutive slots. */
+void melu__weight_slots(real **slots, const melu_model *model, real *const *data);
 
 /* Shape of the i-th of the weights. */
 void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols);

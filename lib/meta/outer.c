@@ -2,7 +2,7 @@
 /* The meta-gradient of a task batch.
  *
  * Sums are taken in a fixed order over fixed places, so that their bits do not depend on threads: tasks are dealt to at
- * most N_LANES lanes by a rule that knows only the batch, a lane's tasks add to the lane's sums one after another, the
+ * most MOST_LANES lanes by a rule that knows only the batch, a lane's tasks add to the lane's sums one after another, the
  * lanes' sums are added in their order, and a table row collects its contributions in the order of the batch. */
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "model/embed.h"
 #include "model/gradient.h"
 
-enum { N_LANES = 16, CHUNK = 2048 };
+enum { FEW_LANES = 8, MOST_LANES = 16, TASKS_PER_LANE = 4, CHUNK = 2048 };
 
 struct task_work {
   const struct melu__plan *plan;
@@ -32,7 +32,9 @@ struct melu__outer {
   size_t work_capacity, order_capacity;
   real *grad_x;
   size_t grad_x_capacity;
-  real *lanes; /* (N_LANES, n_dense) */
+  real *lanes; /* (MOST_LANES, n_dense): sums over the lanes' tasks */
+  real *zeros; /* n_dense of them: what a lane's first task adds to */
+  real *transposed; /* the weights' transposes */
   size_t lanes_capacity, n_lanes;
   struct melu__scratch *scratch; /* one per thread */
   size_t n_threads;
@@ -49,6 +51,8 @@ static void free_outer(struct melu__outer *o, const melu_model *model) {
   for (size_t i = 0; o->scratch && i < o->n_threads; i++) melu__scratch_free(&o->scratch[i], model);
   melu__free(a, o->scratch);
   melu__free(a, o->lanes);
+  melu__free(a, o->zeros);
+  melu__free(a, o->transposed);
   melu__free(a, o->grad_x);
   melu__free(a, o->order);
   melu__free(a, o->work);
@@ -63,8 +67,10 @@ static struct melu__outer *outer_of(melu_gradient *g) {
   if (!o) return NULL;
   o->n_threads = ctx->runner.n_threads;
   o->scratch = melu__calloc(&ctx->allocator, o->n_threads, sizeof *o->scratch);
-  if (!o->scratch) {
-    melu__free(&ctx->allocator, o);
+  o->zeros = melu__calloc(&ctx->allocator, g->n_dense, sizeof *o->zeros);
+  o->transposed = melu__alloc(&ctx->allocator, melu__transposed_size(g->model), sizeof *o->transposed);
+  if (!o->scratch || !o->zeros || !o->transposed) {
+    free_outer(o, g->model);
     return NULL;
   }
   g->outer = o;
@@ -80,10 +86,17 @@ static int dearer_first(const void *a, const void *b) {
   return (x->task > y->task) - (x->task < y->task);
 }
 
+/* Every lane costs a sum of its own: few of them for few tasks. */
+static size_t count_lanes(size_t n_tasks) {
+  if (n_tasks < FEW_LANES) return n_tasks;
+  const size_t n = n_tasks / TASKS_PER_LANE;
+  return n < FEW_LANES ? FEW_LANES : n > MOST_LANES ? MOST_LANES : n;
+}
+
 /* Tasks by descending cost, then in the order of the batch: each to the lane that has least to do so far. */
 static void deal(struct melu__outer *o, size_t n_tasks) {
-  double load[N_LANES] = {0};
-  o->n_lanes = n_tasks < N_LANES ? n_tasks : N_LANES;
+  double load[MOST_LANES] = {0};
+  o->n_lanes = count_lanes(n_tasks);
   qsort(o->order, n_tasks, sizeof *o->order, dearer_first);
   for (size_t i = 0; i < n_tasks; i++) {
     size_t lane = 0;
@@ -131,11 +144,11 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
 
 /* -------------------------------------------------------------------------------------------------- tasks */
 
-/* The weights' views of an array laid out like gradient->dense. */
-static void dense_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *dense) {
+/* Points slots into an array laid out like gradient->dense. */
+static void dense_slots(real **slots, const melu_model *model, real *dense) {
   real *data[2 * (MELU__MAX_HIDDEN + 1)];
   for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = dense + melu__dense_offset(model, model->n_tables + i);
-  melu__weight_views(views, model, data);
+  melu__weight_slots(slots, model, data);
 }
 
 static void gather(const struct melu__scratch *s, const melu_model *model, const melu_batch *batch,
@@ -154,19 +167,16 @@ static void gather(const struct melu__scratch *s, const melu_model *model, const
   }
 }
 
-static void run_task(struct melu__outer *o, size_t i, struct melu__mat slots[MELU__N_SLOTS],
-                     const struct melu__scratch *s) {
+static void run_task(struct melu__outer *o, size_t i, real *slots[MELU__N_SLOTS], const struct melu__scratch *s) {
   const melu_model *model = o->g->model;
   const struct melu__task *task = &o->batch->tasks[i];
   real loss, *grad_x = o->grad_x + o->work[i].grad_x;
   gather(s, model, o->batch, task);
-  slots[MELU__SLOT_LOSS] = (struct melu__mat){&loss, 1};
-  slots[MELU__SLOT_GRAD_XS] = (struct melu__mat){grad_x, model->item_width};
-  grad_x += task->n_support * model->item_width;
-  slots[MELU__SLOT_GRAD_XQ] = (struct melu__mat){grad_x, model->item_width};
-  grad_x += task->n_query * model->item_width;
-  slots[MELU__SLOT_GRAD_XU] = (struct melu__mat){grad_x, model->user_width};
-  melu__plan_run(o->work[i].plan, model->ctx->kernels, slots, NULL, s->arena);
+  slots[MELU__SLOT_LOSS] = &loss;
+  slots[MELU__SLOT_GRAD_XS] = grad_x;
+  slots[MELU__SLOT_GRAD_XQ] = grad_x += task->n_support * model->item_width;
+  slots[MELU__SLOT_GRAD_XU] = grad_x += task->n_query * model->item_width;
+  melu__plan_run(o->work[i].plan, slots, NULL, s->arena);
   o->g->losses[i] = loss;
 }
 
@@ -174,15 +184,16 @@ static void run_lane(void *arg, size_t lane, size_t thread) {
   struct melu__outer *o = arg;
   const melu_model *model = o->g->model;
   const struct melu__scratch *s = &o->scratch[thread];
-  real *sums = o->lanes + lane * o->g->n_dense, *data[2 * (MELU__MAX_HIDDEN + 1)];
-  struct melu__mat slots[MELU__N_SLOTS];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__scratch_slots(s, model, slots);
-  melu__weight_views(slots + MELU__SLOT_WEIGHTS, model, data);
-  dense_views(slots + MELU__SLOT_GRADS, model, sums);
-  memset(sums, 0, o->g->n_dense * sizeof *sums);
-  for (size_t i = 0; i < o->batch->n_tasks; i++)
-    if (o->work[i].lane == lane) run_task(o, i, slots, s);
+  real *sums = o->lanes + lane * o->g->n_dense, *slots[MELU__N_SLOTS];
+  melu__scratch_slots(s, slots);
+  melu__model_slots(slots, model, o->transposed);
+  dense_slots(slots + MELU__SLOT_GRADS, model, sums);
+  dense_slots(slots + MELU__SLOT_BASES, model, o->zeros);
+  for (size_t i = 0; i < o->batch->n_tasks; i++) {
+    if (o->work[i].lane != lane) continue;
+    run_task(o, i, slots, s);
+    dense_slots(slots + MELU__SLOT_BASES, model, sums);
+  }
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */
@@ -299,6 +310,7 @@ melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const 
   o->batch = batch;
   const melu_status status = prepare(o, err);
   if (status) return status;
+  melu__transpose_weights(o->transposed, model);
   const struct melu_runner *runner = &model->ctx->runner;
   runner->run(runner->arg, run_lane, o, o->n_lanes);
   for (size_t i = 0; i < batch->n_tasks; i++)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "meta/task.h"
 
+#include <string.h>
+
 #include "base/error.h"
 
 /* ------------------------------------------------------------------------------------------------- plans */
@@ -12,8 +14,12 @@ struct outputs {
   size_t n;
 };
 
-static void keep(struct outputs *o, melu__ref node, uint32_t slot, int add) {
-  o->at[o->n++] = (struct melu__output){node, slot, add};
+static void keep(struct outputs *o, melu__ref node, uint32_t slot) {
+  o->at[o->n++] = (struct melu__output){node, slot, 0, 0};
+}
+
+static void add(struct outputs *o, melu__ref node, uint32_t slot, uint32_t base) {
+  o->at[o->n++] = (struct melu__output){node, slot, 1, base};
 }
 
 static void record_meta(struct outputs *o, struct melu__tape *t, const melu_model *model, enum melu__form form,
@@ -29,9 +35,9 @@ static void record_meta(struct outputs *o, struct melu__tape *t, const melu_mode
   melu__ref wrt[MELU__MAX_WEIGHTS + 3] = {in.xs, xq, in.xu}, g[MELU__MAX_WEIGHTS + 3];
   for (size_t i = 0; i < initial.n; i++) wrt[3 + i] = initial.at[i];
   melu__tape_grad(t, loss, wrt, 3 + initial.n, g);
-  keep(o, loss, MELU__SLOT_LOSS, 0);
-  for (uint32_t i = 0; i < 3; i++) keep(o, g[i], MELU__SLOT_GRAD_XS + i, 0);
-  for (uint32_t i = 0; i < initial.n; i++) keep(o, g[3 + i], MELU__SLOT_GRADS + i, 1);
+  keep(o, loss, MELU__SLOT_LOSS);
+  for (uint32_t i = 0; i < 3; i++) keep(o, g[i], MELU__SLOT_GRAD_XS + i);
+  for (uint32_t i = 0; i < initial.n; i++) add(o, g[3 + i], MELU__SLOT_GRADS + i, MELU__SLOT_BASES + i);
 }
 
 static void record_adapt(struct outputs *o, struct melu__tape *t, const melu_model *model, enum melu__form form,
@@ -40,9 +46,9 @@ static void record_adapt(struct outputs *o, struct melu__tape *t, const melu_mod
   melu__inner_begin(&in, t, model, form, n_support);
   melu__inner_steps(&in);
   const struct melu__weights w = melu__inner_weights(&in);
-  keep(o, w.at[0], MELU__SLOT_GRADS, 0);
-  keep(o, melu__inner_user_row(&in), MELU__SLOT_GRADS + 2, 0);
-  for (uint32_t i = 3; i < w.n; i++) keep(o, w.at[i], MELU__SLOT_GRADS + i, 0);
+  keep(o, w.at[0], MELU__SLOT_GRADS);
+  keep(o, melu__inner_user_row(&in), MELU__SLOT_GRADS + 2);
+  for (uint32_t i = 3; i < w.n; i++) keep(o, w.at[i], MELU__SLOT_GRADS + i);
 }
 
 static void record_predict(struct outputs *o, struct melu__tape *t, const melu_model *model, size_t n_query) {
@@ -54,16 +60,20 @@ static void record_predict(struct outputs *o, struct melu__tape *t, const melu_m
   }
   const melu__ref xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, model->item_width);
   const melu__ref z = melu__tape_add_row(t, melu__tape_matmul(t, xq, w.at[0], 0, 1), w.at[2]);
-  keep(o, melu__upper_layers(t, &w, z), MELU__SLOT_SCORES, 0);
+  keep(o, melu__upper_layers(t, &w, z), MELU__SLOT_SCORES);
 }
 
 static melu_status make_form(struct melu__plan **out, const melu_model *model, enum melu__form form, uint64_t key,
                              melu_error *err) {
   const size_t n_support = (size_t)(key >> 16 & 0xffff), n_query = (size_t)(key & 0xffff);
+  const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
+  struct melu__slot_layout layout;
+  const struct melu__plan_setting setting = {&model->ctx->allocator, model->ctx->kernels, layout.ld, layout.transposed};
   struct melu__tape t;
   struct outputs o = {.n = 0};
   melu__tape_init(&t, &model->ctx->allocator);
-  switch (key >> 32) {
+  melu__slot_layout(&layout, model, kind);
+  switch (kind) {
     case MELU__PLAN_META:
       record_meta(&o, &t, model, form, n_support, n_query);
       break;
@@ -74,7 +84,7 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
       record_predict(&o, &t, model, n_query);
   }
   melu_status status = melu__tape_status(&t, err);
-  if (!status) status = melu__plan_new(out, &model->ctx->allocator, &t, o.at, o.n, err);
+  if (!status) status = melu__plan_new(out, &setting, &t, o.at, o.n, err);
   melu__tape_free(&t);
   return status;
 }
@@ -134,11 +144,73 @@ void melu__scratch_free(struct melu__scratch *s, const melu_model *model) {
   *s = (struct melu__scratch){0};
 }
 
-void melu__scratch_slots(const struct melu__scratch *s, const melu_model *model,
-                         struct melu__mat slots[MELU__N_SLOTS]) {
-  slots[MELU__SLOT_XS] = (struct melu__mat){s->xs, model->item_width};
-  slots[MELU__SLOT_XQ] = (struct melu__mat){s->xq, model->item_width};
-  slots[MELU__SLOT_XU] = (struct melu__mat){s->xu, model->user_width};
-  slots[MELU__SLOT_YS] = (struct melu__mat){s->ys, 1};
-  slots[MELU__SLOT_YQ] = (struct melu__mat){s->yq, 1};
+void melu__scratch_slots(const struct melu__scratch *s, real *slots[MELU__N_SLOTS]) {
+  slots[MELU__SLOT_XS] = s->xs;
+  slots[MELU__SLOT_XQ] = s->xq;
+  slots[MELU__SLOT_XU] = s->xu;
+  slots[MELU__SLOT_YS] = s->ys;
+  slots[MELU__SLOT_YQ] = s->yq;
+}
+
+/* ----------------------------------------------------------------------------------------------- weights */
+
+static int is_matrix(size_t rows, size_t cols) {
+  return rows > 1 && cols > 0;
+}
+
+void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {
+  const size_t inputs = model->item_width + model->user_width;
+  memset(layout, 0, sizeof *layout);
+  if (kind == MELU__PLAN_PREDICT) return;
+  for (uint32_t i = 0; i < 2; i++) { /* the two halves of W1 */
+    layout->ld[MELU__SLOT_WEIGHTS + i] = inputs;
+    if (kind == MELU__PLAN_META) layout->ld[MELU__SLOT_GRADS + i] = layout->ld[MELU__SLOT_BASES + i] = inputs;
+  }
+  for (uint32_t i = 0; i < 2 * model->n_layers + 1; i++) {
+    size_t rows, cols;
+    melu__weight_shape(model, i, &rows, &cols);
+    if (!is_matrix(rows, cols)) continue;
+    layout->transposed[MELU__SLOT_WEIGHTS + i] = MELU__SLOT_TRANSPOSED + i;
+    layout->transposed[MELU__SLOT_TRANSPOSED + i] = MELU__SLOT_WEIGHTS + i;
+  }
+}
+
+size_t melu__transposed_size(const melu_model *model) {
+  size_t n = 0, rows, cols;
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+    melu__weight_shape(model, i, &rows, &cols);
+    if (is_matrix(rows, cols)) n += melu__size_align(rows * cols, MELU__ALIGN / sizeof(real));
+  }
+  return n;
+}
+
+static void transposed_slots(real **slots, const melu_model *model, real *memory) {
+  size_t rows, cols;
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+    melu__weight_shape(model, i, &rows, &cols);
+    slots[i] = memory;
+    if (is_matrix(rows, cols)) memory += melu__size_align(rows * cols, MELU__ALIGN / sizeof(real));
+  }
+}
+
+void melu__transpose_weights(real *memory, const melu_model *model) {
+  struct melu__mat from[MELU__MAX_WEIGHTS];
+  real *data[2 * (MELU__MAX_HIDDEN + 1)], *to[MELU__MAX_WEIGHTS];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
+  melu__weight_views(from, model, data);
+  transposed_slots(to, model, memory);
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+    size_t rows, cols;
+    melu__weight_shape(model, i, &rows, &cols);
+    if (!is_matrix(rows, cols)) continue;
+    const struct melu__cmat w = {from[i].p, from[i].ld};
+    model->ctx->kernels->transpose(rows, cols, w, (struct melu__mat){to[i], rows});
+  }
+}
+
+void melu__model_slots(real *slots[MELU__N_SLOTS], const melu_model *model, real *transposed) {
+  real *data[2 * (MELU__MAX_HIDDEN + 1)];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
+  melu__weight_slots(slots + MELU__SLOT_WEIGHTS, model, data);
+  transposed_slots(slots + MELU__SLOT_TRANSPOSED, model, transposed);
 }

@@ -220,6 +220,7 @@ melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu
   melu_model *model = melu__calloc(&ctx->allocator, 1, sizeof *model);
   if (!model) return melu__fail_memory(err);
   model->ctx = ctx;
+  model->version = 1;
   model->options = o;
   memcpy(model->hidden, hidden, sizeof model->hidden);
   model->options.hidden = model->hidden;
@@ -318,5 +319,6 @@ melu_status melu_model_write(melu_model *model, const char *name, size_t first_r
     if (!isfinite(values[i]))
       return melu__fail_at(err, MELU_ERANGE, i, "parameter \"%.64s\": values[%zu] is not finite", name, i);
   for (size_t i = 0; i < n; i++) to[i] = values[i];
+  model->version++;
   return MELU_OK;
 }

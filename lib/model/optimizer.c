@@ -223,5 +223,6 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
                                .c2 = (real)(1 - pow(o->beta2, t)),
                                .epsilon = (real)o->epsilon};
   for (size_t i = 0; i < model->n_params; i++) update_param(opt, &s, i, g);
+  model->version++;
   return MELU_OK;
 }

@@ -55,4 +55,5 @@ void melu__undo_restore(struct melu__undo *undo, melu_model *model) {
       memcpy(p->data + *rows++ * p->cols, values, p->cols * sizeof *values);
   }
   undo->filled = 0;
+  model->version++;
 }

@@ -108,7 +108,8 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   ws->adapt = melu__calloc(a, max_support + 1, sizeof *ws->adapt);
   ws->predict = melu__calloc(a, MELU__PREDICT_ROWS + 1, sizeof *ws->predict);
   melu_status status = MELU_OK;
-  if (!ws->adapt || !ws->predict || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
+  ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
+  if (!ws->adapt || !ws->predict || !ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
   if (!status) status = find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);
@@ -122,6 +123,7 @@ void melu_workspace_free(melu_workspace *ws) {
   if (!ws) return;
   const struct melu_allocator *a = &ws->model->ctx->allocator;
   melu__scratch_free(&ws->scratch, ws->model);
+  melu__free(a, ws->transposed);
   melu__free(a, ws->fresh.data);
   melu__free(a, ws->predict);
   melu__free(a, ws->adapt);
@@ -155,15 +157,23 @@ static int all_finite(const real *x, size_t n) {
   return 1;
 }
 
+static void user_slots(real **slots, const melu_user *user) {
+  struct melu__mat views[MELU__MAX_WEIGHTS];
+  user_views(views, user);
+  for (size_t i = 0; i < 2 * user->model->n_layers + 1; i++) slots[i] = views[i].p;
+}
+
 static void run_adapt(melu_workspace *ws, size_t n) {
   const melu_model *model = ws->model;
-  struct melu__mat slots[MELU__N_SLOTS];
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__scratch_slots(&ws->scratch, model, slots);
-  melu__weight_views(slots + MELU__SLOT_WEIGHTS, model, data);
-  user_views(slots + MELU__SLOT_GRADS, &ws->fresh);
-  melu__plan_run(ws->adapt[n], model->ctx->kernels, slots, NULL, ws->scratch.arena);
+  real *slots[MELU__N_SLOTS];
+  if (ws->transposed_version != model->version) {
+    melu__transpose_weights(ws->transposed, model);
+    ws->transposed_version = model->version;
+  }
+  melu__scratch_slots(&ws->scratch, slots);
+  melu__model_slots(slots, model, ws->transposed);
+  user_slots(slots + MELU__SLOT_GRADS, &ws->fresh);
+  melu__plan_run(ws->adapt[n], slots, NULL, ws->scratch.arena);
 }
 
 melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *model, const melu_dataset *data,
@@ -200,16 +210,15 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
   if (status) return status;
   if (n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
   struct melu__scratch *s = &ws->scratch;
-  struct melu__mat slots[MELU__N_SLOTS];
-  real rows[MELU__PREDICT_ROWS];
-  melu__scratch_slots(s, model, slots);
-  user_views(slots + MELU__SLOT_WEIGHTS, user);
-  slots[MELU__SLOT_SCORES] = (struct melu__mat){rows, 1};
+  real *slots[MELU__N_SLOTS], rows[MELU__PREDICT_ROWS];
+  melu__scratch_slots(s, slots);
+  user_slots(slots + MELU__SLOT_WEIGHTS, user);
+  slots[MELU__SLOT_SCORES] = rows;
   for (size_t done = 0; done < n;) {
     const size_t piece = n - done < MELU__PREDICT_ROWS ? n - done : MELU__PREDICT_ROWS;
     for (size_t i = 0; i < piece; i++)
       melu__embed(model, data, MELU_ITEM, items[done + i], s->xq + i * model->item_width);
-    melu__plan_run(ws->predict[piece], model->ctx->kernels, slots, NULL, s->arena);
+    melu__plan_run(ws->predict[piece], slots, NULL, s->arena);
     if (!all_finite(rows, piece))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
     for (size_t i = 0; i < piece; i++) scores[done + i] = (float)rows[i];

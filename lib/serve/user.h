@@ -19,6 +19,8 @@ struct melu_workspace {
   const struct melu__plan **adapt;   /* by number of support rows, 0 .. max_support */
   const struct melu__plan **predict; /* by number of rows, 0 .. MELU__PREDICT_ROWS */
   struct melu__scratch scratch;
+  real *transposed;           /* the weights' transposes, as they were at that version of the model */
+  uint64_t transposed_version;
   melu_user fresh; /* a user in the making: an old one is only replaced by a finished one */
 };
 

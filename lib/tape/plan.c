@@ -13,20 +13,44 @@
 struct place {
   uint32_t rows, cols;
   uint32_t slot; /* IN_ARENA: at `offset` */
-  size_t offset;
+  size_t offset, ld;
 };
 
 #define IN_ARENA 0xffffffffu
 
+/* A matrix that a sum takes. */
+struct operand {
+  uint32_t which, slot;
+  size_t offset;
+};
+
+/* An output that is made elsewhere. */
+struct copy {
+  melu__ref from;
+  uint32_t slot;
+  size_t ld;
+};
+
+/* An instruction with everything decided but addresses. */
+struct step {
+  int is_sum;
+  melu__ref out;                            /* else: the node whose op it is */
+  size_t scratch;                           /* of the op, in the arena */
+  size_t n_operands;                        /* of a sum */
+  struct operand operand[MELU__N_OPERANDS];
+  struct melu__sum_job job;
+};
+
 struct melu__plan {
   const struct melu_allocator *alloc;
+  const struct melu__kernels *kernels;
   struct melu__node *nodes; /* simplified */
   size_t n_nodes;
   struct melu__code code;
   struct place *places; /* of the values: nodes, then partial sums */
   size_t n_values;
-  size_t *scratch;             /* of each instruction, in the arena */
-  struct melu__output *copies; /* outputs that are not where they were made */
+  struct step *steps;          /* as many as the code has instructions */
+  struct copy *copies; /* outputs that are not where they were made */
   size_t n_copies;
   size_t arena_size;
   double flops;
@@ -34,12 +58,12 @@ struct melu__plan {
 
 /* ----------------------------------------------------------------------------------------------- planning */
 
-/* An output that is added to what is in its slot is a sum with the slot as an input, made in place. */
+/* An output that is added to what is in a slot is a sum with the slot as an input; it may be made in place. */
 static void add_outputs(struct melu__tape *t, const struct melu__output *outputs, melu__ref *keep, size_t n) {
   for (size_t i = 0; i < n && !t->status; i++) {
     const struct melu__node node = t->nodes[keep[i]];
     if (!outputs[i].add) continue;
-    const melu__ref slot = melu__tape_input(t, outputs[i].slot, node.rows, node.cols);
+    const melu__ref slot = melu__tape_input(t, outputs[i].base, node.rows, node.cols);
     const int nothing = node.op == MELU__CONST && node.s == 0;
     keep[i] = nothing ? slot : melu__tape_add(t, keep[i], slot);
   }
@@ -122,32 +146,36 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
     struct reads r = {last, i};
     each_read(p, i, mark_read, &r);
   }
-  for (size_t i = 0; i < p->n_copies; i++) last[p->copies[i].node] = p->code.n;
+  for (size_t i = 0; i < p->n_copies; i++) last[p->copies[i].from] = p->code.n;
   for (size_t i = 0; i < p->code.n; i++) {
     const struct melu__instr *in = &p->code.instrs[i];
     const size_t extra = scratch_size(p, in);
     place_value(p, live, in->out, last, i);
     if (in->pre != MELU__NO_NODE) place_value(p, live, in->pre, last, i);
-    if (extra) p->scratch[i] = place_block(p, live, extra, i);
+    if (extra) p->steps[i].scratch = place_block(p, live, extra, i);
     release(live, i);
   }
 }
 
 /* Shapes of all values; inputs are where the run says, and an output is made in its slot if it can be: a column that is
  * read again may be read as a row (lower.c), and the numbers of a slot's column may lie apart. */
-static void bind_slots(struct melu__plan *p, const struct melu__output *outputs, const melu__ref *keep, size_t n,
-                       const size_t *n_reads) {
+static void bind_slots(struct melu__plan *p, const size_t *ld, const struct melu__output *outputs,
+                       const melu__ref *keep, size_t n, const size_t *n_reads) {
   for (size_t i = 0; i < p->n_values; i++) {
     const struct melu__node *node = &p->nodes[i < p->n_nodes ? i : p->code.partial_of[i - p->n_nodes]];
     const int is_input = i < p->n_nodes && node->op == MELU__INPUT;
-    p->places[i] = (struct place){node->rows, node->cols, is_input ? node->index : IN_ARENA, 0};
+    p->places[i] = (struct place){node->rows, node->cols, is_input ? node->index : IN_ARENA, 0, node->cols};
+    if (is_input && ld && ld[node->index]) p->places[i].ld = ld[node->index];
   }
   for (size_t i = 0; i < n; i++) {
     struct place *place = &p->places[keep[i]];
-    if (place->slot == IN_ARENA && (place->cols != 1 || n_reads[keep[i]] == 0))
+    if (place->slot == IN_ARENA && (place->cols != 1 || n_reads[keep[i]] == 0)) {
       place->slot = outputs[i].slot;
-    else if (place->slot != outputs[i].slot)
-      p->copies[p->n_copies++] = (struct melu__output){keep[i], outputs[i].slot, 0};
+      if (ld && ld[place->slot]) place->ld = ld[place->slot];
+    } else if (place->slot != outputs[i].slot) {
+      const size_t to = ld && ld[outputs[i].slot] ? ld[outputs[i].slot] : place->cols;
+      p->copies[p->n_copies++] = (struct copy){keep[i], outputs[i].slot, to};
+    }
   }
 }
 
@@ -170,9 +198,66 @@ static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t 
   }
 }
 
+/* --------------------------------------------------------------------------------------------- preparing */
+
+/* Stands for every matrix while a sum is prepared, which only asks whether there is one. */
+static const real somewhere;
+
+/* A matrix of the sum: noted as the operand `which` of the step. */
+static struct melu__cmat take(const struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
+  if (value == MELU__NO_NODE) return (struct melu__cmat){NULL, 0};
+  const struct place *place = &p->places[value];
+  step->operand[step->n_operands++] = (struct operand){which, place->slot, place->offset};
+  return (struct melu__cmat){&somewhere, place->ld};
+}
+
+static struct melu__mat take_out(const struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
+  const struct melu__cmat m = take(p, step, which, value);
+  return (struct melu__mat){(real *)m.p, m.ld};
+}
+
+/* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart. */
+static void take_product(struct melu__sum *s, size_t i, const struct melu__plan *p, struct step *step,
+                         const struct melu__factor *f) {
+  const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &p->places[f->b];
+  s->product[i].k = f->a == MELU__NO_NODE ? b->rows : f->trans_a ? a->rows : a->cols;
+  s->product[i].a = take(p, step, MELU__A_0 + 2 * (uint32_t)i, f->a);
+  s->product[i].b = take(p, step, MELU__B_0 + 2 * (uint32_t)i, f->b);
+  if (s->cols == 1 && b->rows == 1) s->product[i].b.ld = 1;
+  s->product[i].trans_a = f->trans_a;
+  s->product[i].scale = (real)f->scale;
+}
+
+static void prepare_step(const struct melu__plan *p, struct step *step, const struct melu__instr *in) {
+  const struct place *shape = &p->places[in->out];
+  step->is_sum = in->is_sum;
+  step->out = in->out;
+  if (!in->is_sum) return;
+  struct melu__sum s = {.rows = shape->rows,
+                        .cols = shape->cols,
+                        .n_products = in->n_products,
+                        .n_terms = in->n_terms,
+                        .row = take(p, step, MELU__ROW, in->row.value).p,
+                        .row_scale = (real)in->row.scale,
+                        .number = take(p, step, MELU__NUMBER, in->number.value).p,
+                        .number_scale = (real)in->number.scale,
+                        .relu = in->relu,
+                        .mask = take(p, step, MELU__MASK, in->mask),
+                        .post = take(p, step, MELU__POST, in->post.value),
+                        .post_scale = (real)in->post.scale,
+                        .out = take_out(p, step, MELU__OUT, in->out),
+                        .pre = take_out(p, step, MELU__PRE, in->pre)};
+  for (size_t i = 0; i < in->n_products; i++) take_product(&s, i, p, step, &in->product[i]);
+  for (size_t i = 0; i < in->n_terms; i++) {
+    s.term[i].m = take(p, step, MELU__TERM_0 + (uint32_t)i, in->term[i].value);
+    s.term[i].scale = (real)in->term[i].scale;
+  }
+  p->kernels->prepare_sum(&step->job, &s);
+}
+
 /* The instructions of a simplified tape, and their memory. Takes over the tape's nodes. */
-static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__output *outputs, const melu__ref *keep,
-                 size_t n_outputs) {
+static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, const struct melu__output *outputs,
+                 const melu__ref *keep, size_t n_outputs) {
   int ok = 0;
   p->nodes = t->nodes;
   p->n_nodes = t->n;
@@ -181,16 +266,17 @@ static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__
   if (!melu__lower(&p->code, &view, keep, n_outputs)) return 0;
   p->n_values = p->n_nodes + p->code.n_partials;
   p->places = melu__alloc(p->alloc, p->n_values, sizeof *p->places);
-  p->scratch = melu__calloc(p->alloc, p->code.n, sizeof *p->scratch);
+  p->steps = melu__calloc(p->alloc, p->code.n, sizeof *p->steps);
   p->copies = melu__alloc(p->alloc, n_outputs, sizeof *p->copies);
   size_t *last = melu__alloc(p->alloc, p->n_values, sizeof *last);
   unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
   struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
-  if (p->places && p->scratch && p->copies && last && live && blocks.at) {
+  if (p->places && p->steps && p->copies && last && live && blocks.at) {
     for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
     for (size_t i = 0; i < p->code.n; i++) each_read(p, i, count_read, last);
-    bind_slots(p, outputs, keep, n_outputs, last);
+    bind_slots(p, ld, outputs, keep, n_outputs, last);
     place_all(p, last, &blocks);
+    for (size_t i = 0; i < p->code.n; i++) prepare_step(p, &p->steps[i], &p->code.instrs[i]);
     mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);
     ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX;
@@ -201,21 +287,23 @@ static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__
   return ok;
 }
 
-melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator *alloc, const struct melu__tape *tape,
-                           const struct melu__output *outputs, size_t n_outputs, melu_error *err) {
+melu_status melu__plan_new(struct melu__plan **out, const struct melu__plan_setting *setting,
+                           const struct melu__tape *tape, const struct melu__output *outputs, size_t n_outputs,
+                           melu_error *err) {
+  const struct melu_allocator *alloc = setting->alloc;
   struct melu__tape t;
   *out = NULL;
   melu__tape_init(&t, alloc);
   melu__ref *keep = melu__alloc(alloc, n_outputs, sizeof *keep);
   struct melu__plan *p = melu__calloc(alloc, 1, sizeof *p);
-  if (p) p->alloc = alloc;
+  if (p) *p = (struct melu__plan){.alloc = alloc, .kernels = setting->kernels};
   if (!keep || !p) {
     t.status = MELU_ENOMEM;
   } else {
     for (size_t i = 0; i < n_outputs; i++) keep[i] = outputs[i].node;
-    melu__simplify(&t, tape, keep, n_outputs);
+    melu__simplify(&t, tape, setting->transposed, keep, n_outputs);
     if (!t.status) add_outputs(&t, outputs, keep, n_outputs);
-    if (!t.status && !build(p, &t, outputs, keep, n_outputs)) t.status = MELU_ENOMEM;
+    if (!t.status && !build(p, &t, setting->ld, outputs, keep, n_outputs)) t.status = MELU_ENOMEM;
   }
   const melu_status status = melu__tape_status(&t, err);
   melu__tape_free(&t);
@@ -232,7 +320,7 @@ void melu__plan_free(struct melu__plan *p) {
   if (!p) return;
   const struct melu_allocator *alloc = p->alloc;
   melu__free(alloc, p->copies);
-  melu__free(alloc, p->scratch);
+  melu__free(alloc, p->steps);
   melu__free(alloc, p->places);
   melu__code_free(&p->code);
   melu__free(alloc, p->nodes);
@@ -247,101 +335,111 @@ double melu__plan_flops(const struct melu__plan *p) {
   return p->flops;
 }
 
-size_t melu__plan_n_nodes(const struct melu__plan *p) {
+size_t melu__plan_n_steps(const struct melu__plan *p) {
   return p->code.n;
 }
 
 /* ------------------------------------------------------------------------------------------------ running */
 
-struct running {
-  const struct melu__plan *plan;
-  const struct melu__kernels *kernels;
-  const struct melu__mat *slots;
-  const struct melu__bags *bags;
-  real *arena;
-};
-
-static struct melu__mat value(const struct running *r, melu__ref i) {
-  const struct place *place = &r->plan->places[i];
-  if (place->slot != IN_ARENA) return r->slots[place->slot];
-  return (struct melu__mat){r->arena + place->offset, place->cols};
+static real *address(uint32_t slot, size_t offset, real *const *slots, real *arena) {
+  return slot == IN_ARENA ? arena + offset : slots[slot];
 }
 
-static struct melu__cmat read_only(struct melu__mat m) {
+static struct melu__mat value(const struct melu__plan *p, melu__ref i, real *const *slots, real *arena) {
+  const struct place *place = &p->places[i];
+  return (struct melu__mat){address(place->slot, place->offset, slots, arena), place->ld};
+}
+
+static struct melu__cmat read_value(const struct melu__plan *p, melu__ref i, real *const *slots, real *arena) {
+  const struct melu__mat m = value(p, i, slots, arena);
   return (struct melu__cmat){m.p, m.ld};
 }
 
-static struct melu__cmat read_value(const struct running *r, melu__ref i) {
-  return i == MELU__NO_NODE ? (struct melu__cmat){NULL, 0} : read_only(value(r, i));
-}
-
-static void run_op(const struct running *r, melu__ref out, size_t scratch) {
-  const struct melu__plan *p = r->plan;
-  const struct melu__node *n = &p->nodes[out];
+static void run_op(const struct melu__plan *p, const struct step *step, real *const *slots,
+                   const struct melu__bags *bags, real *arena) {
+  const struct melu__node *n = &p->nodes[step->out];
   const struct melu__op_info *op = &melu__ops[n->op];
-  struct melu__run run = {
-      .kernels = r->kernels, .node = n, .out = value(r, out), .bags = r->bags, .scratch = r->arena + scratch};
+  struct melu__run run = {.kernels = p->kernels,
+                          .node = n,
+                          .out = value(p, step->out, slots, arena),
+                          .bags = bags,
+                          .scratch = arena + step->scratch};
   if (op->arity > 0) {
-    run.a = read_value(r, n->a);
+    run.a = read_value(p, n->a, slots, arena);
     run.a_rows = p->nodes[n->a].rows;
     run.a_cols = p->nodes[n->a].cols;
   }
   if (op->arity > 1) {
-    run.b = read_value(r, n->b);
+    run.b = read_value(p, n->b, slots, arena);
     run.b_cols = p->nodes[n->b].cols;
   }
   op->run(&run);
 }
 
-/* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart.
- */
-static void set_product(struct melu__sum *s, size_t i, const struct running *r, const struct melu__factor *f) {
-  const struct place *a = &r->plan->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &r->plan->places[f->b];
-  s->product[i].k = f->a == MELU__NO_NODE ? b->rows : f->trans_a ? a->rows : a->cols;
-  s->product[i].a = read_value(r, f->a);
-  s->product[i].b = read_value(r, f->b);
-  if (s->cols == 1 && b->rows == 1) s->product[i].b.ld = 1;
-  s->product[i].trans_a = f->trans_a;
-  s->product[i].scale = (real)f->scale;
+void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slots, const struct melu__bags *bags,
+                         real *arena) {
+  const struct step *step = &p->steps[i];
+  real *m[MELU__N_OPERANDS];
+  if (!step->is_sum) {
+    run_op(p, step, slots, bags, arena);
+    return;
+  }
+  for (size_t k = 0; k < step->n_operands; k++)
+    m[step->operand[k].which] = address(step->operand[k].slot, step->operand[k].offset, slots, arena);
+  p->kernels->run_sum(&step->job, m);
 }
 
-static void run_sum(const struct running *r, const struct melu__instr *in) {
-  const struct place *shape = &r->plan->places[in->out];
-  struct melu__sum s = {.rows = shape->rows,
-                        .cols = shape->cols,
-                        .n_products = in->n_products,
-                        .n_terms = in->n_terms,
-                        .row = read_value(r, in->row.value).p,
-                        .row_scale = (real)in->row.scale,
-                        .number = read_value(r, in->number.value).p,
-                        .number_scale = (real)in->number.scale,
-                        .relu = in->relu,
-                        .mask = read_value(r, in->mask),
-                        .post = read_value(r, in->post.value),
-                        .post_scale = (real)in->post.scale,
-                        .out = value(r, in->out)};
-  for (size_t i = 0; i < in->n_products; i++) set_product(&s, i, r, &in->product[i]);
-  for (size_t i = 0; i < in->n_terms; i++) {
-    s.term[i].m = read_value(r, in->term[i].value);
-    s.term[i].scale = (real)in->term[i].scale;
-  }
-  if (in->pre != MELU__NO_NODE) s.pre = value(r, in->pre);
-  r->kernels->sum(&s);
-}
-
-void melu__plan_run(const struct melu__plan *p, const struct melu__kernels *kernels, const struct melu__mat *slots,
-                    const struct melu__bags *bags, real *arena) {
-  const struct running r = {p, kernels, slots, bags, arena};
-  for (size_t i = 0; i < p->code.n; i++) {
-    const struct melu__instr *in = &p->code.instrs[i];
-    if (in->is_sum)
-      run_sum(&r, in);
-    else
-      run_op(&r, in->out, p->scratch[i]);
-  }
+void melu__plan_run(const struct melu__plan *p, real *const *slots, const struct melu__bags *bags, real *arena) {
+  for (size_t i = 0; i < p->code.n; i++) melu__plan_run_step(p, i, slots, bags, arena);
   for (size_t i = 0; i < p->n_copies; i++) {
-    const struct melu__output *o = &p->copies[i];
-    const struct place *place = &p->places[o->node];
-    kernels->copy(place->rows, place->cols, read_value(&r, o->node), slots[o->slot]);
+    const struct copy *c = &p->copies[i];
+    const struct place *place = &p->places[c->from];
+    const struct melu__mat to = {slots[c->slot], c->ld};
+    p->kernels->copy(place->rows, place->cols, read_value(p, c->from, slots, arena), to);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ looking */
+
+struct size_count {
+  const struct melu__plan *plan;
+  double numbers;
+};
+
+static void count_size(void *arg, melu__ref value) {
+  struct size_count *count = arg;
+  const struct place *place = &count->plan->places[value];
+  count->numbers += (double)place->rows * place->cols;
+}
+
+void melu__plan_step_info(const struct melu__plan *p, size_t i, struct melu__step_info *info) {
+  const struct melu__instr *in = &p->code.instrs[i];
+  const struct place *shape = &p->places[in->out];
+  struct size_count count = {p, (double)shape->rows * shape->cols * (in->pre == MELU__NO_NODE ? 1 : 2)};
+  each_read(p, i, count_size, &count);
+  *info = (struct melu__step_info){.op = "sum",
+                                   .rows = shape->rows,
+                                   .cols = shape->cols,
+                                   .n_products = (int)in->n_products,
+                                   .n_terms = (int)in->n_terms,
+                                   .relu = in->relu,
+                                   .mask = in->mask != MELU__NO_NODE,
+                                   .post = in->post.value != MELU__NO_NODE,
+                                   .pre = in->pre != MELU__NO_NODE,
+                                   .row = in->row.value != MELU__NO_NODE,
+                                   .bytes = sizeof(real) * count.numbers};
+  if (!in->is_sum) {
+    const struct melu__node *n = &p->nodes[in->out];
+    const struct melu__op_info *op = &melu__ops[n->op];
+    info->op = op->name;
+    if (op->flops) info->flops = op->flops(n, p->nodes[n->a].rows, p->nodes[n->a].cols);
+    return;
+  }
+  for (size_t k = 0; k < in->n_products; k++) {
+    const struct melu__factor *f = &in->product[k];
+    const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a];
+    info->k[k] = f->a == MELU__NO_NODE || f->trans_a ? a->rows : a->cols;
+    info->trans_a[k] = f->trans_a;
+    if (f->a != MELU__NO_NODE) info->flops += 2.0 * (double)info->k[k] * shape->rows * shape->cols;
   }
 }

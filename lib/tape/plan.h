@@ -10,27 +10,50 @@
 
 struct melu__plan;
 
-/* Where a node's value goes at the end of a run: to the matrix in that slot, or on top of what is there. */
+/* Where a node's value goes at the end of a run: to the matrix in that slot; with `add`, plus what is in slot `base`,
+ * which may be the same one. */
 struct melu__output {
   melu__ref node;
   uint32_t slot;
   int add;
+  uint32_t base;
 };
 
-/* Makes a plan of a tape whose status is MELU_OK. The tape may go afterwards. */
-melu_status melu__plan_new(struct melu__plan **out, const struct melu_allocator *alloc, const struct melu__tape *tape,
-                           const struct melu__output *outputs, size_t n_outputs, melu_error *err);
+/* What all runs of a plan have in common, by slot. */
+struct melu__plan_setting {
+  const struct melu_allocator *alloc;
+  const struct melu__kernels *kernels;
+  const size_t *ld;           /* the leading dimension of its matrix; 0, or a NULL array: that there are no gaps */
+  const uint32_t *transposed; /* the slot that holds its transpose; 0, or a NULL array: that there is none */
+};
+
+/* Makes a plan of a tape whose status is MELU_OK. The tape and the setting may go afterwards, not what it points to for
+ * allocator and kernels. */
+melu_status melu__plan_new(struct melu__plan **out, const struct melu__plan_setting *setting,
+                           const struct melu__tape *tape, const struct melu__output *outputs, size_t n_outputs,
+                           melu_error *err);
 void melu__plan_free(struct melu__plan *plan);
 
 size_t melu__plan_arena_size(const struct melu__plan *plan); /* in numbers */
 double melu__plan_flops(const struct melu__plan *plan);      /* of the matrix products and solves of a run */
-size_t melu__plan_n_nodes(const struct melu__plan *plan);
+size_t melu__plan_n_steps(const struct melu__plan *plan);
 
-/* Runs the plan: `slots` holds the matrices of all input and output slots (outputs must not overlap inputs), `bags`
+/* Runs the plan: slots[i] is the matrix of slot i, laid out as the setting said (outputs must not overlap inputs), `bags`
  * those of all bag slots (NULL if there are none), `arena` at least arena_size numbers, aligned to MELU__ALIGN.
  * Cannot fail, allocates nothing, takes no lock. */
-void melu__plan_run(const struct melu__plan *plan, const struct melu__kernels *kernels, const struct melu__mat *slots,
-                    const struct melu__bags *bags, real *arena);
+void melu__plan_run(const struct melu__plan *plan, real *const *slots, const struct melu__bags *bags, real *arena);
+
+/* For tests and benchmarks: what the i-th step is, and a run of that step alone, after those before it. */
+struct melu__step_info {
+  const char *op; /* "sum", or the op's name */
+  size_t rows, cols, k[2];
+  int trans_a[2];
+  int n_products, n_terms, relu, mask, post, pre, row;
+  double flops, bytes; /* multiplications and additions of its products; what it reads and writes, once */
+};
+void melu__plan_step_info(const struct melu__plan *plan, size_t i, struct melu__step_info *info);
+void melu__plan_run_step(const struct melu__plan *plan, size_t i, real *const *slots, const struct melu__bags *bags,
+                         real *arena);
 
 /* Plans by key, made on first use and kept: a lock is held only to look one up. */
 struct melu__plan_cache;

@@ -9,6 +9,7 @@
 struct index {
   melu__ref *slot;
   size_t mask;
+  const uint32_t *transposed; /* by input slot; NULL: none */
 };
 
 static uint64_t mix(uint64_t h, uint64_t x) {
@@ -151,6 +152,20 @@ static melu__ref product(struct melu__tape *to, struct index *index, struct melu
   return intern(to, index, n);
 }
 
+/* A transpose that the run brings along, or that undoes another, is not made. */
+static melu__ref transposed(struct melu__tape *to, struct index *index, struct melu__node n) {
+  const struct melu__node a = to->nodes[n.a];
+  if (a.op == MELU__TRANSPOSE) return a.a;
+  if (a.op == MELU__INPUT && index->transposed && index->transposed[a.index]) {
+    struct melu__node twin = a;
+    twin.index = index->transposed[a.index];
+    twin.rows = a.cols;
+    twin.cols = a.rows;
+    return intern(to, index, twin);
+  }
+  return intern(to, index, n);
+}
+
 /* step(z) = step(relu(z)): where the ReLU is there anyway, z need not be. */
 static melu__ref stepped(struct melu__tape *to, struct index *index, struct melu__node n) {
   struct melu__node relu = n;
@@ -187,7 +202,7 @@ static melu__ref record(struct melu__tape *to, struct index *index, struct melu_
     case MELU__STEP:
       return stepped(to, index, n);
     case MELU__TRANSPOSE:
-      return to->nodes[n.a].op == MELU__TRANSPOSE ? to->nodes[n.a].a : intern(to, index, n);
+      return transposed(to, index, n);
     case MELU__SUM_ROWS:
     case MELU__SUM_ALL:
     case MELU__ROWS:
@@ -208,8 +223,9 @@ static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t 
   }
 }
 
-void melu__simplify(struct melu__tape *to, const struct melu__tape *from, melu__ref *keep, size_t n_keep) {
-  struct index index = {NULL, 63};
+void melu__simplify(struct melu__tape *to, const struct melu__tape *from, const uint32_t *transposed, melu__ref *keep,
+                    size_t n_keep) {
+  struct index index = {NULL, 63, transposed};
   while (index.mask < 8 * from->n) index.mask = 2 * index.mask + 1; /* a node is recorded as four at most */
   index.slot = melu__alloc(from->alloc, index.mask + 1, sizeof *index.slot);
   unsigned char *live = melu__alloc(from->alloc, from->n, 1);

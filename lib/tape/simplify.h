@@ -6,7 +6,9 @@
 #include "tape/tape.h"
 
 /* Records into `to`, a fresh tape, what the nodes `keep` of `from` need, equal nodes once, constants folded, detached
- * nodes as themselves. keep[i] is changed to the number in `to`. The result is in to->status. */
-void melu__simplify(struct melu__tape *to, const struct melu__tape *from, melu__ref *keep, size_t n_keep);
+ * nodes as themselves. keep[i] is changed to the number in `to`. `transposed`: by input slot, the slot that holds its
+ * transpose, or 0; may be NULL. The result is in to->status. */
+void melu__simplify(struct melu__tape *to, const struct melu__tape *from, const uint32_t *transposed, melu__ref *keep,
+                    size_t n_keep);
 
 #endif

@@ -30,6 +30,7 @@ struct melu__adam {
 };
 
 struct melu__sum; /* tensor/sum.h */
+struct melu__sum_job;
 
 struct melu__kernels {
   const char *name;
@@ -41,6 +42,11 @@ struct melu__kernels {
 
   /* Products and matrices summed up, and finished on their way to memory. */
   void (*sum)(const struct melu__sum *s);
+
+  /* The same in two parts: all but the addresses of the matrices once, which reads no matrix but only sees which are
+   * NULL; then any number of times with m[], by enum melu__operand, those that are not used being anything. */
+  void (*prepare_sum)(struct melu__sum_job *job, const struct melu__sum *s);
+  void (*run_sum)(const struct melu__sum_job *job, real *const *m);
 
   /* Element-wise: out (rows, cols). */
   void (*add)(size_t rows, size_t cols, struct melu__cmat a, struct melu__cmat b, struct melu__mat out);

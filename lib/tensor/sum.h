@@ -10,8 +10,8 @@
  *     out := act(s) + post_scale post       act(s): s; max(s, 0); or s where mask > 0, and 0 elsewhere
  *
  * All are (rows, cols). op(A) is (rows, k): element (i, p) at a.p[i * a.ld + p], or a.p[p * a.ld + i] if trans_a; a.p
- * NULL stands for ones. B is (k, cols). Pointers that are not used are NULL. out and pre may be the same matrix as a
- * term, post or mask, element for element; they do not overlap A, B, row or number. */
+ * NULL stands for ones. B is (k, cols). Pointers that are not used are NULL. out may be the same matrix as a term, post
+ * or mask, and pre as a term, element for element; otherwise neither overlaps anything. */
 struct melu__sum {
   size_t rows, cols;
   size_t n_products, n_terms; /* up to 2 of each */
@@ -31,6 +31,51 @@ struct melu__sum {
   struct melu__cmat mask, post;
   real post_scale;
   struct melu__mat out, pre;
+};
+
+/* The same, prepared once and run with other matrices of the same layout: all but their addresses is decided. */
+enum melu__operand {
+  MELU__A_0,
+  MELU__B_0,
+  MELU__A_1,
+  MELU__B_1,
+  MELU__TERM_0,
+  MELU__TERM_1,
+  MELU__ROW,
+  MELU__NUMBER,
+  MELU__MASK,
+  MELU__POST,
+  MELU__OUT,
+  MELU__PRE,
+  MELU__N_OPERANDS
+};
+
+/* A product as the tiles take it: element (i, p) of A is at a[i * a_row + p * a_k]; the rows of B are contiguous. */
+struct melu__factors {
+  unsigned char a, b; /* which operands */
+  unsigned char ones;
+  size_t a_row, a_k, ldb, k;
+};
+
+/* What the tiles work on:
+ *
+ *     sum := scale (ratio A_0 B_0 + A_1 B_1) + the terms + ...
+ *
+ * and then what struct melu__sum says. */
+struct melu__sum_job {
+  size_t rows, cols;
+  struct melu__factors product[2];
+  struct {
+    size_t operand, ld;
+    real scale;
+  } term[3]; /* a narrow product becomes one more */
+  size_t mask_ld, post_ld, out_ld, pre_ld; /* 0 where there is none */
+  real ratio, scale, row_scale, number_scale, post_scale;
+  unsigned char n_products, n_terms;
+  unsigned char unit; /* whether the scale of the first term is 1 */
+  unsigned char full; /* whether there is more than products and a unit term */
+  unsigned char row, number, one_row, relu; /* one_row: the row is one number */
+  unsigned char wide, dots, flat; /* which way to go: sum.inc */
 };
 
 #endif

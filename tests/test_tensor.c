@@ -517,7 +517,7 @@ START_TEST(adam) {
                                    .c1 = (real)(1 - pow(0.9, t)),
                                    .c2 = (real)(1 - pow(0.99, t)),
                                    .epsilon = (real)1e-2};
-      set->adam(n, w.p, m.p, v.p, g.p, &s);
+      set->adam(1, n, NULL, w.p, m.p, v.p, g.p, &s);
       for (size_t i = 0; i < n; i++) {
         wide *e = want + 3 * i, d = (wide)s.scale * (wide)g.p[i];
         d = d > (wide)clip ? (wide)clip : d < -(wide)clip ? -(wide)clip : d;
@@ -547,11 +547,11 @@ START_TEST(entries_are_independent) {
     for (int i = 0; i < 3; i++) together[i] = matrix_of(1, N, 0);
     for (int j = 0; j < N; j++) together[2].p[j] = ABS(together[2].p[j]);
     for (int i = 0; i < 3; i++) alone[i] = copy_of(together[i]);
-    set->adam(N, together[0].p, together[1].p, together[2].p, g.p, &s);
+    set->adam(1, N, NULL, together[0].p, together[1].p, together[2].p, g.p, &s);
     set->axpy(1, N, s.scale, in(g), out(together[1]));
     for (size_t j = 0, n; j < N; j += n) {
       n = 1 + random_below(N - (uint32_t)j) / 2;
-      set->adam(n, alone[0].p + j, alone[1].p + j, alone[2].p + j, g.p + j, &s);
+      set->adam(1, n, NULL, alone[0].p + j, alone[1].p + j, alone[2].p + j, g.p + j, &s);
       set->axpy(1, n, s.scale, (struct melu__cmat){g.p + j, n}, (struct melu__mat){alone[1].p + j, n});
     }
     for (int i = 0; i < 3; i++) ck_assert(!memcmp(together[i].p, alone[i].p, N * sizeof(real)));
@@ -569,7 +569,7 @@ START_TEST(adam_keeps_nan) {
     real w[20] = {0}, m[20] = {0}, v[20] = {0}, g[20] = {0};
     g[3] = g[19] = (real)NAN;
     g[4] = (real)INFINITY; /* clipped */
-    set->adam(20, w, m, v, g, &s);
+    set->adam(1, 20, NULL, w, m, v, g, &s);
     for (int i = 0; i < 20; i++) ck_assert_int_eq(isnan(w[i]) != 0, i == 3 || i == 19);
     ck_assert(w[4] < 0 && isfinite(w[4]));
   }

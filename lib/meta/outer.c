@@ -41,8 +41,8 @@ struct melu__outer {
   /* of the call that is running */
   melu_gradient *g;
   const melu_batch *batch;
-  unsigned char *failed; /* one per chunk and table: no memory, or a number that is not finite */
-  size_t failed_capacity;
+  real *largest; /* of each chunk and table: its largest entry, or NO_MEMORY */
+  size_t largest_capacity;
 };
 
 static void free_outer(struct melu__outer *o, const melu_model *model) {
@@ -56,7 +56,7 @@ static void free_outer(struct melu__outer *o, const melu_model *model) {
   melu__free(a, o->grad_x);
   melu__free(a, o->order);
   melu__free(a, o->work);
-  melu__free(a, o->failed);
+  melu__free(a, o->largest);
   melu__free(a, o);
 }
 
@@ -135,7 +135,7 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
   deal(o, n);
   if (!melu__grow(a, &o->grad_x, &o->grad_x_capacity, 0, n_grad_x, sizeof *o->grad_x) ||
       !melu__grow(a, &o->lanes, &o->lanes_capacity, 0, melu__size_mul(o->n_lanes, o->g->n_dense), sizeof *o->lanes) ||
-      !melu__grow(a, &o->failed, &o->failed_capacity, 0, n_chunks(o->g) + model->n_tables, 1))
+      !melu__grow(a, &o->largest, &o->largest_capacity, 0, n_chunks(o->g) + model->n_tables, sizeof *o->largest))
     return melu__fail_memory(err);
   for (size_t i = 0; i < o->n_threads; i++)
     if (!melu__scratch_reserve(&o->scratch[i], model, arena, max_support, max_query)) return melu__fail_memory(err);
@@ -198,11 +198,7 @@ static void run_lane(void *arg, size_t lane, size_t thread) {
 
 /* --------------------------------------------------------------------------------------------------- sums */
 
-static int all_finite(const real *x, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (!isfinite(x[i])) return 0;
-  return 1;
-}
+#define NO_MEMORY (-1) /* in place of a size */
 
 static void sum_chunk(struct melu__outer *o, size_t chunk) {
   melu_gradient *g = o->g;
@@ -213,31 +209,28 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
   for (size_t l = 1; l < o->n_lanes; l++)
     k->axpy(1, n, 1, (struct melu__cmat){o->lanes + l * g->n_dense + begin, n}, sum);
   k->scale(1, n, (real)1 / (real)o->batch->n_tasks, (struct melu__cmat){sum.p, n}, sum);
-  o->failed[chunk] = !all_finite(sum.p, n);
+  o->largest[g->model->n_tables + chunk] = k->largest(n, sum.p);
 }
 
 /* One row of a task's gradient of X, to the table rows whose mean it is: adjoint of melu__embed. */
-static void add_to_rows(struct melu__table_grad *r, const uint32_t *ids, size_t n, const real *g, real scale) {
-  if (n == 0) return;
-  const real share = scale / (real)n;
+static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, const uint32_t *ids, size_t n,
+                       const real *g, real scale) {
+  const struct melu__cmat from = {g, r->cols};
+  const real share = n ? scale / (real)n : 0;
   for (size_t k = 0; k < n; k++) {
-    real *to = melu__table_grad_row(r, ids[k]);
-    for (size_t j = 0; j < r->cols; j++) to[j] += share * g[j];
+    int is_new;
+    real *to = melu__table_grad_meet(r, &ctx->allocator, ids[k], &is_new);
+    if (!to) return 0;
+    (is_new ? ctx->kernels->scale : ctx->kernels->axpy)(1, r->cols, share, from, (struct melu__mat){to, r->cols});
   }
-}
-
-static int touch(struct melu__table_grad *r, const struct melu_allocator *a, const uint32_t *ids, size_t n) {
-  for (size_t k = 0; k < n; k++)
-    if (!melu__table_grad_touch(r, a, ids[k])) return 0;
   return 1;
 }
 
-/* Visits the values of one table's field in the order of the batch: of the user once a task, or of the item of every
- * row; first to touch rows, then (add) to sum. */
-static int visit_table(struct melu__outer *o, size_t table, int add) {
+/* The sum over the values of one table's field in the order of the batch: of the user once a task, or of the item of
+ * every row. */
+static int add_table(struct melu__outer *o, size_t table) {
   const melu_model *model = o->g->model;
   const struct melu__table_use use = melu__embed_use(model, table);
-  struct melu__table_grad *r = &o->g->tables[table];
   const struct melu__column *column = &o->batch->data->tables[use.owner].columns[use.column];
   const real scale = (real)1 / (real)o->batch->n_tasks;
   for (size_t t = 0; t < o->batch->n_tasks; t++) {
@@ -252,24 +245,16 @@ static int visit_table(struct melu__outer *o, size_t table, int add) {
       const uint32_t entity = use.owner == MELU_USER ? task->user : items[o->batch->positions[task->start + i]];
       size_t n_ids;
       const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
-      if (add)
-        add_to_rows(r, ids, n_ids, g, scale);
-      else if (!touch(r, &model->ctx->allocator, ids, n_ids))
-        return 0;
+      if (!add_to_rows(&o->g->tables[table], model->ctx, ids, n_ids, g, scale)) return 0;
     }
   }
   return 1;
 }
 
-enum { SUM_OK, SUM_NOT_FINITE, SUM_NO_MEMORY };
-
 static void sum_table(struct melu__outer *o, size_t table) {
-  struct melu__table_grad *r = &o->g->tables[table];
-  unsigned char *failed = &o->failed[n_chunks(o->g) + table];
-  *failed = SUM_NO_MEMORY;
-  if (!visit_table(o, table, 0) || !melu__table_grad_seal(r, &o->g->model->ctx->allocator)) return;
-  visit_table(o, table, 1);
-  *failed = all_finite(r->values, r->n * r->cols) ? SUM_OK : SUM_NOT_FINITE;
+  const struct melu__table_grad *r = &o->g->tables[table];
+  o->largest[table] = NO_MEMORY;
+  if (add_table(o, table)) o->largest[table] = o->g->model->ctx->kernels->largest(r->n * r->cols, r->values);
 }
 
 /* Tables first: the largest take longest. */
@@ -285,9 +270,11 @@ static void run_sum(void *arg, size_t index, size_t thread) {
 static melu_status finish(struct melu__outer *o, melu_error *err) {
   melu_gradient *g = o->g;
   const size_t n_sums = n_chunks(g) + g->model->n_tables;
+  g->largest = 0;
   for (size_t i = 0; i < n_sums; i++) {
-    if (o->failed[i] == SUM_NO_MEMORY) return melu__fail_memory(err);
-    if (o->failed[i]) return melu__fail(err, MELU_EDIVERGED, "the meta-gradient is not finite");
+    if (o->largest[i] == NO_MEMORY) return melu__fail_memory(err);
+    if (!isfinite(o->largest[i])) return melu__fail(err, MELU_EDIVERGED, "the meta-gradient is not finite");
+    if (o->largest[i] > g->largest) g->largest = o->largest[i];
   }
   g->n_tasks = o->batch->n_tasks;
   for (size_t i = 0; i < g->n_tasks; i++) g->loss += g->losses[i];

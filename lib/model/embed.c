@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "model/embed.h"
 
-#include <string.h>
+#include "base/context.h"
+#include "tensor/kernels.h"
 
-static void embed_ids(const struct melu__param *table, const uint32_t *ids, size_t n, real *row) {
-  const size_t last = table->rows - 1, width = table->cols;
-  memset(row, 0, width * sizeof *row);
-  for (size_t i = 0; i < n; i++) {
-    const real *from = table->data + (ids[i] < last ? ids[i] : last) * width;
-    for (size_t j = 0; j < width; j++) row[j] += from[j];
-  }
-  if (n < 2) return;
-  const real share = (real)1 / (real)n;
-  for (size_t j = 0; j < width; j++) row[j] *= share;
+static void embed_ids(const melu_model *model, const struct melu__param *table, const uint32_t *ids, size_t n,
+                      real *row) {
+  model->ctx->kernels->mean_rows(n, table->cols, table->data, ids, (uint32_t)(table->rows - 1), row);
 }
 
 static void embed_numbers(const struct melu__field *field, const float *numbers, real *row) {
@@ -36,7 +30,7 @@ void melu__embed_values(const melu_model *model, melu_owner owner, const struct 
     if (field->kind == MELU_NUMERIC)
       embed_numbers(field, values->n_numbers ? values->numbers : NULL, row);
     else
-      embed_ids(table++, values->ids, values->n_ids, row);
+      embed_ids(model, table++, values->ids, values->n_ids, row);
     row += field->width;
   }
 }
@@ -51,7 +45,7 @@ void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner o
       embed_numbers(column->field, melu__column_numbers(column, entity), row);
     else {
       const uint32_t *ids = melu__column_ids(column, entity, &n);
-      embed_ids(table++, ids, n, row);
+      embed_ids(model, table++, ids, n, row);
     }
     row += column->field->width;
   }

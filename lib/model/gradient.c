@@ -72,27 +72,16 @@ int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
   return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
 }
 
-int melu__table_grad_touch(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row) {
-  if (r->place[row]) return 1;
-  if (!melu__grow(a, &r->rows, &r->capacity, r->n, r->n + 1, sizeof *r->rows)) return 0;
-  r->rows[r->n++] = row;
-  r->place[row] = (uint32_t)r->n;
-  return 1;
-}
-
-static int ascending(const void *a, const void *b) {
-  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-  return (x > y) - (x < y);
-}
-
-int melu__table_grad_seal(struct melu__table_grad *r, const struct melu_allocator *a) {
-  const size_t n = melu__size_mul(r->n, r->cols);
-  if (!melu__grow(a, &r->values, &r->values_capacity, 0, n, sizeof *r->values)) return 0;
-  if (r->n == 0) return 1;
-  qsort(r->rows, r->n, sizeof *r->rows, ascending);
-  for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = (uint32_t)k + 1;
-  memset(r->values, 0, n * sizeof *r->values);
-  return 1;
+real *melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row, int *is_new) {
+  *is_new = r->place[row] == 0;
+  if (*is_new) {
+    if (!melu__grow(a, &r->rows, &r->capacity, r->n, r->n + 1, sizeof *r->rows)) return NULL;
+    if (!melu__grow(a, &r->values, &r->values_capacity, r->n * r->cols, (r->n + 1) * r->cols, sizeof *r->values))
+      return NULL;
+    r->rows[r->n++] = row;
+    r->place[row] = (uint32_t)r->n;
+  }
+  return melu__table_grad_row(r, row);
 }
 
 /* ------------------------------------------------------------------------------------------------ reading */
@@ -108,9 +97,15 @@ static size_t n_rows(const melu_gradient *g, const struct melu__param *p) {
   return p->is_table ? g->tables[p - g->model->params].n : p->rows;
 }
 
-static const real *row_values(const melu_gradient *g, const struct melu__param *p) {
+static int ascending(const void *a, const void *b) {
+  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+static const real *row_values(const melu_gradient *g, const struct melu__param *p, uint32_t row) {
   const size_t i = (size_t)(p - g->model->params);
-  return p->is_table ? g->tables[i].values : g->dense + melu__dense_offset(g->model, i);
+  if (p->is_table) return melu__table_grad_row(&g->tables[i], row);
+  return g->dense + melu__dense_offset(g->model, i) + row * p->cols;
 }
 
 static void to_floats(float *to, const real *from, size_t n) {
@@ -137,7 +132,8 @@ melu_status melu_gradient_read_rows(uint32_t *rows, float *values, const melu_gr
   const size_t n = n_rows(g, p);
   if (n && (!rows || !values)) return melu__fail(err, MELU_EINVAL, "%s is NULL", rows ? "values" : "rows");
   for (size_t k = 0; k < n; k++) rows[k] = p->is_table ? g->tables[p - g->model->params].rows[k] : (uint32_t)k;
-  to_floats(values, row_values(g, p), n * p->cols);
+  if (p->is_table && n) qsort(rows, n, sizeof *rows, ascending);
+  for (size_t k = 0; k < n; k++) to_floats(values + k * p->cols, row_values(g, p, rows[k]), p->cols);
   return MELU_OK;
 }
 
@@ -148,8 +144,8 @@ melu_status melu_gradient_read(float *values, const melu_gradient *g, const char
   if (!values) return melu__fail(err, MELU_EINVAL, "values is NULL");
   memset(values, 0, p->rows * p->cols * sizeof *values);
   for (size_t k = 0; k < n_rows(g, p); k++) {
-    const size_t row = p->is_table ? g->tables[p - g->model->params].rows[k] : k;
-    to_floats(values + row * p->cols, row_values(g, p) + k * p->cols, p->cols);
+    const uint32_t row = p->is_table ? g->tables[p - g->model->params].rows[k] : (uint32_t)k;
+    to_floats(values + row * p->cols, row_values(g, p, row), p->cols);
   }
   return MELU_OK;
 }

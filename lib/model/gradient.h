@@ -5,10 +5,10 @@
 
 #include "model/model.h"
 
-/* The rows of one table's gradient. Building it: touch every row (any order, repeats welcome), then seal, then add. */
+/* The rows of one table's gradient. */
 struct melu__table_grad {
   size_t cols;
-  uint32_t *rows; /* ascending once sealed */
+  uint32_t *rows; /* in the order in which they were first met */
   size_t n, capacity;
   real *values; /* (n, cols) */
   size_t values_capacity;
@@ -21,6 +21,7 @@ struct melu_gradient {
   real *dense;                     /* W1, b1, W2, ... one after another, each laid out as in the model */
   size_t n_dense;
   int filled;
+  real largest;         /* no entry is larger */
   double loss, *losses; /* mean, and one per task */
   size_t n_tasks, losses_capacity;
   struct melu__outer *outer; /* scratch of the outer loop (meta/outer.c), made on first use */
@@ -41,9 +42,11 @@ struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t pa
 /* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
 int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
 
-int melu__table_grad_touch(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row); /* 0: no memory */
-int melu__table_grad_seal(struct melu__table_grad *r,
-                          const struct melu_allocator *a); /* sorts, zeros the values; 0: no memory */
+/* The gradient of that row, *is_new if it was not there before and holds nothing yet; NULL if there is no memory. Valid
+ * until the next call. */
+real *melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row, int *is_new);
+
+/* Of a row that is there. */
 static inline real *melu__table_grad_row(const struct melu__table_grad *r, uint32_t row) {
   return r->values + (size_t)(r->place[row] - 1) * r->cols;
 }

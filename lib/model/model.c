@@ -234,6 +234,7 @@ melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu
     goto fail;
   }
   initialise(model);
+  model->largest = (real)melu__model_largest(model);
   *out = model;
   return MELU_OK;
 fail:
@@ -277,6 +278,15 @@ melu_status melu_model_param(struct melu_param *out, const melu_model *model, si
   return MELU_OK;
 }
 
+double melu__model_largest(const melu_model *model) {
+  double largest = 0;
+  for (size_t i = 0; i < model->n_params; i++) {
+    const struct melu__param *p = &model->params[i];
+    largest = fmax(largest, (double)model->ctx->kernels->largest(p->rows * p->cols, p->data));
+  }
+  return largest;
+}
+
 struct melu__param *melu__model_find(const melu_model *model, const char *name) {
   for (size_t i = 0; i < model->n_params; i++)
     if (strcmp(model->params[i].name, name) == 0) return &model->params[i];
@@ -318,7 +328,10 @@ melu_status melu_model_write(melu_model *model, const char *name, size_t first_r
   for (size_t i = 0; i < n; i++)
     if (!isfinite(values[i]))
       return melu__fail_at(err, MELU_ERANGE, i, "parameter \"%.64s\": values[%zu] is not finite", name, i);
-  for (size_t i = 0; i < n; i++) to[i] = values[i];
+  for (size_t i = 0; i < n; i++) {
+    to[i] = values[i];
+    if (fabs((double)to[i]) > (double)model->largest) model->largest = (real)fabs((double)to[i]);
+  }
   model->version++;
   return MELU_OK;
 }

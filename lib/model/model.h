@@ -30,6 +30,7 @@ struct melu_model {
   size_t n_params, n_tables, n_layers;
   struct melu__param *params;
   uint64_t version; /* 1 at first, and one more with every change of a parameter */
+  real largest;     /* no number of a parameter is larger */
   struct melu__plan_cache *plans; /* locked inside: a const model may add to it */
 };
 
@@ -42,6 +43,9 @@ melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_
  * counted. `params` receives so many of them, in the order of the model, without data. */
 void melu__model_describe(struct melu__param *params, const melu_schema *schema,
                           const struct melu_model_options *options);
+
+/* The largest number of all parameters, by looking at them. */
+double melu__model_largest(const melu_model *model);
 
 /* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);

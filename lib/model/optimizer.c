@@ -120,23 +120,6 @@ static double norm_scale(const melu_optimizer *opt, const melu_gradient *g) {
   return sqrt(sum) > opt->options.clip_norm ? opt->options.clip_norm / sqrt(sum) : 1;
 }
 
-/* What the numbers of an update may be so that everything stays finite. */
-struct bounds {
-  real scale, clip, growth, lr, adam, largest_grad, largest_weight;
-};
-
-/* Written without a branch, for the compiler to vectorise: it looks at as many numbers as the update itself. */
-static int row_stays_finite(const struct bounds *b, size_t n, const real *w, const real *g) {
-  int good = 1;
-  for (size_t j = 0; j < n; j++) {
-    const real raw = b->scale * (g[j] < 0 ? -g[j] : g[j]), size = w[j] < 0 ? -w[j] : w[j];
-    const real d = raw > b->clip ? b->clip : raw; /* NaN stays NaN, and is below nothing */
-    const real next = size * b->growth + b->lr * (b->adam > 0 ? b->adam : d);
-    good &= (d < b->largest_grad) & (next < b->largest_weight);
-  }
-  return good;
-}
-
 /* |m / c1| / sqrt(v / c2) is at most this, whatever the gradients were: by Cauchy and Schwarz over the past,
  * |m| <= (1 - beta1) sqrt(v) / sqrt((1 - beta2) (1 - beta1^2 / beta2)), and c1 >= 1 - beta1, c2 <= 1. */
 static double adam_bound(const struct melu_optimizer_options *o) {
@@ -144,30 +127,18 @@ static double adam_bound(const struct melu_optimizer_options *o) {
 }
 
 /* Whether every weight and moment will still be finite: nothing may be changed otherwise. Squares of what passes stay
- * far inside the range of a float. */
-static int will_stay_finite(const melu_optimizer *opt, const melu_gradient *g, double scale) {
+ * far inside the range of a float. *next receives a bound for the weights after the step: from the bound before it, or,
+ * where that is not enough, from the weights themselves. */
+static int will_stay_finite(const melu_optimizer *opt, const melu_gradient *g, double scale, double *next) {
   const struct melu_optimizer_options *o = &opt->options;
   const double largest = sqrt((double)MELU__REAL_MAX) / 4;
-  if (!(o->lr * adam_bound(o) < largest) || !(o->weight_decay < largest) || !(o->lr * o->weight_decay < largest))
-    return 0;
-  const struct bounds b = {.scale = (real)scale,
-                           .clip = (real)o->clip_value,
-                           .growth = (real)(1 + o->lr * o->weight_decay),
-                           .lr = (real)o->lr,
-                           .adam = o->kind == MELU_SGD ? 0 : (real)adam_bound(o),
-                           .largest_grad = (real)largest,
-                           .largest_weight = MELU__REAL_MAX / 4};
-  for (size_t i = 0; i < opt->model->n_params; i++) {
-    const struct melu__param *p = &opt->model->params[i];
-    const struct melu__gradient_part part = melu__gradient_part(g, i);
-    for (size_t row = 0; opt->options.dense && row < p->rows; row++)
-      if (!row_stays_finite(&b, p->cols, p->data + row * p->cols, opt->zero_row)) return 0;
-    for (size_t k = 0; k < part.n; k++) {
-      const real *w = p->data + (part.rows ? part.rows[k] : k) * p->cols;
-      if (!row_stays_finite(&b, p->cols, w, part.values + k * p->cols)) return 0;
-    }
-  }
-  return 1;
+  const double d = fmin(scale * (double)g->largest, o->clip_value);
+  const double step = o->lr * (o->kind == MELU_SGD ? d : adam_bound(o)), growth = 1 + o->lr * o->weight_decay;
+  if (!(d < largest) || !(step < largest) || !(o->weight_decay < largest) || !(growth < largest)) return 0;
+  *next = (double)opt->model->largest * growth + step;
+  if (*next < MELU__REAL_MAX / 4) return 1;
+  *next = melu__model_largest(opt->model) * growth + step;
+  return *next < MELU__REAL_MAX / 4;
 }
 
 /* w := w - lr (clamp(scale g) + decay w) */
@@ -179,25 +150,68 @@ static void sgd_row(const struct melu__adam *s, size_t n, real *w, const real *g
   }
 }
 
-static void update_row(const melu_optimizer *opt, const struct melu__adam *s, size_t i, size_t row, const real *g) {
-  const struct melu__param *p = &opt->model->params[i];
-  const size_t at = row * p->cols;
-  if (opt->options.kind == MELU_SGD)
-    sgd_row(s, p->cols, p->data + at, g);
-  else
-    opt->model->ctx->kernels->adam(p->cols, p->data + at, opt->m[i] + at, opt->v[i] + at, g, s);
+/* An update, in pieces that can be made at the same time: some rows of one parameter each. */
+struct update {
+  const melu_optimizer *opt;
+  const melu_gradient *g;
+  struct melu__adam step;
+};
+
+enum { PIECE = 16384 }; /* numbers */
+
+/* The rows of a parameter that an update visits, and how many of them make a piece. */
+static size_t count_rows(const struct update *u, size_t param) {
+  const struct melu__param *p = &u->opt->model->params[param];
+  return u->opt->options.dense ? p->rows : melu__gradient_part(u->g, param).n;
 }
 
-static void update_param(const melu_optimizer *opt, const struct melu__adam *s, size_t i, const melu_gradient *g) {
-  const struct melu__param *p = &opt->model->params[i];
-  const struct melu__gradient_part part = melu__gradient_part(g, i);
-  if (!p->is_table || !opt->options.dense) {
-    for (size_t k = 0; k < part.n; k++) update_row(opt, s, i, part.rows ? part.rows[k] : k, part.values + k * p->cols);
-    return;
-  }
-  for (size_t row = 0, k = 0; row < p->rows; row++) {
-    const int touched = k < part.n && part.rows[k] == row;
-    update_row(opt, s, i, row, touched ? part.values + k++ * p->cols : opt->zero_row);
+static size_t piece_rows(const struct melu__param *p) {
+  return p->cols < PIECE ? PIECE / p->cols : 1;
+}
+
+static size_t count_pieces(const struct update *u, size_t param) {
+  const size_t n = piece_rows(&u->opt->model->params[param]);
+  return (count_rows(u, param) + n - 1) / n;
+}
+
+/* n rows: those numbered rows[], or `first` and those after it; g has just these. */
+static void update_rows(const struct update *u, size_t param, size_t first, size_t n, const uint32_t *rows,
+                        const real *g) {
+  const melu_optimizer *opt = u->opt;
+  const struct melu__param *p = &opt->model->params[param];
+  const size_t at = first * p->cols;
+  if (opt->options.kind != MELU_SGD)
+    opt->model->ctx->kernels->adam(n, p->cols, rows, p->data + at, opt->m[param] + at, opt->v[param] + at, g, &u->step);
+  else
+    for (size_t k = 0; k < n; k++)
+      sgd_row(&u->step, p->cols, p->data + at + (rows ? rows[k] : k) * p->cols, g + k * p->cols);
+}
+
+static void update_piece(const struct update *u, size_t param, size_t piece) {
+  const struct melu__param *p = &u->opt->model->params[param];
+  const struct melu__gradient_part part = melu__gradient_part(u->g, param);
+  const size_t n = piece_rows(p), first = piece * n, end = first + n < count_rows(u, param) ? first + n : count_rows(u, param);
+  if (!part.rows)
+    update_rows(u, param, first, end - first, NULL, part.values + first * p->cols);
+  else if (!u->opt->options.dense)
+    update_rows(u, param, 0, end - first, part.rows + first, part.values + first * p->cols);
+  else
+    for (size_t row = first; row < end; row++) {
+      const struct melu__table_grad *t = &u->g->tables[param];
+      update_rows(u, param, row, 1, NULL, t->place[row] ? melu__table_grad_row(t, (uint32_t)row) : u->opt->zero_row);
+    }
+}
+
+static void run_piece(void *arg, size_t index, size_t thread) {
+  const struct update *u = arg;
+  (void)thread;
+  for (size_t i = 0; i < u->opt->model->n_params; i++) {
+    const size_t n = count_pieces(u, i);
+    if (index < n) {
+      update_piece(u, i, index);
+      return;
+    }
+    index -= n;
   }
 }
 
@@ -210,10 +224,12 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
   if (!g->filled) return melu__fail(err, MELU_ESTATE, "the gradient is empty");
   const struct melu_optimizer_options *o = &opt->options;
   const double scale = norm_scale(opt, g);
-  if (!will_stay_finite(opt, g, scale))
+  double largest;
+  if (!will_stay_finite(opt, g, scale, &largest))
     return melu__fail(err, MELU_EDIVERGED, "the update would make a weight or a moment infinite");
   const double t = (double)++opt->n_steps;
-  const struct melu__adam s = {.scale = (real)scale,
+  struct update u = {.opt = opt, .g = g};
+  u.step = (struct melu__adam){.scale = (real)scale,
                                .clip = (real)o->clip_value,
                                .decay = o->kind == MELU_ADAM ? 0 : (real)o->weight_decay,
                                .lr = (real)o->lr,
@@ -222,7 +238,10 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
                                .c1 = (real)(1 - pow(o->beta1, t)),
                                .c2 = (real)(1 - pow(o->beta2, t)),
                                .epsilon = (real)o->epsilon};
-  for (size_t i = 0; i < model->n_params; i++) update_param(opt, &s, i, g);
+  size_t n_pieces = 0;
+  for (size_t i = 0; i < model->n_params; i++) n_pieces += count_pieces(&u, i);
+  model->ctx->runner.run(model->ctx->runner.arg, run_piece, &u, n_pieces);
+  model->largest = (real)(largest * (1 + 1e-6));
   model->version++;
   return MELU_OK;
 }

@@ -69,10 +69,17 @@ struct melu__kernels {
   real (*sum_all)(size_t rows, size_t cols, struct melu__cmat a);
   void (*rows)(size_t rows, size_t cols, const real *row, struct melu__mat out); /* each row := row */
 
-  /* Adam (Kingma & Ba, 2015) on n contiguous entries; c1 = 1 - beta1^t, c2 = 1 - beta2^t:
+  real (*largest)(size_t n, const real *x); /* max |x|; INFINITY if an entry is not finite */
+
+  /* Table rows by number: their mean, zeros if there are none; `last` stands for the numbers above it. */
+  void (*mean_rows)(size_t n, size_t cols, const real *table, const uint32_t *rows, uint32_t last, real *out);
+
+  /* Adam (Kingma & Ba, 2015) on n rows of w, m, v, those numbered rows[] or, if that is NULL, 0, 1, ...; g has just
+   * these rows, in that order. c1 = 1 - beta1^t, c2 = 1 - beta2^t:
    *     g := clamp(scale g, +-clip) + l2 w;  m := beta1 m + (1 - beta1) g;  v := beta2 v + (1 - beta2) g^2
    *     w := w - lr decay w - lr (m / c1) / (sqrt(v / c2) + epsilon) */
-  void (*adam)(size_t n, real *w, real *m, real *v, const real *g, const struct melu__adam *step);
+  void (*adam)(size_t n, size_t cols, const uint32_t *rows, real *w, real *m, real *v, const real *g,
+               const struct melu__adam *step);
 };
 
 /* The sets, where the build has them. */

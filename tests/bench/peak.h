@@ -3,17 +3,8 @@
 #ifndef MELU_BENCH_PEAK_H
 #define MELU_BENCH_PEAK_H
 
-#include <time.h>
-
 #include "tensor/kernels.h"
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ------------------------------------------------------------------------------------------------- peak */
+#include "world.h"
 
 /* Independent chains of multiply-adds: more than latency times units, fewer than registers. Written out, since arrays
  * would stay in memory in a build that does not unroll. */

@@ -128,8 +128,35 @@ static void each_read(const struct melu__plan *p, size_t i, void (*visit)(void *
 static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
   struct place *place = &p->places[value];
   if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
-  place->offset =
-      place_block(p, live, melu__size_mul(place->rows, place->cols), last[value] > instr ? last[value] : instr);
+  place->offset = place_block(p, live, melu__size_mul(place->rows, place->ld), last[value] > instr ? last[value] : instr);
+}
+
+/* Whether the sum may be made where one of its matrices is: that is read element for element, and not again. */
+static int can_replace(const struct melu__plan *p, const struct melu__instr *in, melu__ref value, const size_t *last,
+                       size_t instr) {
+  if (value == MELU__NO_NODE || last[value] != instr) return 0;
+  const struct place *from = &p->places[value], *to = &p->places[in->out];
+  if (from->slot != IN_ARENA || to->slot != IN_ARENA || from->rows != to->rows || from->ld != to->ld) return 0;
+  for (size_t i = 0; i < in->n_products; i++)
+    if (in->product[i].a == value || in->product[i].b == value) return 0;
+  return in->row.value != value && in->number.value != value;
+}
+
+/* Takes over the memory of such a matrix. The fewer places are touched, the more of them stay in the cache. */
+static int place_on_top(struct melu__plan *p, struct blocks *live, const struct melu__instr *in, const size_t *last,
+                        size_t instr) {
+  if (!in->is_sum) return 0;
+  const melu__ref candidates[] = {in->n_terms > 0 ? in->term[0].value : MELU__NO_NODE,
+                                  in->n_terms > 1 ? in->term[1].value : MELU__NO_NODE, in->post.value, in->mask};
+  for (size_t c = 0; c < sizeof candidates / sizeof *candidates; c++) {
+    if (!can_replace(p, in, candidates[c], last, instr)) continue;
+    const size_t offset = p->places[candidates[c]].offset;
+    for (size_t i = 0; i < live->n; i++)
+      if (live->at[i].offset == offset) live->at[i].last = last[in->out] > instr ? last[in->out] : instr;
+    p->places[in->out].offset = offset;
+    return 1;
+  }
+  return 0;
 }
 
 static size_t scratch_size(const struct melu__plan *p, const struct melu__instr *in) {
@@ -150,11 +177,16 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
   for (size_t i = 0; i < p->code.n; i++) {
     const struct melu__instr *in = &p->code.instrs[i];
     const size_t extra = scratch_size(p, in);
-    place_value(p, live, in->out, last, i);
+    if (!place_on_top(p, live, in, last, i)) place_value(p, live, in->out, last, i);
     if (in->pre != MELU__NO_NODE) place_value(p, live, in->pre, last, i);
     if (extra) p->steps[i].scratch = place_block(p, live, extra, i);
     release(live, i);
   }
+}
+
+/* Rows in the arena begin at whole vectors, so that sums may compute beyond their ends. A column is a vector itself. */
+static size_t padded(const struct melu__plan *p, size_t cols) {
+  return cols == 1 ? 1 : melu__size_align(cols, p->kernels->width);
 }
 
 /* Shapes of all values; inputs are where the run says, and an output is made in its slot if it can be: a column that is
@@ -165,13 +197,14 @@ static void bind_slots(struct melu__plan *p, const size_t *ld, const struct melu
     const struct melu__node *node = &p->nodes[i < p->n_nodes ? i : p->code.partial_of[i - p->n_nodes]];
     const int is_input = i < p->n_nodes && node->op == MELU__INPUT;
     p->places[i] = (struct place){node->rows, node->cols, is_input ? node->index : IN_ARENA, 0, node->cols};
+    if (!is_input) p->places[i].ld = padded(p, node->cols);
     if (is_input && ld && ld[node->index]) p->places[i].ld = ld[node->index];
   }
   for (size_t i = 0; i < n; i++) {
     struct place *place = &p->places[keep[i]];
     if (place->slot == IN_ARENA && (place->cols != 1 || n_reads[keep[i]] == 0)) {
       place->slot = outputs[i].slot;
-      if (ld && ld[place->slot]) place->ld = ld[place->slot];
+      place->ld = ld && ld[place->slot] ? ld[place->slot] : place->cols;
     } else if (place->slot != outputs[i].slot) {
       const size_t to = ld && ld[outputs[i].slot] ? ld[outputs[i].slot] : place->cols;
       p->copies[p->n_copies++] = (struct copy){keep[i], outputs[i].slot, to};
@@ -228,13 +261,43 @@ static void take_product(struct melu__sum *s, size_t i, const struct melu__plan 
   s->product[i].scale = (real)f->scale;
 }
 
+struct padding {
+  const struct melu__plan *plan;
+  int everywhere;
+};
+
+static void look_at_padding(void *arg, melu__ref value) {
+  struct padding *padding = arg;
+  const struct melu__plan *p = padding->plan;
+  const struct place *place = &p->places[value];
+  padding->everywhere &= place->slot == IN_ARENA || place->cols % p->kernels->width == 0;
+}
+
+/* The columns that a sum computes: whole vectors, if all that is read and written has them. What comes out beyond the
+ * edge is never looked at. */
+static size_t computed_cols(const struct melu__plan *p, const struct melu__instr *in) {
+  const struct place *shape = &p->places[in->out];
+  struct padding padding = {p, shape->cols > 1};
+  look_at_padding(&padding, in->out);
+  if (in->pre != MELU__NO_NODE) look_at_padding(&padding, in->pre);
+  const melu__ref rest[] = {in->row.value, in->post.value, in->mask};
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
+    if (rest[i] != MELU__NO_NODE) look_at_padding(&padding, rest[i]);
+  for (size_t i = 0; i < in->n_terms; i++) look_at_padding(&padding, in->term[i].value);
+  for (size_t i = 0; i < in->n_products; i++) {
+    look_at_padding(&padding, in->product[i].b);
+    padding.everywhere &= p->places[in->product[i].b].cols == shape->cols;
+  }
+  return padding.everywhere ? padded(p, shape->cols) : shape->cols;
+}
+
 static void prepare_step(const struct melu__plan *p, struct step *step, const struct melu__instr *in) {
   const struct place *shape = &p->places[in->out];
   step->is_sum = in->is_sum;
   step->out = in->out;
   if (!in->is_sum) return;
   struct melu__sum s = {.rows = shape->rows,
-                        .cols = shape->cols,
+                        .cols = computed_cols(p, in),
                         .n_products = in->n_products,
                         .n_terms = in->n_terms,
                         .row = take(p, step, MELU__ROW, in->row.value).p,

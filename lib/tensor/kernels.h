@@ -34,6 +34,7 @@ struct melu__sum_job;
 
 struct melu__kernels {
   const char *name;
+  size_t width; /* numbers in a vector */
 
   /* C (m, n) := alpha * op(A) op(B) + beta * C, with op(A) (m, k), op(B) (k, n); op transposes if the flag is set.
    * With beta = 0, C is not read. */

@@ -111,8 +111,63 @@ static melu__ref reshaped(struct melu__tape *to, struct index *index, const stru
   return constant(to, index, n, times * a.s);
 }
 
+/* The product that a node is, up to a scale. */
+static struct melu__node scaled_product(const struct melu__tape *to, melu__ref i, double *scale) {
+  struct melu__node n = to->nodes[i];
+  *scale = 1;
+  if (n.op == MELU__SCALE) {
+    *scale = n.s;
+    n = to->nodes[n.a];
+  }
+  return n;
+}
+
+/* Whether the nodes are s A X and s A' X. */
+static int are_twins(const struct melu__tape *to, melu__ref i, melu__ref j) {
+  double s, t;
+  const struct melu__node p = scaled_product(to, i, &s), q = scaled_product(to, j, &t);
+  return p.op == MELU__MATMUL && q.op == MELU__MATMUL && p.a == q.a && p.b == q.b && p.trans_b == 0 && q.trans_b == 0 &&
+         p.trans_a != q.trans_a && memcmp(&s, &t, sizeof s) == 0;
+}
+
+/* s (A + A') X, of one of the twins. */
+static melu__ref both_twins(struct melu__tape *to, struct index *index, melu__ref i) {
+  double s;
+  struct melu__node p = scaled_product(to, i, &s);
+  const struct melu__node a = to->nodes[p.a];
+  const melu__ref turned = record_unary(to, index, MELU__TRANSPOSE, p.a, a.cols, a.rows);
+  const struct melu__node sum = {.op = MELU__ADD, .a = p.a, .b = turned, .rows = a.rows, .cols = a.cols};
+  p.a = record(to, index, sum);
+  p.trans_a = 0;
+  return scaled(to, index, record(to, index, p), s);
+}
+
+/* The sum `sum` with its term that is i's twin replaced by both; MELU__NO_NODE if it has none. One product is saved: the
+ * gradient of X X' is (D + D') X. */
+static melu__ref join_twin(struct melu__tape *to, struct index *index, melu__ref sum, melu__ref i, int depth) {
+  if (to->status) return MELU__NO_NODE;
+  if (are_twins(to, sum, i)) return both_twins(to, index, i);
+  struct melu__node n = to->nodes[sum];
+  if (n.op != MELU__ADD || depth == 0) return MELU__NO_NODE;
+  for (int side = 0; side < 2; side++) {
+    const melu__ref joined = join_twin(to, index, side ? n.b : n.a, i, depth - 1);
+    if (joined == MELU__NO_NODE) continue;
+    if (side)
+      n.b = joined;
+    else
+      n.a = joined;
+    return intern(to, index, n);
+  }
+  return MELU__NO_NODE;
+}
+
 static melu__ref added(struct melu__tape *to, struct index *index, const struct melu__node *n) {
   if (to->status) return MELU__NO_NODE;
+  enum { DEPTH = 6 };
+  const melu__ref joined = join_twin(to, index, n->a, n->b, DEPTH);
+  if (joined != MELU__NO_NODE) return joined;
+  const melu__ref other_way = join_twin(to, index, n->b, n->a, DEPTH);
+  if (other_way != MELU__NO_NODE) return other_way;
   const struct melu__node a = to->nodes[n->a], b = to->nodes[n->b];
   if (is_const(&a, 0)) return n->b;
   if (is_const(&b, 0)) return n->a;
@@ -226,7 +281,7 @@ static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t 
 void melu__simplify(struct melu__tape *to, const struct melu__tape *from, const uint32_t *transposed, melu__ref *keep,
                     size_t n_keep) {
   struct index index = {NULL, 63, transposed};
-  while (index.mask < 8 * from->n) index.mask = 2 * index.mask + 1; /* a node is recorded as four at most */
+  while (index.mask < 16 * from->n) index.mask = 2 * index.mask + 1; /* a node is recorded as eight at most */
   index.slot = melu__alloc(from->alloc, index.mask + 1, sizeof *index.slot);
   unsigned char *live = melu__alloc(from->alloc, from->n, 1);
   melu__ref *map = melu__alloc(from->alloc, from->n, sizeof *map);

@@ -308,6 +308,8 @@ END_TEST
 
 /* ---------------------------------------------------------------------------------------------------- plans */
 
+enum { ROOM = 4096 }; /* a user's first layer has other shapes than the gradient whose slots it goes to */
+
 /* One thread's memory for a model's plans of a kind: the inputs, ones to add to, and NaN where a plan writes. */
 struct host {
   struct melu__slot_layout layout;
@@ -321,7 +323,7 @@ static size_t host_ld(const struct host *h, size_t slot, struct matrix m) {
 
 static void host_slot(struct host *h, size_t slot, struct matrix like, const double *value) {
   const size_t ld = host_ld(h, slot, like);
-  h->slots[slot] = test_memory(like.rows * ld, sizeof(real));
+  h->slots[slot] = test_memory(like.rows * ld + ROOM, sizeof(real));
   for (size_t k = 0; k < size_of(like); k++)
     h->slots[slot][k / like.cols * ld + k % like.cols] = (real)(value ? *value : like.v[k]);
 }
@@ -374,6 +376,25 @@ static const struct melu__plan *get_plan(const struct problem *p, enum melu__pla
   return plan;
 }
 
+/* Predictions for the user that ADAPT left, once from the model's weights and once from Z. */
+static void predict_and_check(struct host *h, const struct problem *p, const struct task *t,
+                              const struct melu__plan *plan, size_t slot) {
+  const struct matrix x = p->setting.slot[MELU__SLOT_XQ], w = p->setting.slot[MELU__SLOT_WEIGHTS];
+  real *slots[MELU__N_SLOTS], *z = test_memory(x.rows * w.rows, sizeof *z);
+  for (size_t i = 0; i < x.rows; i++)
+    for (size_t j = 0; j < w.rows; j++)
+      for (size_t k = 0; k < x.cols; k++) z[i * w.rows + j] += (real)(x.v[i * x.cols + k] * w.v[j * w.cols + k]);
+  memcpy(slots, h->slots, sizeof slots);
+  for (size_t i = 0; i < t->n_weights; i++) slots[MELU__SLOT_WEIGHTS + i] = h->slots[MELU__SLOT_GRADS + i];
+  slots[MELU__SLOT_XT] = h->slots[MELU__SLOT_GRADS + 1];
+  slots[MELU__SLOT_Z] = z;
+  if (slot == MELU__SLOT_Z) slots[MELU__SLOT_TRANSPOSED] = NULL;
+  for (size_t i = 0; i < x.rows; i++) h->slots[MELU__SLOT_SCORES][i] = (real)NAN;
+  melu__plan_run(plan, slots, NULL, h->scratch.arena);
+  check_slot(h, MELU__SLOT_SCORES, t->result[PREDICTION], 0);
+  free(z);
+}
+
 /* META's gradients are the recording's, and ADAPT then PREDICT give the recording's predictions. */
 START_TEST(plans_of_a_model) {
   struct problem p = open_problem((size_t)_i, NULL);
@@ -381,9 +402,11 @@ START_TEST(plans_of_a_model) {
   struct task t;
   struct host h;
   size_t arena = 0;
+  const size_t kept = melu__keeps_rows(p.second_order, s->n_support) ? s->n_support : MELU__FORMED;
   const struct melu__plan *meta = get_plan(&p, MELU__PLAN_META, s->n_support, s->n_query, &arena),
                           *adapt = get_plan(&p, MELU__PLAN_ADAPT, s->n_support, 0, &arena),
-                          *predict = get_plan(&p, MELU__PLAN_PREDICT, 0, s->n_query, &arena);
+                          *predict = get_plan(&p, MELU__PLAN_PREDICT, kept, s->n_query, &arena),
+                          *rank = get_plan(&p, MELU__PLAN_RANK, kept, s->n_query, &arena);
   run_task(&t, &p, p.second_order, MELU__DIRECT);
   host_open(&h, MELU__PLAN_META, &p, &t, arena);
   melu__plan_run(meta, h.slots, NULL, h.scratch.arena);
@@ -394,12 +417,8 @@ START_TEST(plans_of_a_model) {
 
   host_open(&h, MELU__PLAN_ADAPT, &p, &t, arena);
   melu__plan_run(adapt, h.slots, NULL, h.scratch.arena);
-  real *slots[MELU__N_SLOTS];
-  memcpy(slots, h.slots, sizeof slots);
-  for (size_t i = 0; i < t.n_weights; i++) slots[MELU__SLOT_WEIGHTS + i] = h.slots[MELU__SLOT_GRADS + i];
-  melu__plan_run(predict, slots, NULL, h.scratch.arena);
-  check_slot(&h, MELU__SLOT_SCORES, t.result[PREDICTION], 0);
-
+  predict_and_check(&h, &p, &t, predict, MELU__SLOT_TRANSPOSED);
+  predict_and_check(&h, &p, &t, rank, MELU__SLOT_Z);
   host_close(&h, &p);
   free_task(&t);
   close_problem(&p);

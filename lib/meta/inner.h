@@ -36,6 +36,8 @@ enum melu__slot {
   MELU__SLOT_GRAD_XU,
   MELU__SLOT_LOSS,
   MELU__SLOT_SCORES,
+  MELU__SLOT_Z,  /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
+  MELU__SLOT_XT, /* PREDICT: the transpose of the user's support rows */
   MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
   MELU__MAX_WEIGHTS = 2 * (MELU__MAX_HIDDEN + 1) + 1,
   MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */

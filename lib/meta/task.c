@@ -40,26 +40,67 @@ static void record_meta(struct outputs *o, struct melu__tape *t, const melu_mode
   for (uint32_t i = 0; i < initial.n; i++) add(o, g[3 + i], MELU__SLOT_GRADS + i, MELU__SLOT_BASES + i);
 }
 
+enum { MOST_KEPT = 128 }; /* every number of rows has plans of its own */
+
+int melu__keeps_rows(const melu_model *model, size_t n_support) {
+  const size_t h = melu__model_weight(model, 0)->rows;
+  return n_support <= MOST_KEPT && melu__size_mul(n_support, h + model->item_width) <= h * model->item_width;
+}
+
+static int is_matrix(size_t rows, size_t cols) {
+  return rows > 1 && cols > 0;
+}
+
 static void record_adapt(struct outputs *o, struct melu__tape *t, const melu_model *model, enum melu__form form,
                          size_t n_support) {
   struct melu__inner in;
   melu__inner_begin(&in, t, model, form, n_support);
   melu__inner_steps(&in);
   const struct melu__weights w = melu__inner_weights(&in);
-  keep(o, w.at[0], MELU__SLOT_GRADS);
+  if (!melu__keeps_rows(model, n_support)) {
+    keep(o, melu__tape_transpose(t, w.at[0]), MELU__SLOT_GRADS);
+  } else if (n_support) {
+    if (in.c == MELU__NO_NODE) in.c = melu__tape_const(t, n_support, melu__model_weight(model, 0)->rows, 0);
+    keep(o, in.c, MELU__SLOT_GRADS);
+    keep(o, melu__tape_transpose(t, in.xs), MELU__SLOT_GRADS + 1);
+  }
   keep(o, melu__inner_user_row(&in), MELU__SLOT_GRADS + 2);
-  for (uint32_t i = 3; i < w.n; i++) keep(o, w.at[i], MELU__SLOT_GRADS + i);
-}
-
-static void record_predict(struct outputs *o, struct melu__tape *t, const melu_model *model, size_t n_query) {
-  struct melu__weights w = {.n = 2 * model->n_layers + 1};
-  for (size_t i = 0; i < w.n; i++) {
+  for (uint32_t i = 3; i < w.n; i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
-    w.at[i] = melu__tape_input(t, MELU__SLOT_WEIGHTS + (uint32_t)i, rows, cols);
+    keep(o, is_matrix(rows, cols) ? melu__tape_transpose(t, w.at[i]) : w.at[i], MELU__SLOT_GRADS + i);
   }
-  const melu__ref xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, model->item_width);
-  const melu__ref z = melu__tape_add_row(t, melu__tape_matmul(t, xq, w.at[0], 0, 1), w.at[2]);
+}
+
+/* The user's upper layers as the network takes them; their inputs are the transposes. */
+static struct melu__weights record_user(struct melu__tape *t, const melu_model *model) {
+  struct melu__weights w = {.n = 2 * model->n_layers + 1};
+  for (uint32_t i = 2; i < w.n; i++) {
+    size_t rows, cols;
+    melu__weight_shape(model, i, &rows, &cols);
+    w.at[i] = is_matrix(rows, cols)
+                  ? melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_WEIGHTS + i, cols, rows))
+                  : melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
+  }
+  return w;
+}
+
+/* Rows of items for a user, whose first layer is formed or has n_support rows. */
+static void record_predict(struct outputs *o, struct melu__tape *t, const melu_model *model, int is_rank,
+                           size_t n_support, size_t n_rows) {
+  const size_t h = melu__model_weight(model, 0)->rows, width = model->item_width;
+  const struct melu__weights w = record_user(t, model);
+  const int is_formed = n_support == MELU__FORMED;
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n_rows, width);
+  const melu__ref w1 = melu__tape_input(t, is_formed ? MELU__SLOT_WEIGHTS : MELU__SLOT_TRANSPOSED, width, h);
+  melu__ref z = is_rank && !is_formed ? melu__tape_input(t, MELU__SLOT_Z, n_rows, h) : melu__tape_matmul(t, x, w1, 0, 0);
+  z = melu__tape_add_row(t, z, w.at[2]);
+  if (!is_formed && n_support) {
+    const melu__ref xt = melu__tape_input(t, MELU__SLOT_XT, width, n_support);
+    const melu__ref c = melu__tape_input(t, MELU__SLOT_GRADS, n_support, h);
+    const melu__ref moved = melu__tape_matmul(t, melu__tape_matmul(t, x, xt, 0, 0), c, 0, 0);
+    z = melu__tape_sub(t, z, melu__tape_scale(t, moved, model->options.inner_lr));
+  }
   keep(o, melu__upper_layers(t, &w, z), MELU__SLOT_SCORES);
 }
 
@@ -81,7 +122,7 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
       record_adapt(&o, &t, model, form, n_support);
       break;
     default:
-      record_predict(&o, &t, model, n_query);
+      record_predict(&o, &t, model, kind == MELU__PLAN_RANK, n_support, n_query);
   }
   melu_status status = melu__tape_status(&t, err);
   if (!status) status = melu__plan_new(out, &setting, &t, o.at, o.n, err);
@@ -89,25 +130,28 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   return status;
 }
 
-/* Both forms are the same mathematics: the one with fewer floating-point operations is kept. */
+/* Both forms are the same mathematics: the one with fewer floating-point operations is kept. A user that keeps rows has
+ * the dual one; predictions know no forms. */
 static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, melu_error *err) {
   const melu_model *model = arg;
-  struct melu__plan *direct;
-  *out = NULL;
-  melu_status status = make_form(&direct, model, MELU__DIRECT, key, err);
-  if (status) return status;
-  if (key >> 32 != MELU__PLAN_PREDICT) status = make_form(out, model, MELU__DUAL, key, err);
-  if (status) {
-    melu__plan_free(direct);
-    return status;
-  }
-  if (*out && melu__plan_flops(*out) < melu__plan_flops(direct)) {
-    melu__plan_free(direct);
-  } else {
-    melu__plan_free(*out);
+  const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
+  const int has_both = kind == MELU__PLAN_META ||
+                       (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff)));
+  struct melu__plan *direct = NULL;
+  melu_status status = make_form(out, model, MELU__DUAL, key, err);
+  if (status || !has_both) return status;
+  status = make_form(&direct, model, MELU__DIRECT, key, err);
+  if (!status && melu__plan_flops(*out) >= melu__plan_flops(direct)) {
+    struct melu__plan *dual = *out;
     *out = direct;
+    direct = dual;
   }
-  return MELU_OK;
+  melu__plan_free(direct);
+  if (status) {
+    melu__plan_free(*out);
+    *out = NULL;
+  }
+  return status;
 }
 
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
@@ -154,14 +198,10 @@ void melu__scratch_slots(const struct melu__scratch *s, real *slots[MELU__N_SLOT
 
 /* ----------------------------------------------------------------------------------------------- weights */
 
-static int is_matrix(size_t rows, size_t cols) {
-  return rows > 1 && cols > 0;
-}
-
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {
   const size_t inputs = model->item_width + model->user_width;
   memset(layout, 0, sizeof *layout);
-  if (kind == MELU__PLAN_PREDICT) return;
+  if (kind != MELU__PLAN_META && kind != MELU__PLAN_ADAPT) return;
   for (uint32_t i = 0; i < 2; i++) { /* the two halves of W1 */
     layout->ld[MELU__SLOT_WEIGHTS + i] = inputs;
     if (kind == MELU__PLAN_META) layout->ld[MELU__SLOT_GRADS + i] = layout->ld[MELU__SLOT_BASES + i] = inputs;

@@ -8,12 +8,21 @@
 #include "tape/plan.h"
 
 /* Kinds of plan in a model's cache. A key holds the kind and the numbers of rows. */
-enum melu__plan_kind { MELU__PLAN_META, MELU__PLAN_ADAPT, MELU__PLAN_PREDICT };
+enum melu__plan_kind { MELU__PLAN_META, MELU__PLAN_ADAPT, MELU__PLAN_PREDICT, MELU__PLAN_RANK };
+
+/* An adapted user's first layer is kept in the form that takes less memory, which is also the one that takes fewer
+ * operations to predict with: KEPT as C (n_support, h) and the transposed support rows X' (item_width, n_support), with
+ * W - a C' X its fast weights; or those FORMED, transposed. */
+#define MELU__FORMED 0xffffu /* in place of n_support, for PREDICT and RANK */
+int melu__keeps_rows(const melu_model *model, size_t n_support);
 
 /* The plan for tasks of that shape, made on first use:
  *   META     all slots but SCORES: the query loss and its gradient; GRADS are sums of it and BASES, which may be the same
- *   ADAPT    XS, XU, YS, WEIGHTS, TRANSPOSED to fast weights in GRADS: [0] item columns, [2] the user's row, [3] ... upper layers
- *   PREDICT  XQ and such fast weights in WEIGHTS to SCORES */
+ *   ADAPT    XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2] the
+ *            user's row; [3] ... the upper layers, their matrices transposed
+ *   PREDICT  XQ and a user, in WEIGHTS as ADAPT leaves it in GRADS but for KEPT's [0], which is in GRADS[0], and [1],
+ *            which is XT; the model's W1' in TRANSPOSED[0]; to SCORES
+ *   RANK     the same with Z = X W1' instead of the model's weights */
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err);
 

@@ -7,34 +7,50 @@
 #include "base/error.h"
 #include "model/embed.h"
 
-enum { W1_USER = 1 };
+enum { FIRST_UPPER = 3 };
 
 #define MAX_SUPPORT 4096
 
 /* -------------------------------------------------------------------------------------------------- life */
 
-static size_t weights_size(const melu_model *model) {
-  size_t n = 0, rows, cols;
-  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
-    melu__weight_shape(model, i, &rows, &cols);
-    if (i != W1_USER) n += rows * cols;
-  }
-  return n;
+static size_t part_size(size_t n_numbers) {
+  return melu__size_align(n_numbers, MELU__ALIGN / sizeof(real));
 }
 
-static void user_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_user *user) {
+void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user) {
+  const melu_model *model = user->model;
+  size_t rows, cols;
   real *p = user->data;
-  for (size_t i = 0; i < 2 * user->model->n_layers + 1; i++) {
-    size_t rows, cols;
-    melu__weight_shape(user->model, i, &rows, &cols);
-    views[i] = (struct melu__mat){i == W1_USER ? NULL : p, cols};
-    if (i != W1_USER) p += rows * cols;
+  for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
+    melu__weight_shape(model, i, &rows, &cols);
+    parts[i] = p;
+    p += part_size(rows * cols);
   }
+  melu__weight_shape(model, 0, &rows, &cols);
+  parts[0] = p;
+  parts[1] = p + (user->n_support == MELU__FORMED ? 0 : user->n_support * rows);
+}
+
+/* The numbers that say something: the first layer's place may be larger. */
+static size_t used_size(const melu_user *user) {
+  real *parts[MELU__MAX_WEIGHTS];
+  size_t rows, cols;
+  melu__user_parts(parts, user);
+  melu__weight_shape(user->model, 0, &rows, &cols);
+  const size_t first = user->n_support == MELU__FORMED ? rows * cols : user->n_support * (rows + cols);
+  return (size_t)(parts[0] - user->data) + first;
 }
 
 static int user_init(melu_user *user, const melu_model *model) {
+  size_t rows, cols;
   user->model = model;
-  user->n = weights_size(model);
+  user->n_support = 0;
+  for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
+    melu__weight_shape(model, i, &rows, &cols);
+    user->n += part_size(rows * cols);
+  }
+  melu__weight_shape(model, 0, &rows, &cols);
+  user->n += rows * cols;
   user->data = melu__calloc(&model->ctx->allocator, user->n, sizeof *user->data);
   return user->data != NULL;
 }
@@ -42,15 +58,20 @@ static int user_init(melu_user *user, const melu_model *model) {
 /* Without ratings and a profile the fast weights are the model's own. */
 static void set_unknown(melu_user *user) {
   const melu_model *model = user->model;
-  struct melu__mat from[MELU__MAX_WEIGHTS], to[MELU__MAX_WEIGHTS];
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
+  const struct melu__kernels *k = model->ctx->kernels;
+  struct melu__mat from[MELU__MAX_WEIGHTS];
+  real *data[2 * (MELU__MAX_HIDDEN + 1)], *to[MELU__MAX_WEIGHTS];
   for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
   melu__weight_views(from, model, data);
-  user_views(to, user);
-  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+  melu__user_parts(to, user);
+  for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
-    if (i != W1_USER) model->ctx->kernels->copy(rows, cols, (struct melu__cmat){from[i].p, from[i].ld}, to[i]);
+    const struct melu__cmat w = {from[i].p, from[i].ld};
+    if (rows == 1)
+      k->copy(rows, cols, w, (struct melu__mat){to[i], cols});
+    else
+      k->transpose(rows, cols, w, (struct melu__mat){to[i], rows});
   }
 }
 
@@ -76,20 +97,32 @@ void melu_user_free(melu_user *user) {
   melu__free(a, user);
 }
 
-/* All plans that adapt and predict will ever need, so that neither makes one. */
+struct arena {
+  size_t need;
+};
+
+static melu_status find_plan(const struct melu__plan **out, struct arena *arena, const melu_workspace *ws,
+                             enum melu__plan_kind kind, size_t n_support, size_t n_rows, melu_error *err) {
+  const melu_status status = melu__task_plan(out, ws->model, kind, n_support, n_rows, err);
+  if (!status && melu__plan_arena_size(*out) > arena->need) arena->need = melu__plan_arena_size(*out);
+  return status;
+}
+
+/* All plans that adapting, predicting and ranking will ever need, so that none of them makes one. */
 static melu_status find_plans(melu_workspace *ws, melu_error *err) {
-  size_t arena = 0;
-  for (size_t n = 0; n <= ws->max_support; n++) {
-    const melu_status status = melu__task_plan(&ws->adapt[n], ws->model, MELU__PLAN_ADAPT, n, 0, err);
-    if (status) return status;
-    if (melu__plan_arena_size(ws->adapt[n]) > arena) arena = melu__plan_arena_size(ws->adapt[n]);
+  struct arena arena = {0};
+  melu_status status = MELU_OK;
+  for (size_t n = 0; n <= ws->max_support && !status; n++)
+    status = find_plan(&ws->adapt[n], &arena, ws, MELU__PLAN_ADAPT, n, 0, err);
+  for (size_t row = 0; row < ws->max_kept + 2 && !status; row++) {
+    const size_t n = row <= ws->max_kept ? row : MELU__FORMED;
+    for (size_t i = 0; i < MELU__N_PIECES && !status; i++)
+      status = find_plan(&ws->predict[row * MELU__N_PIECES + i], &arena, ws, MELU__PLAN_PREDICT, n,
+                         MELU__PREDICT_ROWS >> i, err);
+    if (!status) status = find_plan(&ws->rank[row], &arena, ws, MELU__PLAN_RANK, n, MELU__RANK_ROWS, err);
   }
-  for (size_t n = 1; n <= MELU__PREDICT_ROWS; n++) {
-    const melu_status status = melu__task_plan(&ws->predict[n], ws->model, MELU__PLAN_PREDICT, 0, n, err);
-    if (status) return status;
-    if (melu__plan_arena_size(ws->predict[n]) > arena) arena = melu__plan_arena_size(ws->predict[n]);
-  }
-  if (!melu__scratch_reserve(&ws->scratch, ws->model, arena, ws->max_support, MELU__PREDICT_ROWS))
+  if (status) return status;
+  if (!melu__scratch_reserve(&ws->scratch, ws->model, arena.need, ws->max_support, MELU__PREDICT_ROWS))
     return melu__fail_memory(err);
   return MELU_OK;
 }
@@ -105,11 +138,13 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   if (!ws) return melu__fail_memory(err);
   ws->model = model;
   ws->max_support = max_support;
+  while (melu__keeps_rows(model, ws->max_kept + 1)) ws->max_kept++;
   ws->adapt = melu__calloc(a, max_support + 1, sizeof *ws->adapt);
-  ws->predict = melu__calloc(a, MELU__PREDICT_ROWS + 1, sizeof *ws->predict);
+  ws->predict = melu__calloc(a, (ws->max_kept + 2) * MELU__N_PIECES, sizeof *ws->predict);
+  ws->rank = melu__calloc(a, ws->max_kept + 2, sizeof *ws->rank);
   melu_status status = MELU_OK;
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
-  if (!ws->adapt || !ws->predict || !ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
+  if (!ws->adapt || !ws->predict || !ws->rank || !ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
   if (!status) status = find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);
@@ -125,6 +160,7 @@ void melu_workspace_free(melu_workspace *ws) {
   melu__scratch_free(&ws->scratch, ws->model);
   melu__free(a, ws->transposed);
   melu__free(a, ws->fresh.data);
+  melu__free(a, ws->rank);
   melu__free(a, ws->predict);
   melu__free(a, ws->adapt);
   melu__free(a, ws);
@@ -151,28 +187,20 @@ static melu_status check_items(const melu_model *model, const melu_user *user, c
   return MELU_OK;
 }
 
-static int all_finite(const real *x, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (!isfinite(x[i])) return 0;
-  return 1;
-}
-
-static void user_slots(real **slots, const melu_user *user) {
-  struct melu__mat views[MELU__MAX_WEIGHTS];
-  user_views(views, user);
-  for (size_t i = 0; i < 2 * user->model->n_layers + 1; i++) slots[i] = views[i].p;
+void melu__workspace_refresh(melu_workspace *ws) {
+  if (ws->transposed_version == ws->model->version) return;
+  melu__transpose_weights(ws->transposed, ws->model);
+  ws->transposed_version = ws->model->version;
 }
 
 static void run_adapt(melu_workspace *ws, size_t n) {
-  const melu_model *model = ws->model;
-  real *slots[MELU__N_SLOTS];
-  if (ws->transposed_version != model->version) {
-    melu__transpose_weights(ws->transposed, model);
-    ws->transposed_version = model->version;
-  }
+  real *slots[MELU__N_SLOTS], *parts[MELU__MAX_WEIGHTS];
+  melu__workspace_refresh(ws);
   melu__scratch_slots(&ws->scratch, slots);
-  melu__model_slots(slots, model, ws->transposed);
-  user_slots(slots + MELU__SLOT_GRADS, &ws->fresh);
+  melu__model_slots(slots, ws->model, ws->transposed);
+  ws->fresh.n_support = melu__keeps_rows(ws->model, n) ? n : MELU__FORMED;
+  melu__user_parts(parts, &ws->fresh);
+  for (size_t i = 0; i < 2 * ws->model->n_layers + 1; i++) slots[MELU__SLOT_GRADS + i] = parts[i];
   melu__plan_run(ws->adapt[n], slots, NULL, ws->scratch.arena);
 }
 
@@ -198,10 +226,26 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
     s->ys[i] = ratings[i];
   }
   run_adapt(ws, n);
-  if (!all_finite(ws->fresh.data, ws->fresh.n))
+  const size_t used = used_size(&ws->fresh);
+  if (!isfinite(model->ctx->kernels->largest(used, ws->fresh.data)))
     return melu__fail(err, MELU_EDIVERGED, "the inner loop diverged: a fast weight is not finite");
-  memcpy(user->data, ws->fresh.data, user->n * sizeof *user->data);
+  user->n_support = ws->fresh.n_support;
+  memcpy(user->data, ws->fresh.data, used * sizeof *user->data);
   return MELU_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- predicting */
+
+void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user) {
+  real *parts[MELU__MAX_WEIGHTS];
+  melu__user_parts(parts, user);
+  slots[MELU__SLOT_WEIGHTS] = slots[MELU__SLOT_GRADS] = parts[0];
+  slots[MELU__SLOT_XT] = parts[1];
+  for (size_t i = 2; i < 2 * user->model->n_layers + 1; i++) slots[MELU__SLOT_WEIGHTS + i] = parts[i];
+}
+
+size_t melu__workspace_row(const melu_workspace *ws, const melu_user *user) {
+  return user->n_support == MELU__FORMED ? ws->max_kept + 1 : user->n_support;
 }
 
 melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *model, const melu_user *user,
@@ -209,20 +253,27 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
   const melu_status status = check_items(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
+  const size_t row = melu__workspace_row(ws, user);
   struct melu__scratch *s = &ws->scratch;
-  real *slots[MELU__N_SLOTS], rows[MELU__PREDICT_ROWS];
+  real *slots[MELU__N_SLOTS], piece[MELU__PREDICT_ROWS];
+  melu__workspace_refresh(ws);
   melu__scratch_slots(s, slots);
-  user_slots(slots + MELU__SLOT_WEIGHTS, user);
-  slots[MELU__SLOT_SCORES] = rows;
-  for (size_t done = 0; done < n;) {
-    const size_t piece = n - done < MELU__PREDICT_ROWS ? n - done : MELU__PREDICT_ROWS;
-    for (size_t i = 0; i < piece; i++)
+  melu__model_slots(slots, model, ws->transposed);
+  melu__user_slots(slots, user);
+  slots[MELU__SLOT_SCORES] = piece;
+  for (size_t done = 0, halvings = 0; done < n;) {
+    const size_t n_rows = MELU__PREDICT_ROWS >> halvings;
+    if (n_rows > n - done) {
+      halvings++;
+      continue;
+    }
+    for (size_t i = 0; i < n_rows; i++)
       melu__embed(model, data, MELU_ITEM, items[done + i], s->xq + i * model->item_width);
-    melu__plan_run(ws->predict[piece], slots, NULL, s->arena);
-    if (!all_finite(rows, piece))
+    melu__plan_run(ws->predict[row * MELU__N_PIECES + halvings], slots, NULL, s->arena);
+    if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
-    for (size_t i = 0; i < piece; i++) scores[done + i] = (float)rows[i];
-    done += piece;
+    for (size_t i = 0; i < n_rows; i++) scores[done + i] = (float)piece[i];
+    done += n_rows;
   }
   return MELU_OK;
 }

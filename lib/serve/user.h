@@ -5,26 +5,41 @@
 
 #include "meta/task.h"
 
-/* Fast weights in the layout of the model's decision layers, but the first layer: W1 is its item columns only, and b1
- * is xu W1u' + b1, what the user adds to every row. */
+/* What an adapted user differs from the model in: all that predictions take beside it. */
 struct melu_user {
   const melu_model *model;
-  real *data; /* all of it, one after another */
+  size_t n_support; /* rows that are kept, or MELU__FORMED */
+  real *data;       /* in the order of melu__user_parts */
   size_t n;
 };
 
+/* Where a user's matrices are, by number of the weights (struct melu__weights): [0] C or the formed W1', [1] X' or
+ * nothing, [2] xu W1u' + b1 with its fast weights: what the user adds to every row; [3] ... upper layers. */
+void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user);
+
+/* Points a PREDICT or RANK plan's slots at a user. */
+void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user);
+
+/* Items are predicted in pieces of so many rows, halved until the last piece fits; ranked in blocks of so many. A row
+ * has the same bits in all of them. */
+enum { MELU__PREDICT_ROWS = 32, MELU__N_PIECES = 6, MELU__RANK_ROWS = 96 };
+
 struct melu_workspace {
   const melu_model *model;
-  size_t max_support;
+  size_t max_support, max_kept;      /* rows that a user may have, and the most that any keeps */
   const struct melu__plan **adapt;   /* by number of support rows, 0 .. max_support */
-  const struct melu__plan **predict; /* by number of rows, 0 .. MELU__PREDICT_ROWS */
+  const struct melu__plan **predict; /* (max_kept + 2, N_PIECES): by rows kept, FORMED last; by halvings */
+  const struct melu__plan **rank;    /* by rows kept, FORMED last */
   struct melu__scratch scratch;
-  real *transposed;           /* the weights' transposes, as they were at that version of the model */
+  real *transposed; /* the weights' transposes, as they were at that version of the model */
   uint64_t transposed_version;
   melu_user fresh; /* a user in the making: an old one is only replaced by a finished one */
 };
 
-/* Items are predicted in pieces of at most so many rows. */
-#define MELU__PREDICT_ROWS 32
+/* Which plan the user takes, of those by rows kept. */
+size_t melu__workspace_row(const melu_workspace *ws, const melu_user *user);
+
+/* Brings the transposes up to date. */
+void melu__workspace_refresh(melu_workspace *ws);
 
 #endif

@@ -113,6 +113,7 @@ typedef struct melu_gradient melu_gradient;
 typedef struct melu_optimizer melu_optimizer;
 typedef struct melu_workspace melu_workspace;
 typedef struct melu_user melu_user;
+typedef struct melu_catalog melu_catalog;
 
 /* The host's allocator. `alloc` returns memory aligned for any type, or NULL; `free` is never called with NULL.
  * Both may be called from several threads at once. */
@@ -521,6 +522,41 @@ MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, cons
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
                                   melu_error *err);
+
+/* ------------------------------------------------------------------------------------------------ ranking */
+
+/* Returns a new catalogue of n items of a data set, prepared for ranking them with this model: for each the input row
+ * and what the first layer makes of it before a user comes, 4 (item width + first layer's width) bytes. `items`: (n)
+ * positions in `data`, NULL for all of it; they are copied, `data` may go. The model must stay as it is while the
+ * catalogue is used. Const: any number of threads may rank with one, each with its own workspace.
+ * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31
+ * items), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
+                                      const uint32_t *items, size_t n, melu_error *err);
+MELU_API void melu_catalog_free(melu_catalog *catalog);
+MELU_API size_t melu_catalog_n_items(const melu_catalog *catalog);
+
+/* Predicts the user's ratings of the whole catalogue. `scores`: (n_items), in the catalogue's order; the same bits as
+ * melu_predict's up to rounding. Allocates nothing. Errors: MELU_EINVAL, MELU_ESTATE (the model was changed since the
+ * catalogue was made), MELU_EDIVERGED (a score is not finite). Since: 0.1 */
+MELU_API melu_status melu_catalog_score(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
+                                        const melu_user *user, melu_error *err);
+
+struct melu_top_options {
+  size_t size;
+  const uint32_t *exclude; /* positions in the data set that are left out, in any order; what was rated, say */
+  size_t n_exclude;
+  int (*keep)(void *arg, uint32_t item); /* NULL: all; called for items that would be among the best; 0 leaves it out */
+  void *keep_arg;
+};
+
+/* The *n items of the catalogue that the user would rate highest, best first, equal scores by position in the data set.
+ * `items`: (*n) positions in the data set; `scores`: (*n). *n becomes how many there are: fewer than were asked for if
+ * no more are left. On error *n stays, and what is in the arrays says nothing. Allocates nothing. Errors as of
+ * melu_catalog_score. Since: 0.1 */
+MELU_API melu_status melu_catalog_top(uint32_t *items, float *scores, size_t *n, melu_workspace *workspace,
+                                      const melu_catalog *catalog, const melu_user *user,
+                                      const struct melu_top_options *options, melu_error *err);
 
 /* --------------------------------------------------------------------------------------------- evaluation */
 

@@ -353,7 +353,7 @@ static inline void plan_values(struct matrix *out, const struct melu__kernels *k
   }
   ck_assert_int_eq(melu__tape_status(t, &err), MELU_OK);
   size_t *ld = plan_gaps(s, out, n);
-  const struct melu__plan_setting setting = {t->alloc, kernels, ld, NULL};
+  const struct melu__plan_setting setting = {t->alloc, kernels, ld, NULL, 0};
   ck_assert_int_eq(melu__plan_new(&plan, &setting, t, outputs, n, &err), MELU_OK);
   plan_run(plan, s, outputs, out, n, (real)NAN);
   melu__plan_free(plan);

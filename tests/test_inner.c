@@ -342,6 +342,8 @@ static void host_open(struct host *h, enum melu__plan_kind kind, const struct pr
   for (size_t i = 0; i < 3; i++) host_slot(h, MELU__SLOT_GRAD_XS + i, t->result[grads(t) + i], &nothing);
   host_slot(h, MELU__SLOT_LOSS, t->result[LOSS], &nothing);
   host_slot(h, MELU__SLOT_SCORES, t->result[PREDICTION], &nothing);
+  for (size_t slot = MELU__SLOT_ZS; slot <= MELU__SLOT_GRAD_KAPPA; slot++)
+    if (!h->slots[slot]) h->slots[slot] = test_memory(ROOM, sizeof(real));
   for (size_t i = 0; i < t->n_weights; i++) {
     host_slot(h, MELU__SLOT_WEIGHTS + i, p->setting.slot[MELU__SLOT_WEIGHTS + i], NULL);
     host_transposed(h, MELU__SLOT_TRANSPOSED + i, p->setting.slot[MELU__SLOT_WEIGHTS + i]);
@@ -374,6 +376,39 @@ static const struct melu__plan *get_plan(const struct problem *p, enum melu__pla
   ck_assert_ptr_eq(plan, again);
   if (melu__plan_arena_size(plan) > *arena) *arena = melu__plan_arena_size(plan);
   return plan;
+}
+
+static void run_part(struct host *h, const struct problem *p, enum melu__plan_kind kind, size_t n, int is_query) {
+  real *slots[MELU__N_SLOTS];
+  size_t arena = 0;
+  const struct melu__plan *plan = get_plan(p, kind, 0, n, &arena);
+  memcpy(slots, h->slots, sizeof slots);
+  if (is_query) { /* the same plans serve support and query rows */
+    slots[MELU__SLOT_XS] = slots[MELU__SLOT_XQ];
+    slots[MELU__SLOT_ZS] = slots[MELU__SLOT_ZQ];
+    slots[MELU__SLOT_GRAD_XS] = slots[MELU__SLOT_GRAD_XQ];
+    slots[MELU__SLOT_GRAD_ZS] = slots[MELU__SLOT_GRAD_ZQ];
+    slots[MELU__SLOT_BASES] = slots[MELU__SLOT_GRADS];
+  }
+  ck_assert(melu__scratch_reserve(&h->scratch, p->second_order, arena, 1, 1));
+  melu__plan_run(plan, slots, NULL, h->scratch.arena);
+}
+
+/* META in its form, with what the first layer is before and after it. */
+static void run_meta(struct host *h, const struct problem *p, const struct melu__plan *meta) {
+  const size_t n_support = p->shape->n_support, n_query = p->shape->n_query;
+  if (melu__plan_tag(meta) == MELU__DUAL) {
+    run_part(h, p, MELU__PLAN_ITEMS, n_support, 0);
+    run_part(h, p, MELU__PLAN_ITEMS, n_query, 1);
+    run_part(h, p, MELU__PLAN_USERS, 1, 0);
+  }
+  ck_assert(melu__scratch_reserve(&h->scratch, p->second_order, melu__plan_arena_size(meta), n_support, n_query));
+  melu__plan_run(meta, h->slots, NULL, h->scratch.arena);
+  if (melu__plan_tag(meta) == MELU__DUAL) {
+    run_part(h, p, MELU__PLAN_ITEMS_GRAD, n_support, 0);
+    run_part(h, p, MELU__PLAN_ITEMS_GRAD, n_query, 1);
+    run_part(h, p, MELU__PLAN_USERS_GRAD, 1, 0);
+  }
 }
 
 /* Predictions for the user that ADAPT left, once from the model's weights and once from Z. */
@@ -409,7 +444,7 @@ START_TEST(plans_of_a_model) {
                           *rank = get_plan(&p, MELU__PLAN_RANK, kept, s->n_query, &arena);
   run_task(&t, &p, p.second_order, MELU__DIRECT);
   host_open(&h, MELU__PLAN_META, &p, &t, arena);
-  melu__plan_run(meta, h.slots, NULL, h.scratch.arena);
+  run_meta(&h, &p, meta);
   check_slot(&h, MELU__SLOT_LOSS, t.result[LOSS], 0);
   for (size_t i = 0; i < 3; i++) check_slot(&h, MELU__SLOT_GRAD_XS + i, t.result[grads(&t) + i], 0);
   for (size_t i = 0; i < t.n_weights; i++) check_slot(&h, MELU__SLOT_GRADS + i, t.result[grads(&t) + 3 + i], 1);

@@ -323,7 +323,7 @@ END_TEST
 static struct melu__plan *new_plan(const struct melu__tape *t, const struct melu__output *outputs, size_t n) {
   struct melu__plan *plan;
   melu_error err;
-  const struct melu__plan_setting setting = {t->alloc, ctx->kernels, NULL, NULL};
+  const struct melu__plan_setting setting = {t->alloc, ctx->kernels, NULL, NULL, 0};
   ck_assert_msg(!melu__plan_new(&plan, &setting, t, outputs, n, &err), "%s", err.message);
   return plan;
 }
@@ -399,7 +399,7 @@ static void check_plan(const struct program *p, const struct melu__output *outpu
     for (size_t k = 0; k < size_of(v); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
   }
   size_t *ld = plan_gaps(&p->setting, out, n);
-  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, NULL};
+  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, NULL, 0};
   ck_assert_msg(!melu__plan_new(&plan, &setting, &p->tape, outputs, n, &err), "%s", err.message);
   plan_run(plan, &p->setting, outputs, out, n, (real)NAN);
   plan_run(plan, &p->setting, outputs, again, n, (real)1e30);
@@ -472,7 +472,7 @@ START_TEST(beyond_reason) {
     sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
   }
   const struct melu__output output = {sum, NAIVE_SLOTS, 0, 0};
-  const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL};
+  const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL, 0};
   ck_assert_int_eq(melu__plan_new(&plan, &setting, &t, &output, 1, &err), MELU_ENOMEM);
   ck_assert_ptr_null(plan);
   ck_assert_int_eq(err.status, MELU_ENOMEM);
@@ -512,7 +512,7 @@ static melu_status make_example(struct melu__plan **out, const struct melu_alloc
   melu__tape_grad(t, melu__tape_sum_all(t, solved), &w, 1, &g);
   melu__tape_grad(t, melu__tape_sum_all(t, melu__tape_mul(t, g, g)), &w, 1, &h);
   const struct melu__output outputs[] = {{g, 2, 0, 0}, {h, 3, 1, 3}};
-  const struct melu__plan_setting setting = {allocator, ctx->kernels, NULL, NULL};
+  const struct melu__plan_setting setting = {allocator, ctx->kernels, NULL, NULL, 0};
   melu_status status = melu__tape_status(t, err);
   if (!status) status = melu__plan_new(out, &setting, t, outputs, 2, err);
   melu__tape_free(t);

@@ -56,8 +56,17 @@ static melu__ref kernel_matrix(struct melu__inner *in, melu__ref rows, size_t n_
                         melu__tape_fill(t, in->kappa, n_rows, in->n_support));
 }
 
-void melu__inner_begin(struct melu__inner *in, struct melu__tape *t, const melu_model *model, enum melu__form form,
-                       size_t n_support) {
+melu__ref melu__inner_kappas(struct melu__tape *t, const melu_model *model, melu__ref xu) {
+  const size_t n = t->status ? 0 : t->nodes[xu].rows;
+  const melu__ref factor = model->options.first_order ? melu__tape_detach(t, xu) : xu;
+  const melu__ref ones = melu__tape_const(t, model->user_width, 1, 1);
+  return melu__tape_add(t, melu__tape_matmul(t, melu__tape_mul(t, xu, factor), ones, 0, 0),
+                        melu__tape_const(t, n, 1, 1));
+}
+
+/* Inputs that all forms have; the weights from `first` on. */
+static void begin(struct melu__inner *in, struct melu__tape *t, const melu_model *model, enum melu__form form,
+                  size_t n_support, size_t first) {
   memset(in, 0, sizeof *in);
   in->tape = t;
   in->model = model;
@@ -65,21 +74,37 @@ void melu__inner_begin(struct melu__inner *in, struct melu__tape *t, const melu_
   in->n_support = n_support;
   in->c = MELU__NO_NODE;
   in->xs = melu__tape_input(t, MELU__SLOT_XS, n_support, model->item_width);
-  in->xu = melu__tape_input(t, MELU__SLOT_XU, 1, model->user_width);
   in->ys = melu__tape_input(t, MELU__SLOT_YS, n_support, 1);
   in->w.n = 2 * model->n_layers + 1;
-  for (size_t i = 0; i < in->w.n; i++) {
+  for (size_t i = first; i < in->w.n; i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
     in->w.at[i] = melu__tape_input(t, MELU__SLOT_WEIGHTS + (uint32_t)i, rows, cols);
   }
+  in->xs_k = model->options.first_order ? melu__tape_detach(t, in->xs) : in->xs;
+}
+
+void melu__inner_begin(struct melu__inner *in, struct melu__tape *t, const melu_model *model, enum melu__form form,
+                       size_t n_support) {
+  begin(in, t, model, form, n_support, 0);
+  in->xu = melu__tape_input(t, MELU__SLOT_XU, 1, model->user_width);
   in->user_row = user_row(in);
   if (form == MELU__DIRECT) return;
-  in->xs_k = model->options.first_order ? melu__tape_detach(t, in->xs) : in->xs;
   in->xu_k = model->options.first_order ? melu__tape_detach(t, in->xu) : in->xu;
   in->kappa = melu__tape_add(t, melu__tape_matmul(t, in->xu, in->xu_k, 0, 1), melu__tape_const(t, 1, 1, 1));
   in->k = kernel_matrix(in, in->xs, n_support);
   in->z = layer(t, in->xs, in->w.at[W1_ITEM], in->user_row);
+}
+
+void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, const melu_model *model,
+                              size_t n_support) {
+  const size_t h = melu__model_weight(model, 0)->rows;
+  begin(in, t, model, MELU__DUAL, n_support, FIRST_UPPER);
+  in->user_row = melu__tape_input(t, MELU__SLOT_ROW, 1, h);
+  in->kappa = melu__tape_input(t, MELU__SLOT_KAPPA, 1, 1);
+  in->k = kernel_matrix(in, in->xs, n_support);
+  in->zs = melu__tape_input(t, MELU__SLOT_ZS, n_support, h);
+  in->z = melu__tape_add_row(t, in->zs, in->user_row);
 }
 
 /* w - a g, for the weights from `first` on. */
@@ -132,8 +157,12 @@ void melu__inner_steps(struct melu__inner *in) {
 }
 
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows) {
+  return melu__inner_predict_from_z(in, x, melu__tape_matmul(in->tape, x, in->w.at[W1_ITEM], 0, 1), n_rows);
+}
+
+melu__ref melu__inner_predict_from_z(struct melu__inner *in, melu__ref x, melu__ref z, size_t n_rows) {
   struct melu__tape *t = in->tape;
-  melu__ref z = layer(t, x, in->w.at[W1_ITEM], in->user_row);
+  z = melu__tape_add_row(t, z, in->user_row);
   if (in->c != MELU__NO_NODE) {
     const melu__ref kc = melu__tape_matmul(t, kernel_matrix(in, x, n_rows), in->c, 0, 0);
     z = melu__tape_sub(t, z, melu__tape_scale(t, kc, in->model->options.inner_lr));

@@ -24,16 +24,24 @@
 enum melu__form { MELU__DIRECT, MELU__DUAL };
 
 /* Slots of a task's plans: X (rows, item_width) of support and query, the user's part (1, user_width), ratings
- * (rows, 1), the weights. */
+ * (rows, 1), what the first layer makes of them before any step, the weights. */
 enum melu__slot {
   MELU__SLOT_XS,
   MELU__SLOT_XQ,
   MELU__SLOT_XU,
   MELU__SLOT_YS,
   MELU__SLOT_YQ,
+  MELU__SLOT_ZS,    /* X W1' of the support rows, (n_support, h) */
+  MELU__SLOT_ZQ,    /* of the query rows */
+  MELU__SLOT_ROW,   /* xu W1u' + b1, (1, h) */
+  MELU__SLOT_KAPPA, /* xu xu' + 1 */
   MELU__SLOT_GRAD_XS,
   MELU__SLOT_GRAD_XQ,
   MELU__SLOT_GRAD_XU,
+  MELU__SLOT_GRAD_ZS,
+  MELU__SLOT_GRAD_ZQ,
+  MELU__SLOT_GRAD_ROW,
+  MELU__SLOT_GRAD_KAPPA,
   MELU__SLOT_LOSS,
   MELU__SLOT_SCORES,
   MELU__SLOT_Z,  /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
@@ -69,6 +77,7 @@ struct melu__inner {
   enum melu__form form;
   size_t n_support;
   melu__ref xs, xu, ys;   /* inputs */
+  melu__ref zs;           /* the input ZS, if it began from that */
   melu__ref xs_k, xu_k;   /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
   struct melu__weights w; /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
   melu__ref user_row;     /* xu W1u' + b1 */
@@ -81,6 +90,11 @@ struct melu__inner {
 void melu__inner_begin(struct melu__inner *in, struct melu__tape *tape, const melu_model *model, enum melu__form form,
                        size_t n_support);
 
+/* The same in DUAL form from ZS, ROW and KAPPA instead of XU and the first layer's weights: what depends on these is the
+ * same for all tasks and is computed for many at once. */
+void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *tape, const melu_model *model,
+                              size_t n_support);
+
 /* Records one inner step and returns the support loss before it. n_support must not be 0. */
 melu__ref melu__inner_step(struct melu__inner *in);
 
@@ -89,6 +103,12 @@ void melu__inner_steps(struct melu__inner *in);
 
 /* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far. */
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows);
+
+/* The same in DUAL form, given z (n_rows, h) = x W1'. */
+melu__ref melu__inner_predict_from_z(struct melu__inner *in, melu__ref x, melu__ref z, size_t n_rows);
+
+/* xu xu' + 1 of each row of xu (n, user_width): (n, 1). In first order one factor is a constant. */
+melu__ref melu__inner_kappas(struct melu__tape *tape, const melu_model *model, melu__ref xu);
 
 /* The fast weights so far as nodes, the first layer's included; and xu W1u' + b1 with them, which is all that the
  * user's part of the first layer does. */

@@ -9,17 +9,11 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "meta/task.h"
+#include "meta/lane.h"
 #include "model/embed.h"
 #include "model/gradient.h"
 
 enum { FEW_LANES = 8, MOST_LANES = 16, TASKS_PER_LANE = 4, CHUNK = 2048 };
-
-struct task_work {
-  const struct melu__plan *plan;
-  size_t lane;
-  size_t grad_x; /* where its gradients of XS, XQ, XU begin in outer->grad_x, one after another */
-};
 
 struct task_cost {
   double cost;
@@ -27,37 +21,25 @@ struct task_cost {
 };
 
 struct melu__outer {
-  struct task_work *work;  /* one per task */
+  struct melu__lanes l;
   struct task_cost *order; /* by descending cost */
-  size_t work_capacity, order_capacity;
-  real *grad_x;
-  size_t grad_x_capacity;
-  real *lanes; /* (MOST_LANES, n_dense): sums over the lanes' tasks */
-  real *zeros; /* n_dense of them: what a lane's first task adds to */
-  real *transposed; /* the weights' transposes */
-  size_t lanes_capacity, n_lanes;
+  size_t order_capacity;
+  real *sums; /* (MOST_LANES, n_dense): of the lanes */
+  size_t sums_capacity;
   struct melu__scratch *scratch; /* one per thread */
   size_t n_threads;
-  /* of the call that is running */
-  melu_gradient *g;
-  const melu_batch *batch;
   real *largest; /* of each chunk and table: its largest entry, or NO_MEMORY */
   size_t largest_capacity;
+  melu_gradient *g; /* of the call that is running */
 };
 
 static void free_outer(struct melu__outer *o, const melu_model *model) {
   if (!o) return;
   const struct melu_allocator *a = &model->ctx->allocator;
   for (size_t i = 0; o->scratch && i < o->n_threads; i++) melu__scratch_free(&o->scratch[i], model);
-  melu__free(a, o->scratch);
-  melu__free(a, o->lanes);
-  melu__free(a, o->zeros);
-  melu__free(a, o->transposed);
-  melu__free(a, o->grad_x);
-  melu__free(a, o->order);
-  melu__free(a, o->work);
-  melu__free(a, o->largest);
-  melu__free(a, o);
+  void *const all[] = {o->l.tasks, o->l.lanes, o->l.memory, o->l.zeros, o->l.transposed,
+                       o->order,   o->sums,    o->scratch,  o->largest, o};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
 static struct melu__outer *outer_of(melu_gradient *g) {
@@ -67,9 +49,9 @@ static struct melu__outer *outer_of(melu_gradient *g) {
   if (!o) return NULL;
   o->n_threads = ctx->runner.n_threads;
   o->scratch = melu__calloc(&ctx->allocator, o->n_threads, sizeof *o->scratch);
-  o->zeros = melu__calloc(&ctx->allocator, g->n_dense, sizeof *o->zeros);
-  o->transposed = melu__alloc(&ctx->allocator, melu__transposed_size(g->model), sizeof *o->transposed);
-  if (!o->scratch || !o->zeros || !o->transposed) {
+  o->l.zeros = melu__calloc(&ctx->allocator, g->n_dense, sizeof *o->l.zeros);
+  o->l.transposed = melu__alloc(&ctx->allocator, melu__transposed_size(g->model), sizeof *o->l.transposed);
+  if (!o->scratch || !o->l.zeros || !o->l.transposed) {
     free_outer(o, g->model);
     return NULL;
   }
@@ -96,13 +78,13 @@ static size_t count_lanes(size_t n_tasks) {
 /* Tasks by descending cost, then in the order of the batch: each to the lane that has least to do so far. */
 static void deal(struct melu__outer *o, size_t n_tasks) {
   double load[MOST_LANES] = {0};
-  o->n_lanes = count_lanes(n_tasks);
+  o->l.n_lanes = count_lanes(n_tasks);
   qsort(o->order, n_tasks, sizeof *o->order, dearer_first);
   for (size_t i = 0; i < n_tasks; i++) {
     size_t lane = 0;
-    for (size_t l = 1; l < o->n_lanes; l++)
+    for (size_t l = 1; l < o->l.n_lanes; l++)
       if (load[l] < load[lane]) lane = l;
-    o->work[o->order[i].task].lane = lane;
+    o->l.tasks[o->order[i].task].lane = lane;
     load[lane] += o->order[i].cost;
   }
 }
@@ -111,89 +93,46 @@ static size_t n_chunks(const melu_gradient *g) {
   return (g->n_dense + CHUNK - 1) / CHUNK;
 }
 
-/* Finds the plans and makes room for everything that the parallel parts write. */
+/* What a task costs, up to a factor: the products over its rows. Its plan would know better, but is chosen later. */
+static double cost_of(const melu_model *model, const struct melu__task *t) {
+  const double m = t->n_support, q = t->n_query, h = (double)melu__model_weight(model, 0)->rows;
+  const double width = (double)model->item_width, steps = (double)model->options.inner_steps;
+  return (m + q) * width * h + steps * m * (h * h + m * h) + m * (m + q) * width + q * h * h;
+}
+
+/* Deals the tasks, finds their plans and makes room for everything that the parallel parts write. */
 static melu_status prepare(struct melu__outer *o, melu_error *err) {
   const melu_model *model = o->g->model;
   const struct melu_allocator *a = &model->ctx->allocator;
-  const size_t n = o->batch->n_tasks;
-  size_t arena = 0, max_support = 0, max_query = 0, n_grad_x = 0;
-  if (!melu__grow(a, &o->work, &o->work_capacity, 0, n, sizeof *o->work) ||
-      !melu__grow(a, &o->order, &o->order_capacity, 0, n, sizeof *o->order))
+  const melu_batch *batch = o->l.batch;
+  size_t max_support = 0, max_query = 0;
+  if (!melu__grow(a, &o->l.tasks, &o->l.tasks_capacity, 0, batch->n_tasks, sizeof *o->l.tasks) ||
+      !melu__grow(a, &o->order, &o->order_capacity, 0, batch->n_tasks, sizeof *o->order) ||
+      !melu__grow(a, &o->l.lanes, &o->l.lanes_capacity, 0, MOST_LANES, sizeof *o->l.lanes))
     return melu__fail_memory(err);
-  for (size_t i = 0; i < n; i++) {
-    const struct melu__task *task = &o->batch->tasks[i];
-    struct task_work *w = &o->work[i];
-    const melu_status status = melu__task_plan(&w->plan, model, MELU__PLAN_META, task->n_support, task->n_query, err);
-    if (status) return status;
-    o->order[i] = (struct task_cost){melu__plan_flops(w->plan), i};
-    w->grad_x = n_grad_x;
-    n_grad_x = melu__size_add(n_grad_x, (task->n_support + task->n_query) * model->item_width + model->user_width);
-    if (melu__plan_arena_size(w->plan) > arena) arena = melu__plan_arena_size(w->plan);
-    if (task->n_support > max_support) max_support = task->n_support;
-    if (task->n_query > max_query) max_query = task->n_query;
+  for (size_t i = 0; i < batch->n_tasks; i++) {
+    const struct melu__task *t = &batch->tasks[i];
+    o->order[i] = (struct task_cost){cost_of(model, t), i};
+    if (t->n_support > max_support) max_support = t->n_support;
+    if (t->n_query > max_query) max_query = t->n_query;
   }
-  deal(o, n);
-  if (!melu__grow(a, &o->grad_x, &o->grad_x_capacity, 0, n_grad_x, sizeof *o->grad_x) ||
-      !melu__grow(a, &o->lanes, &o->lanes_capacity, 0, melu__size_mul(o->n_lanes, o->g->n_dense), sizeof *o->lanes) ||
+  deal(o, batch->n_tasks);
+  const melu_status status = melu__lanes_prepare(&o->l, err);
+  if (status) return status;
+  const size_t n_dense = o->g->n_dense;
+  if (!melu__grow(a, &o->sums, &o->sums_capacity, 0, melu__size_mul(o->l.n_lanes, n_dense), sizeof *o->sums) ||
       !melu__grow(a, &o->largest, &o->largest_capacity, 0, n_chunks(o->g) + model->n_tables, sizeof *o->largest))
     return melu__fail_memory(err);
+  for (size_t i = 0; i < o->l.n_lanes; i++) o->l.lanes[i].sums = o->sums + i * n_dense;
   for (size_t i = 0; i < o->n_threads; i++)
-    if (!melu__scratch_reserve(&o->scratch[i], model, arena, max_support, max_query)) return melu__fail_memory(err);
+    if (!melu__scratch_reserve(&o->scratch[i], model, o->l.arena, max_support, max_query))
+      return melu__fail_memory(err);
   return MELU_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------- tasks */
-
-/* Points slots into an array laid out like gradient->dense. */
-static void dense_slots(real **slots, const melu_model *model, real *dense) {
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = dense + melu__dense_offset(model, model->n_tables + i);
-  melu__weight_slots(slots, model, data);
-}
-
-static void gather(const struct melu__scratch *s, const melu_model *model, const melu_batch *batch,
-                   const struct melu__task *task) {
-  const uint32_t *position = batch->positions + task->start, *items;
-  const float *ratings;
-  melu_dataset_ratings(batch->data, task->user, &items, &ratings);
-  melu__embed(model, batch->data, MELU_USER, task->user, s->xu);
-  for (size_t i = 0; i < task->n_support; i++, position++) {
-    melu__embed(model, batch->data, MELU_ITEM, items[*position], s->xs + i * model->item_width);
-    s->ys[i] = ratings[*position];
-  }
-  for (size_t i = 0; i < task->n_query; i++, position++) {
-    melu__embed(model, batch->data, MELU_ITEM, items[*position], s->xq + i * model->item_width);
-    s->yq[i] = ratings[*position];
-  }
-}
-
-static void run_task(struct melu__outer *o, size_t i, real *slots[MELU__N_SLOTS], const struct melu__scratch *s) {
-  const melu_model *model = o->g->model;
-  const struct melu__task *task = &o->batch->tasks[i];
-  real loss, *grad_x = o->grad_x + o->work[i].grad_x;
-  gather(s, model, o->batch, task);
-  slots[MELU__SLOT_LOSS] = &loss;
-  slots[MELU__SLOT_GRAD_XS] = grad_x;
-  slots[MELU__SLOT_GRAD_XQ] = grad_x += task->n_support * model->item_width;
-  slots[MELU__SLOT_GRAD_XU] = grad_x += task->n_query * model->item_width;
-  melu__plan_run(o->work[i].plan, slots, NULL, s->arena);
-  o->g->losses[i] = loss;
-}
-
 static void run_lane(void *arg, size_t lane, size_t thread) {
-  struct melu__outer *o = arg;
-  const melu_model *model = o->g->model;
-  const struct melu__scratch *s = &o->scratch[thread];
-  real *sums = o->lanes + lane * o->g->n_dense, *slots[MELU__N_SLOTS];
-  melu__scratch_slots(s, slots);
-  melu__model_slots(slots, model, o->transposed);
-  dense_slots(slots + MELU__SLOT_GRADS, model, sums);
-  dense_slots(slots + MELU__SLOT_BASES, model, o->zeros);
-  for (size_t i = 0; i < o->batch->n_tasks; i++) {
-    if (o->work[i].lane != lane) continue;
-    run_task(o, i, slots, s);
-    dense_slots(slots + MELU__SLOT_BASES, model, sums);
-  }
+  const struct melu__outer *o = arg;
+  melu__lane_run(&o->l, lane, &o->scratch[thread], o->g->losses);
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */
@@ -205,10 +144,10 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
   const size_t begin = chunk * CHUNK, n = g->n_dense - begin < CHUNK ? g->n_dense - begin : CHUNK;
   const struct melu__kernels *k = g->model->ctx->kernels;
   const struct melu__mat sum = {g->dense + begin, n};
-  k->copy(1, n, (struct melu__cmat){o->lanes + begin, n}, sum);
-  for (size_t l = 1; l < o->n_lanes; l++)
-    k->axpy(1, n, 1, (struct melu__cmat){o->lanes + l * g->n_dense + begin, n}, sum);
-  k->scale(1, n, (real)1 / (real)o->batch->n_tasks, (struct melu__cmat){sum.p, n}, sum);
+  k->copy(1, n, (struct melu__cmat){o->sums + begin, n}, sum);
+  for (size_t l = 1; l < o->l.n_lanes; l++)
+    k->axpy(1, n, 1, (struct melu__cmat){o->sums + l * g->n_dense + begin, n}, sum);
+  k->scale(1, n, (real)1 / (real)o->l.batch->n_tasks, (struct melu__cmat){sum.p, n}, sum);
   o->largest[g->model->n_tables + chunk] = k->largest(n, sum.p);
 }
 
@@ -231,18 +170,20 @@ static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, cons
 static int add_table(struct melu__outer *o, size_t table) {
   const melu_model *model = o->g->model;
   const struct melu__table_use use = melu__embed_use(model, table);
-  const struct melu__column *column = &o->batch->data->tables[use.owner].columns[use.column];
-  const real scale = (real)1 / (real)o->batch->n_tasks;
-  for (size_t t = 0; t < o->batch->n_tasks; t++) {
-    const struct melu__task *task = &o->batch->tasks[t];
-    const size_t n_items = task->n_support + task->n_query, n = use.owner == MELU_ITEM ? n_items : 1;
-    const real *g = o->grad_x + o->work[t].grad_x + use.first_col;
+  const melu_batch *batch = o->l.batch;
+  const struct melu__column *column = &batch->data->tables[use.owner].columns[use.column];
+  const real scale = (real)1 / (real)o->l.batch->n_tasks;
+  for (size_t t = 0; t < batch->n_tasks; t++) {
+    const struct melu__task *task = &batch->tasks[t];
+    const size_t n = use.owner == MELU_ITEM ? task->n_support + task->n_query : 1;
+    const real *g = use.owner == MELU_ITEM ? o->l.grad_x + o->l.tasks[t].row * model->item_width
+                                           : o->l.grad_xu + o->l.tasks[t].user * model->user_width;
     const uint32_t *items;
     const float *ratings;
-    melu_dataset_ratings(o->batch->data, task->user, &items, &ratings);
-    if (use.owner == MELU_USER) g += n_items * model->item_width;
+    melu_dataset_ratings(batch->data, task->user, &items, &ratings);
+    g += use.first_col;
     for (size_t i = 0; i < n; i++, g += model->item_width) {
-      const uint32_t entity = use.owner == MELU_USER ? task->user : items[o->batch->positions[task->start + i]];
+      const uint32_t entity = use.owner == MELU_USER ? task->user : items[batch->positions[task->start + i]];
       size_t n_ids;
       const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
       if (!add_to_rows(&o->g->tables[table], model->ctx, ids, n_ids, g, scale)) return 0;
@@ -276,7 +217,7 @@ static melu_status finish(struct melu__outer *o, melu_error *err) {
     if (!isfinite(o->largest[i])) return melu__fail(err, MELU_EDIVERGED, "the meta-gradient is not finite");
     if (o->largest[i] > g->largest) g->largest = o->largest[i];
   }
-  g->n_tasks = o->batch->n_tasks;
+  g->n_tasks = o->l.batch->n_tasks;
   for (size_t i = 0; i < g->n_tasks; i++) g->loss += g->losses[i];
   g->loss /= (double)g->n_tasks;
   g->filled = 1;
@@ -294,12 +235,13 @@ melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const 
   struct melu__outer *o = outer_of(g);
   if (!o || !melu__gradient_begin(g, batch->n_tasks)) return melu__fail_memory(err);
   o->g = g;
-  o->batch = batch;
+  o->l.model = model;
+  o->l.batch = batch;
   const melu_status status = prepare(o, err);
   if (status) return status;
-  melu__transpose_weights(o->transposed, model);
+  melu__transpose_weights(o->l.transposed, model);
   const struct melu_runner *runner = &model->ctx->runner;
-  runner->run(runner->arg, run_lane, o, o->n_lanes);
+  runner->run(runner->arg, run_lane, o, o->l.n_lanes);
   for (size_t i = 0; i < batch->n_tasks; i++)
     if (!isfinite(g->losses[i]))
       return melu__fail_at(err, MELU_EDIVERGED, i, "task %zu: the query loss is not finite", i);

@@ -22,15 +22,18 @@ static void add(struct outputs *o, melu__ref node, uint32_t slot, uint32_t base)
   o->at[o->n++] = (struct melu__output){node, slot, 1, base};
 }
 
-static void record_meta(struct outputs *o, struct melu__tape *t, const melu_model *model, enum melu__form form,
-                        size_t n_support, size_t n_query) {
+static melu__ref query_loss(struct melu__tape *t, melu__ref predictions, size_t n_query) {
+  return melu__squared_error(t, predictions, melu__tape_input(t, MELU__SLOT_YQ, n_query, 1), n_query);
+}
+
+static void record_direct(struct outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
+                          size_t n_query) {
   struct melu__inner in;
-  melu__inner_begin(&in, t, model, form, n_support);
+  melu__inner_begin(&in, t, model, MELU__DIRECT, n_support);
   const struct melu__weights initial = in.w;
   melu__inner_steps(&in);
   const melu__ref xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, model->item_width);
-  const melu__ref yq = melu__tape_input(t, MELU__SLOT_YQ, n_query, 1);
-  const melu__ref loss = melu__squared_error(t, melu__inner_predict(&in, xq, n_query), yq, n_query);
+  const melu__ref loss = query_loss(t, melu__inner_predict(&in, xq, n_query), n_query);
 
   melu__ref wrt[MELU__MAX_WEIGHTS + 3] = {in.xs, xq, in.xu}, g[MELU__MAX_WEIGHTS + 3];
   for (size_t i = 0; i < initial.n; i++) wrt[3 + i] = initial.at[i];
@@ -39,6 +42,77 @@ static void record_meta(struct outputs *o, struct melu__tape *t, const melu_mode
   for (uint32_t i = 0; i < 3; i++) keep(o, g[i], MELU__SLOT_GRAD_XS + i);
   for (uint32_t i = 0; i < initial.n; i++) add(o, g[3 + i], MELU__SLOT_GRADS + i, MELU__SLOT_BASES + i);
 }
+
+static void record_dual(struct outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
+                        size_t n_query) {
+  static const uint32_t to[] = {MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ,  MELU__SLOT_GRAD_ZS,
+                                MELU__SLOT_GRAD_ZQ, MELU__SLOT_GRAD_ROW, MELU__SLOT_GRAD_KAPPA};
+  enum { N = sizeof to / sizeof *to, FIRST_UPPER = 3 };
+  const size_t h = melu__model_weight(model, 0)->rows;
+  struct melu__inner in;
+  melu__inner_begin_from_z(&in, t, model, n_support);
+  const struct melu__weights initial = in.w;
+  melu__inner_steps(&in);
+  const melu__ref xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, model->item_width);
+  const melu__ref zq = melu__tape_input(t, MELU__SLOT_ZQ, n_query, h);
+  const melu__ref loss = query_loss(t, melu__inner_predict_from_z(&in, xq, zq, n_query), n_query);
+
+  melu__ref wrt[MELU__MAX_WEIGHTS + N] = {in.xs, xq, in.zs, zq, in.user_row, in.kappa}, g[MELU__MAX_WEIGHTS + N];
+  const size_t n_upper = initial.n - FIRST_UPPER;
+  for (size_t i = 0; i < n_upper; i++) wrt[N + i] = initial.at[FIRST_UPPER + i];
+  melu__tape_grad(t, loss, wrt, N + n_upper, g);
+  keep(o, loss, MELU__SLOT_LOSS);
+  for (uint32_t i = 0; i < N; i++) keep(o, g[i], to[i]);
+  for (uint32_t i = 0; i < n_upper; i++)
+    add(o, g[N + i], MELU__SLOT_GRADS + FIRST_UPPER + i, MELU__SLOT_BASES + FIRST_UPPER + i);
+}
+
+/* --------------------------------------------------------------------------- the first layer of many tasks */
+
+static melu__ref input_weight(struct melu__tape *t, const melu_model *model, uint32_t i) {
+  size_t rows, cols;
+  melu__weight_shape(model, i, &rows, &cols);
+  return melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
+}
+
+/* The gradient of what comes after, given that of y: y's products with it are summed up. */
+static melu__ref pulled(struct melu__tape *t, melu__ref y, uint32_t grad_slot) {
+  const struct melu__node like = t->status ? (struct melu__node){0} : t->nodes[y];
+  return melu__tape_sum_all(t, melu__tape_mul(t, y, melu__tape_input(t, grad_slot, like.rows, like.cols)));
+}
+
+static void record_items(struct outputs *o, struct melu__tape *t, const melu_model *model, int is_grad, size_t n) {
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XS, n, model->item_width), w = input_weight(t, model, 0);
+  const melu__ref z = melu__tape_matmul(t, x, w, 0, 1), wrt[] = {x, w};
+  melu__ref g[2];
+  if (!is_grad) {
+    keep(o, z, MELU__SLOT_ZS);
+    return;
+  }
+  melu__tape_grad(t, pulled(t, z, MELU__SLOT_GRAD_ZS), wrt, 2, g);
+  add(o, g[0], MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XS);
+  add(o, g[1], MELU__SLOT_GRADS, MELU__SLOT_BASES);
+}
+
+static void record_users(struct outputs *o, struct melu__tape *t, const melu_model *model, int is_grad, size_t n) {
+  const melu__ref xu = melu__tape_input(t, MELU__SLOT_XU, n, model->user_width);
+  const melu__ref w = input_weight(t, model, 1), b = input_weight(t, model, 2), wrt[] = {xu, w, b};
+  const melu__ref row = melu__tape_add_row(t, melu__tape_matmul(t, xu, w, 0, 1), b);
+  const melu__ref kappa = melu__inner_kappas(t, model, xu);
+  melu__ref g[3];
+  if (!is_grad) {
+    keep(o, row, MELU__SLOT_ROW);
+    keep(o, kappa, MELU__SLOT_KAPPA);
+    return;
+  }
+  const melu__ref sum = melu__tape_add(t, pulled(t, row, MELU__SLOT_GRAD_ROW), pulled(t, kappa, MELU__SLOT_GRAD_KAPPA));
+  melu__tape_grad(t, sum, wrt, 3, g);
+  keep(o, g[0], MELU__SLOT_GRAD_XU);
+  add(o, g[1], MELU__SLOT_GRADS + 1, MELU__SLOT_BASES + 1);
+  add(o, g[2], MELU__SLOT_GRADS + 2, MELU__SLOT_BASES + 2);
+}
+
+/* --------------------------------------------------------------------------------------- adapted users */
 
 enum { MOST_KEPT = 128 }; /* every number of rows has plans of its own */
 
@@ -109,14 +183,23 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   const size_t n_support = (size_t)(key >> 16 & 0xffff), n_query = (size_t)(key & 0xffff);
   const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
   struct melu__slot_layout layout;
-  const struct melu__plan_setting setting = {&model->ctx->allocator, model->ctx->kernels, layout.ld, layout.transposed};
+  const struct melu__plan_setting setting = {&model->ctx->allocator, model->ctx->kernels, layout.ld, layout.transposed,
+                                             (int)form};
   struct melu__tape t;
   struct outputs o = {.n = 0};
   melu__tape_init(&t, &model->ctx->allocator);
   melu__slot_layout(&layout, model, kind);
   switch (kind) {
     case MELU__PLAN_META:
-      record_meta(&o, &t, model, form, n_support, n_query);
+      (form == MELU__DIRECT ? record_direct : record_dual)(&o, &t, model, n_support, n_query);
+      break;
+    case MELU__PLAN_ITEMS:
+    case MELU__PLAN_ITEMS_GRAD:
+      record_items(&o, &t, model, kind == MELU__PLAN_ITEMS_GRAD, n_query);
+      break;
+    case MELU__PLAN_USERS:
+    case MELU__PLAN_USERS_GRAD:
+      record_users(&o, &t, model, kind == MELU__PLAN_USERS_GRAD, n_query);
       break;
     case MELU__PLAN_ADAPT:
       record_adapt(&o, &t, model, form, n_support);
@@ -130,8 +213,15 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   return status;
 }
 
+/* What the plan costs a task. A META plan in DUAL form leaves three products of the first layer to others. */
+static double total_flops(const struct melu__plan *plan, const melu_model *model, uint64_t key) {
+  const double rows = (double)((key >> 16 & 0xffff) + (key & 0xffff)), h = (double)melu__model_weight(model, 0)->rows;
+  const int is_part = key >> 32 == MELU__PLAN_META && melu__plan_tag(plan) == MELU__DUAL;
+  return melu__plan_flops(plan) + (is_part ? 6 * rows * (double)model->item_width * h : 0);
+}
+
 /* Both forms are the same mathematics: the one with fewer floating-point operations is kept. A user that keeps rows has
- * the dual one; predictions know no forms. */
+ * the dual one; the other kinds know no forms. */
 static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, melu_error *err) {
   const melu_model *model = arg;
   const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
@@ -141,7 +231,7 @@ static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, 
   melu_status status = make_form(out, model, MELU__DUAL, key, err);
   if (status || !has_both) return status;
   status = make_form(&direct, model, MELU__DIRECT, key, err);
-  if (!status && melu__plan_flops(*out) >= melu__plan_flops(direct)) {
+  if (!status && total_flops(*out, model, key) >= total_flops(direct, model, key)) {
     struct melu__plan *dual = *out;
     *out = direct;
     direct = dual;
@@ -201,10 +291,10 @@ void melu__scratch_slots(const struct melu__scratch *s, real *slots[MELU__N_SLOT
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {
   const size_t inputs = model->item_width + model->user_width;
   memset(layout, 0, sizeof *layout);
-  if (kind != MELU__PLAN_META && kind != MELU__PLAN_ADAPT) return;
+  if (kind == MELU__PLAN_PREDICT || kind == MELU__PLAN_RANK) return;
   for (uint32_t i = 0; i < 2; i++) { /* the two halves of W1 */
     layout->ld[MELU__SLOT_WEIGHTS + i] = inputs;
-    if (kind == MELU__PLAN_META) layout->ld[MELU__SLOT_GRADS + i] = layout->ld[MELU__SLOT_BASES + i] = inputs;
+    if (kind != MELU__PLAN_ADAPT) layout->ld[MELU__SLOT_GRADS + i] = layout->ld[MELU__SLOT_BASES + i] = inputs;
   }
   for (uint32_t i = 0; i < 2 * model->n_layers + 1; i++) {
     size_t rows, cols;

@@ -8,7 +8,16 @@
 #include "tape/plan.h"
 
 /* Kinds of plan in a model's cache. A key holds the kind and the numbers of rows. */
-enum melu__plan_kind { MELU__PLAN_META, MELU__PLAN_ADAPT, MELU__PLAN_PREDICT, MELU__PLAN_RANK };
+enum melu__plan_kind {
+  MELU__PLAN_META,
+  MELU__PLAN_ITEMS,
+  MELU__PLAN_ITEMS_GRAD,
+  MELU__PLAN_USERS,
+  MELU__PLAN_USERS_GRAD,
+  MELU__PLAN_ADAPT,
+  MELU__PLAN_PREDICT,
+  MELU__PLAN_RANK
+};
 
 /* An adapted user's first layer is kept in the form that takes less memory, which is also the one that takes fewer
  * operations to predict with: KEPT as C (n_support, h) and the transposed support rows X' (item_width, n_support), with
@@ -16,13 +25,21 @@ enum melu__plan_kind { MELU__PLAN_META, MELU__PLAN_ADAPT, MELU__PLAN_PREDICT, ME
 #define MELU__FORMED 0xffffu /* in place of n_support, for PREDICT and RANK */
 int melu__keeps_rows(const melu_model *model, size_t n_support);
 
-/* The plan for tasks of that shape, made on first use:
- *   META     all slots but SCORES: the query loss and its gradient; GRADS are sums of it and BASES, which may be the same
- *   ADAPT    XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2] the
- *            user's row; [3] ... the upper layers, their matrices transposed
- *   PREDICT  XQ and a user, in WEIGHTS as ADAPT leaves it in GRADS but for KEPT's [0], which is in GRADS[0], and [1],
- *            which is XT; the model's W1' in TRANSPOSED[0]; to SCORES
- *   RANK     the same with Z = X W1' instead of the model's weights */
+/* The plan for tasks of that shape, made on first use. In gradients, GRADS of weights are what is in BASES, which may be
+ * the same matrix, and what comes to it.
+ *   META         the query loss and its gradient, in one of two forms, which melu__plan_tag tells:
+ *     DIRECT       from XS, XQ, XU, YS, YQ and the weights: to LOSS, GRAD_XS, _XQ, _XU and GRADS
+ *     DUAL         from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the upper layers: to LOSS, GRAD_XS, _XQ (what comes to them
+ *                  through K), GRAD_ZS, _ZQ, _ROW, _KAPPA and GRADS of the upper layers
+ *   ITEMS        rows of many tasks, as n_query of them: X in XS, W1 to ZS
+ *   ITEMS_GRAD   XS, GRAD_ZS, W1 to GRADS of W1, and on top of what is in GRAD_XS
+ *   USERS        users of many tasks, as n_query of them: xu in XU, W1u, b1 to ROW and KAPPA
+ *   USERS_GRAD   XU, GRAD_ROW, GRAD_KAPPA to GRADS of W1u and b1, and to GRAD_XU
+ *   ADAPT        XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2] the
+ *                user's row; [3] ... the upper layers, their matrices transposed
+ *   PREDICT      XQ and a user, in WEIGHTS as ADAPT leaves it in GRADS but for KEPT's [0], which is in GRADS[0], and [1],
+ *                which is XT; the model's W1' in TRANSPOSED[0]; to SCORES
+ *   RANK         the same with Z = X W1' instead of the model's weights */
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err);
 
@@ -41,7 +58,7 @@ void melu__scratch_free(struct melu__scratch *s, const melu_model *model);
 /* Points the input slots at the scratch. */
 void melu__scratch_slots(const struct melu__scratch *s, real *slots[MELU__N_SLOTS]);
 
-/* The layout of the slots of META and of ADAPT plans. In META plans GRADS and BASES are laid out as WEIGHTS are. */
+/* The layout of a kind's slots. In gradients GRADS and BASES are laid out as WEIGHTS are. */
 struct melu__slot_layout {
   size_t ld[MELU__N_SLOTS];
   uint32_t transposed[MELU__N_SLOTS];

@@ -54,6 +54,7 @@ struct melu__plan {
   size_t n_copies;
   size_t arena_size;
   double flops;
+  int tag;
 };
 
 /* ----------------------------------------------------------------------------------------------- planning */
@@ -359,7 +360,7 @@ melu_status melu__plan_new(struct melu__plan **out, const struct melu__plan_sett
   melu__tape_init(&t, alloc);
   melu__ref *keep = melu__alloc(alloc, n_outputs, sizeof *keep);
   struct melu__plan *p = melu__calloc(alloc, 1, sizeof *p);
-  if (p) *p = (struct melu__plan){.alloc = alloc, .kernels = setting->kernels};
+  if (p) *p = (struct melu__plan){.alloc = alloc, .kernels = setting->kernels, .tag = setting->tag};
   if (!keep || !p) {
     t.status = MELU_ENOMEM;
   } else {
@@ -396,6 +397,10 @@ size_t melu__plan_arena_size(const struct melu__plan *p) {
 
 double melu__plan_flops(const struct melu__plan *p) {
   return p->flops;
+}
+
+int melu__plan_tag(const struct melu__plan *p) {
+  return p->tag;
 }
 
 size_t melu__plan_n_steps(const struct melu__plan *p) {

@@ -25,6 +25,7 @@ struct melu__plan_setting {
   const struct melu__kernels *kernels;
   const size_t *ld;           /* the leading dimension of its matrix; 0, or a NULL array: that there are no gaps */
   const uint32_t *transposed; /* the slot that holds its transpose; 0, or a NULL array: that there is none */
+  int tag;                    /* for melu__plan_tag: whatever the maker wants to know again */
 };
 
 /* Makes a plan of a tape whose status is MELU_OK. The tape and the setting may go afterwards, not what it points to for
@@ -36,6 +37,7 @@ void melu__plan_free(struct melu__plan *plan);
 
 size_t melu__plan_arena_size(const struct melu__plan *plan); /* in numbers */
 double melu__plan_flops(const struct melu__plan *plan);      /* of the matrix products and solves of a run */
+int melu__plan_tag(const struct melu__plan *plan);
 size_t melu__plan_n_steps(const struct melu__plan *plan);
 
 /* Runs the plan: slots[i] is the matrix of slot i, laid out as the setting said (outputs must not overlap inputs), `bags`

@@ -12,12 +12,12 @@
 
 static melu_error err;
 
-#define TRY(call)                                  \
-  do {                                             \
-    if ((call) != MELU_OK) {                       \
+#define TRY(call)                                      \
+  do {                                                 \
+    if ((call) != MELU_OK) {                           \
       fprintf(stderr, "%s: %s\n", #call, err.message); \
-      exit(1);                                     \
-    }                                              \
+      exit(1);                                         \
+    }                                                  \
   } while (0)
 
 static inline double now(void) {
@@ -54,20 +54,17 @@ static const struct melu_field fields[] = {
     {.name = "zip", .owner = MELU_USER, .n_values = 3402},
 };
 
-static inline void add_entity(melu_dataset *data, const struct melu_field *fields, melu_owner owner, uint64_t id, uint64_t *random) {
+/* Values of the owner's four fields, drawn at random; they point into `ids`. How many numbers are drawn does not depend
+ * on the vocabularies. */
+static inline void draw_values(struct melu_value values[4], uint32_t ids[4][8], const struct melu_field *all,
+                               melu_owner owner, uint64_t *random) {
   static const uint32_t lengths[4] = {1, 4, 2, 8};
-  struct melu_value values[4];
-  uint32_t ids[4][8];
   for (size_t i = 0; i < 4; i++) {
-    const struct melu_field *field = &fields[owner == MELU_ITEM ? i : 4 + i];
+    const struct melu_field *field = &all[owner == MELU_ITEM ? i : 4 + i];
     values[i] = (struct melu_value){.ids = ids[i], .n_ids = 1};
     if (field->kind == MELU_MANY) values[i].n_ids = 1 + draw(random, lengths[i]);
     for (size_t k = 0; k < values[i].n_ids; k++) ids[i][k] = draw(random, (uint32_t)field->n_values);
   }
-  if (owner == MELU_ITEM)
-    TRY(melu_dataset_add_item(data, id, values, NULL, &err));
-  else
-    TRY(melu_dataset_add_user(data, id, values, NULL, &err));
 }
 
 struct world {
@@ -77,29 +74,51 @@ struct world {
   struct melu_field fields[8];
 };
 
-/* `vocabulary` times as many values of each field as MovieLens-1M has; so many items, users, and ratings of each user. */
-static inline void world_open_with(struct world *w, const struct melu_context_options *options, size_t vocabulary,
-                                   size_t n_items, size_t n_users, size_t n_ratings) {
+/* The context and a data set without users and items; w->fields is there already. */
+static inline void world_begin(struct world *w, const struct melu_context_options *options) {
   melu_schema *schema;
-  uint64_t random = 1;
   TRY(melu_context_new(&w->ctx, options, &err));
   TRY(melu_schema_new(&schema, w->ctx, &err));
   for (size_t i = 0; i < 8; i++) {
-    w->fields[i] = fields[i];
     w->fields[i].size = sizeof w->fields[i];
-    w->fields[i].n_values *= vocabulary;
     TRY(melu_schema_add(schema, &w->fields[i], &err));
   }
   TRY(melu_dataset_new(&w->data, w->ctx, schema, &err));
-  for (uint64_t i = 0; i < n_items; i++) add_entity(w->data, w->fields, MELU_ITEM, i, &random);
+  melu_schema_free(schema);
+}
+
+/* Once all items are there: the users, so many ratings of each, and the model. */
+static inline void world_finish(struct world *w, size_t n_users, size_t n_ratings, uint64_t *random) {
+  struct melu_value values[4];
+  uint32_t ids[4][8];
+  const uint32_t n_items = (uint32_t)melu_dataset_n_items(w->data);
   for (uint64_t u = 0; u < n_users; u++) {
-    add_entity(w->data, w->fields, MELU_USER, u, &random);
-    for (size_t i = 0; i < n_ratings; i++)
-      TRY(melu_dataset_add_rating(w->data, u, draw(&random, (uint32_t)n_items), (float)(1 + draw(&random, 5)), &err));
+    draw_values(values, ids, w->fields, MELU_USER, random);
+    TRY(melu_dataset_add_user(w->data, u, values, NULL, &err));
+    for (size_t i = 0; i < n_ratings; i++) {
+      const uint64_t item = draw(random, n_items);
+      TRY(melu_dataset_add_rating(w->data, u, item, (float)(1 + draw(random, 5)), &err));
+    }
   }
   TRY(melu_dataset_freeze(w->data, &err));
-  TRY(melu_model_new(&w->model, w->ctx, schema, NULL, &err));
-  melu_schema_free(schema);
+  TRY(melu_model_new(&w->model, w->ctx, melu_dataset_schema(w->data), NULL, &err));
+}
+
+/* `vocabulary` times as many values of each field as MovieLens-1M has; so many items, users, and ratings of each
+ * user. */
+static inline void world_open_with(struct world *w, const struct melu_context_options *options, size_t vocabulary,
+                                   size_t n_items, size_t n_users, size_t n_ratings) {
+  struct melu_value values[4];
+  uint32_t ids[4][8];
+  uint64_t random = 1;
+  memcpy(w->fields, fields, sizeof fields);
+  for (size_t i = 0; i < 8; i++) w->fields[i].n_values *= vocabulary;
+  world_begin(w, options);
+  for (uint64_t i = 0; i < n_items; i++) {
+    draw_values(values, ids, w->fields, MELU_ITEM, &random);
+    TRY(melu_dataset_add_item(w->data, i, values, NULL, &err));
+  }
+  world_finish(w, n_users, n_ratings, &random);
 }
 
 static inline void world_open(struct world *w, size_t n_threads, size_t n_items, size_t n_users, size_t n_ratings) {

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "meta/lane.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "model/embed.h"
+#include "model/gradient.h"
+
+enum { ITEM_BLOCK = 512, ITEM_STEP = 16, USER_BLOCK = 16 }; /* rows of one plan at most; multiples of them */
+
+/* ---------------------------------------------------------------------------------------------- preparing */
+
+static melu_status find_plan(const struct melu__plan **out, struct melu__lanes *l, enum melu__plan_kind kind, size_t n,
+                             melu_error *err) {
+  const melu_status status = melu__task_plan(out, l->model, kind, 0, n, err);
+  if (!status && melu__plan_arena_size(*out) > l->arena) l->arena = melu__plan_arena_size(*out);
+  return status;
+}
+
+static melu_status find_blocks(struct melu__blocks *b, struct melu__lanes *l, enum melu__plan_kind kind,
+                               enum melu__plan_kind grad, size_t n, size_t most, melu_error *err) {
+  melu_status status = MELU_OK;
+  *b = (struct melu__blocks){.n = n, .most = most};
+  if (n >= most) status = find_plan(&b->full, l, kind, most, err);
+  if (n >= most && !status) status = find_plan(&b->full_grad, l, grad, most, err);
+  if (n % most && !status) status = find_plan(&b->rest, l, kind, n % most, err);
+  if (n % most && !status) status = find_plan(&b->rest_grad, l, grad, n % most, err);
+  return status;
+}
+
+/* Rows for the tasks of a lane that have one form. */
+static void place_tasks(struct melu__lanes *l, size_t lane, int tag) {
+  for (size_t i = 0; i < l->batch->n_tasks; i++) {
+    struct melu__lane_task *t = &l->tasks[i];
+    if (t->lane != lane || melu__plan_tag(t->plan) != tag) continue;
+    t->row = l->n_rows;
+    t->user = l->n_users++;
+    l->n_rows = melu__size_add(l->n_rows, l->batch->tasks[i].n_support + l->batch->tasks[i].n_query);
+  }
+}
+
+static melu_status place_lane(struct melu__lanes *l, size_t number, melu_error *err) {
+  struct melu__lane *lane = &l->lanes[number];
+  lane->row = l->n_rows;
+  lane->user = l->n_users;
+  place_tasks(l, number, MELU__DUAL);
+  l->n_rows = melu__size_align(l->n_rows, ITEM_STEP);
+  lane->n_rows = l->n_rows - lane->row;
+  lane->n_users = l->n_users - lane->user;
+  place_tasks(l, number, MELU__DIRECT);
+  l->n_rows = melu__size_align(l->n_rows, ITEM_STEP);
+  const melu_status status = find_blocks(&lane->items, l, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, lane->n_rows,
+                                         ITEM_BLOCK, err);
+  if (status) return status;
+  return find_blocks(&lane->users, l, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, lane->n_users, USER_BLOCK, err);
+}
+
+/* One block of memory for all arrays, each on a cache line of its own. */
+static int allocate(struct melu__lanes *l) {
+  const size_t h = melu__model_weight(l->model, 0)->rows, items = l->model->item_width, users = l->model->user_width;
+  struct {
+    real **p;
+    size_t rows, cols;
+  } arrays[] = {{&l->x, l->n_rows, items},      {&l->z, l->n_rows, h},        {&l->grad_x, l->n_rows, items},
+                {&l->grad_z, l->n_rows, h},     {&l->xu, l->n_users, users},  {&l->row, l->n_users, h},
+                {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users}, {&l->grad_row, l->n_users, h},
+                {&l->grad_kappa, l->n_users, 1}};
+  const size_t line = MELU__ALIGN / sizeof(real), n = sizeof arrays / sizeof *arrays;
+  size_t total = 0;
+  for (size_t i = 0; i < n; i++)
+    total = melu__size_add(total, melu__size_add(melu__size_mul(arrays[i].rows, arrays[i].cols), line));
+  if (!melu__grow(&l->model->ctx->allocator, &l->memory, &l->memory_capacity, 0, total, sizeof *l->memory)) return 0;
+  real *at = l->memory;
+  for (size_t i = 0; i < n; i++) {
+    *arrays[i].p = at;
+    at += melu__size_align(arrays[i].rows * arrays[i].cols, line);
+  }
+  return 1;
+}
+
+melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
+  melu_status status = MELU_OK;
+  l->n_rows = l->n_users = l->arena = 0;
+  for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
+    const struct melu__task *t = &l->batch->tasks[i];
+    status = melu__task_plan(&l->tasks[i].plan, l->model, MELU__PLAN_META, t->n_support, t->n_query, err);
+    if (!status && melu__plan_arena_size(l->tasks[i].plan) > l->arena)
+      l->arena = melu__plan_arena_size(l->tasks[i].plan);
+  }
+  for (size_t i = 0; i < l->n_lanes && !status; i++) status = place_lane(l, i, err);
+  if (!status && !allocate(l)) status = melu__fail_memory(err);
+  return status;
+}
+
+/* ------------------------------------------------------------------------------------------------ running */
+
+/* Points slots into an array laid out like gradient->dense. */
+static void dense_slots(real **slots, const melu_model *model, real *dense) {
+  real *data[2 * (MELU__MAX_HIDDEN + 1)];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = dense + melu__dense_offset(model, model->n_tables + i);
+  melu__weight_slots(slots, model, data);
+}
+
+static void gather(const struct melu__lanes *l, size_t i) {
+  const melu_model *model = l->model;
+  const struct melu__lane_task *t = &l->tasks[i];
+  const struct melu__task *task = &l->batch->tasks[i];
+  const uint32_t *position = l->batch->positions + task->start, *items;
+  const float *ratings;
+  real *x = l->x + t->row * model->item_width;
+  melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
+  melu__embed(model, l->batch->data, MELU_USER, task->user, l->xu + t->user * model->user_width);
+  for (size_t k = 0; k < task->n_support + task->n_query; k++, x += model->item_width)
+    melu__embed(model, l->batch->data, MELU_ITEM, items[position[k]], x);
+}
+
+static void read_ratings(const struct melu__lanes *l, const struct melu__task *task, const struct melu__scratch *s) {
+  const uint32_t *position = l->batch->positions + task->start, *items;
+  const float *ratings;
+  melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
+  for (size_t k = 0; k < task->n_support; k++) s->ys[k] = ratings[*position++];
+  for (size_t k = 0; k < task->n_query; k++) s->yq[k] = ratings[*position++];
+}
+
+/* Points the slots of a task's rows, or of a block of rows, into the arrays. */
+static void row_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t row, size_t n_support) {
+  const size_t width = l->model->item_width, h = melu__model_weight(l->model, 0)->rows, query = row + n_support;
+  slots[MELU__SLOT_XS] = l->x + row * width;
+  slots[MELU__SLOT_XQ] = l->x + query * width;
+  slots[MELU__SLOT_ZS] = l->z + row * h;
+  slots[MELU__SLOT_ZQ] = l->z + query * h;
+  slots[MELU__SLOT_GRAD_XS] = l->grad_x + row * width;
+  slots[MELU__SLOT_GRAD_XQ] = l->grad_x + query * width;
+  slots[MELU__SLOT_GRAD_ZS] = l->grad_z + row * h;
+  slots[MELU__SLOT_GRAD_ZQ] = l->grad_z + query * h;
+}
+
+static void user_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t user) {
+  const size_t width = l->model->user_width, h = melu__model_weight(l->model, 0)->rows;
+  slots[MELU__SLOT_XU] = l->xu + user * width;
+  slots[MELU__SLOT_ROW] = l->row + user * h;
+  slots[MELU__SLOT_KAPPA] = l->kappa + user;
+  slots[MELU__SLOT_GRAD_XU] = l->grad_xu + user * width;
+  slots[MELU__SLOT_GRAD_ROW] = l->grad_row + user * h;
+  slots[MELU__SLOT_GRAD_KAPPA] = l->grad_kappa + user;
+}
+
+/* From the first gradient on, what comes next is added to it. */
+enum { W1_ITEM, W1_USER, B1, FIRST_UPPER };
+static void begun(real *slots[MELU__N_SLOTS], size_t first, size_t end) {
+  for (size_t i = first; i < end; i++) slots[MELU__SLOT_BASES + i] = slots[MELU__SLOT_GRADS + i];
+}
+
+static void run_items(const struct melu__lanes *l, const struct melu__lane *lane, int is_grad,
+                      real *slots[MELU__N_SLOTS], real *arena) {
+  const struct melu__blocks *b = &lane->items;
+  for (size_t done = 0, n; done < b->n; done += n) {
+    const int is_full = b->n - done >= b->most;
+    n = is_full ? b->most : b->n - done;
+    row_slots(slots, l, lane->row + done, 0);
+    if (is_grad)
+      melu__plan_run(is_full ? b->full_grad : b->rest_grad, slots, NULL, arena);
+    else
+      melu__plan_run(is_full ? b->full : b->rest, slots, NULL, arena);
+    if (is_grad) begun(slots, W1_ITEM, W1_USER);
+  }
+}
+
+static void run_users(const struct melu__lanes *l, const struct melu__lane *lane, int is_grad,
+                      real *slots[MELU__N_SLOTS], real *arena) {
+  const struct melu__blocks *b = &lane->users;
+  for (size_t done = 0, n; done < b->n; done += n) {
+    const int is_full = b->n - done >= b->most;
+    n = is_full ? b->most : b->n - done;
+    user_slots(slots, l, lane->user + done);
+    if (is_grad)
+      melu__plan_run(is_full ? b->full_grad : b->rest_grad, slots, NULL, arena);
+    else
+      melu__plan_run(is_full ? b->full : b->rest, slots, NULL, arena);
+    if (is_grad) begun(slots, W1_USER, FIRST_UPPER);
+  }
+}
+
+static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_SLOTS], const struct melu__scratch *s,
+                     double *losses) {
+  const struct melu__task *task = &l->batch->tasks[i];
+  const struct melu__plan *plan = l->tasks[i].plan;
+  real loss;
+  read_ratings(l, task, s);
+  row_slots(slots, l, l->tasks[i].row, task->n_support);
+  user_slots(slots, l, l->tasks[i].user);
+  slots[MELU__SLOT_LOSS] = &loss;
+  melu__plan_run(plan, slots, NULL, s->arena);
+  begun(slots, melu__plan_tag(plan) == MELU__DIRECT ? W1_ITEM : FIRST_UPPER, 2 * l->model->n_layers + 1);
+  losses[i] = loss;
+}
+
+/* Rows beyond the last task's must not add to products over all of them. */
+static void clear_padding(const struct melu__lanes *l, const struct melu__lane *lane, size_t used) {
+  const size_t width = l->model->item_width, h = melu__model_weight(l->model, 0)->rows, end = lane->row + lane->n_rows;
+  memset(l->x + used * width, 0, (end - used) * width * sizeof *l->x);
+  memset(l->grad_x + used * width, 0, (end - used) * width * sizeof *l->grad_x);
+  memset(l->grad_z + used * h, 0, (end - used) * h * sizeof *l->grad_z);
+}
+
+void melu__lane_run(const struct melu__lanes *l, size_t number, const struct melu__scratch *s, double *losses) {
+  const struct melu__lane *lane = &l->lanes[number];
+  real *slots[MELU__N_SLOTS];
+  size_t used = lane->row;
+  melu__scratch_slots(s, slots);
+  melu__model_slots(slots, l->model, l->transposed);
+  dense_slots(slots + MELU__SLOT_GRADS, l->model, lane->sums);
+  dense_slots(slots + MELU__SLOT_BASES, l->model, l->zeros);
+  for (size_t i = 0; i < l->batch->n_tasks; i++) {
+    if (l->tasks[i].lane != number) continue;
+    gather(l, i);
+    if (melu__plan_tag(l->tasks[i].plan) == MELU__DUAL) used += l->batch->tasks[i].n_support + l->batch->tasks[i].n_query;
+  }
+  clear_padding(l, lane, used);
+  run_items(l, lane, 0, slots, s->arena);
+  run_users(l, lane, 0, slots, s->arena);
+  for (size_t i = 0; i < l->batch->n_tasks; i++)
+    if (l->tasks[i].lane == number) run_task(l, i, slots, s, losses);
+  run_items(l, lane, 1, slots, s->arena);
+  run_users(l, lane, 1, slots, s->arena);
+}

@@ -10,6 +10,15 @@
 /* Everything the library allocates begins on a cache line: vector loads need it, and threads do not share lines. */
 #define MELU__ALIGN 64
 
+/* Asks for a cache line that will be read soon. */
+static inline void melu__prefetch(const void *p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p);
+#else
+  (void)p;
+#endif
+}
+
 /* n * size bytes aligned to MELU__ALIGN, or NULL (also when the product overflows). n * size of 0 gives a pointer that
  * may be freed. The bytes of melu__calloc are zero. */
 void *melu__alloc(const struct melu_allocator *a, size_t n, size_t size);

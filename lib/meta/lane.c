@@ -111,8 +111,13 @@ static void gather(const struct melu__lanes *l, size_t i) {
   real *x = l->x + t->row * model->item_width;
   melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
   melu__embed(model, l->batch->data, MELU_USER, task->user, l->xu + t->user * model->user_width);
-  for (size_t k = 0; k < task->n_support + task->n_query; k++, x += model->item_width)
-    melu__embed(model, l->batch->data, MELU_ITEM, items[position[k]], x);
+  for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
+    uint32_t rated[128];
+    n = task->n_support + task->n_query - done;
+    if (n > sizeof rated / sizeof *rated) n = sizeof rated / sizeof *rated;
+    for (size_t k = 0; k < n; k++) rated[k] = items[position[done + k]];
+    melu__embed_many(model, l->batch->data, MELU_ITEM, rated, n, x + done * model->item_width);
+  }
 }
 
 static void read_ratings(const struct melu__lanes *l, const struct melu__task *task, const struct melu__scratch *s) {

@@ -165,28 +165,62 @@ static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, cons
   return 1;
 }
 
+enum { AHEAD = 4 };
+
+/* Asks for what the entities some steps on will need: where their ids are listed, the list, the rows' places, the rows. */
+static void look_ahead(const struct melu__table_grad *r, const struct melu__column *column, const uint32_t *entities,
+                       size_t n) {
+  if (n > 4 * AHEAD) melu__prefetch(column->offsets + entities[4 * AHEAD]);
+  if (n > 3 * AHEAD) melu__prefetch(column->ids + column->offsets[entities[3 * AHEAD]]);
+  if (n > 2 * AHEAD)
+    for (uint32_t k = column->offsets[entities[2 * AHEAD]]; k < column->offsets[entities[2 * AHEAD] + 1]; k++)
+      melu__prefetch(r->place + column->ids[k]);
+  if (n > AHEAD)
+    for (uint32_t k = column->offsets[entities[AHEAD]]; k < column->offsets[entities[AHEAD] + 1]; k++) {
+      const uint32_t place = r->place[column->ids[k]];
+      for (size_t j = 0; place && j < r->cols; j += MELU__ALIGN / sizeof(real))
+        melu__prefetch(r->values + (size_t)(place - 1) * r->cols + j);
+    }
+}
+
+/* The sum over n entities of one field, whose gradients are `ld` apart. */
+static int add_entities(struct melu__outer *o, struct melu__table_grad *r, const struct melu__column *column,
+                        const uint32_t *entities, size_t n, const real *g, size_t ld) {
+  const real scale = (real)1 / (real)o->l.batch->n_tasks;
+  for (size_t i = 0; i < n; i++) {
+    size_t n_ids;
+    const uint32_t *ids = melu__column_ids(column, entities[i], &n_ids);
+    look_ahead(r, column, entities + i, n - i);
+    if (!add_to_rows(r, o->l.model->ctx, ids, n_ids, g + i * ld, scale)) return 0;
+  }
+  return 1;
+}
+
 /* The sum over the values of one table's field in the order of the batch: of the user once a task, or of the item of
  * every row. */
 static int add_table(struct melu__outer *o, size_t table) {
   const melu_model *model = o->g->model;
-  const struct melu__table_use use = melu__embed_use(model, table);
   const melu_batch *batch = o->l.batch;
+  const struct melu__table_use use = melu__embed_use(model, table);
   const struct melu__column *column = &batch->data->tables[use.owner].columns[use.column];
-  const real scale = (real)1 / (real)o->l.batch->n_tasks;
+  struct melu__table_grad *r = &o->g->tables[table];
   for (size_t t = 0; t < batch->n_tasks; t++) {
     const struct melu__task *task = &batch->tasks[t];
-    const size_t n = use.owner == MELU_ITEM ? task->n_support + task->n_query : 1;
-    const real *g = use.owner == MELU_ITEM ? o->l.grad_x + o->l.tasks[t].row * model->item_width
-                                           : o->l.grad_xu + o->l.tasks[t].user * model->user_width;
-    const uint32_t *items;
+    const real *g = o->l.grad_x + o->l.tasks[t].row * model->item_width + use.first_col;
+    const uint32_t *items, *position = batch->positions + task->start;
     const float *ratings;
+    if (use.owner == MELU_USER) {
+      g = o->l.grad_xu + o->l.tasks[t].user * model->user_width + use.first_col;
+      if (!add_entities(o, r, column, &task->user, 1, g, model->user_width)) return 0;
+      continue;
+    }
     melu_dataset_ratings(batch->data, task->user, &items, &ratings);
-    g += use.first_col;
-    for (size_t i = 0; i < n; i++, g += model->item_width) {
-      const uint32_t entity = use.owner == MELU_USER ? task->user : items[batch->positions[task->start + i]];
-      size_t n_ids;
-      const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
-      if (!add_to_rows(&o->g->tables[table], model->ctx, ids, n_ids, g, scale)) return 0;
+    for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
+      uint32_t rated[128];
+      n = task->n_support + task->n_query - done;
+      if (n > sizeof rated / sizeof *rated) n = sizeof rated / sizeof *rated;
+      for (size_t k = 0; k < n; k++) rated[k] = items[position[done + k]];
+      if (!add_entities(o, r, column, rated, n, g + done * model->item_width, model->item_width)) return 0;
     }
   }
   return 1;

@@ -35,20 +35,27 @@ void melu__embed_values(const melu_model *model, melu_owner owner, const struct 
   }
 }
 
-void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row) {
+void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_owner owner, const uint32_t *entities,
+                      size_t n, real *rows) {
   const struct melu__param *table = model->params + first_table(model, owner);
-  const struct melu__table *entities = &data->tables[owner];
-  for (size_t i = 0; i < entities->n_columns; i++) {
-    const struct melu__column *column = &entities->columns[i];
-    size_t n;
-    if (column->field->kind == MELU_NUMERIC)
-      embed_numbers(column->field, melu__column_numbers(column, entity), row);
-    else {
-      const uint32_t *ids = melu__column_ids(column, entity, &n);
-      embed_ids(model, table++, ids, n, row);
+  const struct melu__table *known = &data->tables[owner];
+  const size_t width = owner == MELU_ITEM ? model->item_width : model->user_width;
+  for (size_t i = 0; i < known->n_columns; i++) {
+    const struct melu__column *column = &known->columns[i];
+    if (column->field->kind == MELU_NUMERIC) {
+      for (size_t k = 0; k < n; k++)
+        embed_numbers(column->field, melu__column_numbers(column, entities[k]), rows + k * width);
+    } else {
+      model->ctx->kernels->mean_rows_of(n, entities, column->offsets, table->cols, table->data, column->ids,
+                                        (uint32_t)(table->rows - 1), rows, width);
+      table++;
     }
-    row += column->field->width;
+    rows += column->field->width;
   }
+}
+
+void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row) {
+  melu__embed_many(model, data, owner, &entity, 1, row);
 }
 
 struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {

@@ -12,6 +12,10 @@
 void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row);
 void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row);
 
+/* The same for n users or items: row i of `rows` is that of entities[i]. */
+void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_owner owner, const uint32_t *entities,
+                      size_t n, real *rows);
+
 /* Where the tables' columns are in an input row. */
 struct melu__table_use {
   melu_owner owner;

@@ -221,10 +221,8 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
     melu__embed_values(model, MELU_USER, profile, s->xu);
   else if (model->user_width)
     memset(s->xu, 0, model->user_width * sizeof *s->xu);
-  for (size_t i = 0; i < n; i++) {
-    melu__embed(model, data, MELU_ITEM, items[i], s->xs + i * model->item_width);
-    s->ys[i] = ratings[i];
-  }
+  melu__embed_many(model, data, MELU_ITEM, items, n, s->xs);
+  for (size_t i = 0; i < n; i++) s->ys[i] = ratings[i];
   run_adapt(ws, n);
   const size_t used = used_size(&ws->fresh);
   if (!isfinite(model->ctx->kernels->largest(used, ws->fresh.data)))
@@ -267,8 +265,7 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
       halvings++;
       continue;
     }
-    for (size_t i = 0; i < n_rows; i++)
-      melu__embed(model, data, MELU_ITEM, items[done + i], s->xq + i * model->item_width);
+    melu__embed_many(model, data, MELU_ITEM, items + done, n_rows, s->xq);
     melu__plan_run(ws->predict[row * MELU__N_PIECES + halvings], slots, NULL, s->arena);
     if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");

@@ -72,8 +72,12 @@ struct melu__kernels {
 
   real (*largest)(size_t n, const real *x); /* max |x|; INFINITY if an entry is not finite */
 
-  /* Table rows by number: their mean, zeros if there are none; `last` stands for the numbers above it. */
+  /* The mean of the n table rows numbered rows[], zeros if there are none; `last` stands for the numbers above it. */
   void (*mean_rows)(size_t n, size_t cols, const real *table, const uint32_t *rows, uint32_t last, real *out);
+
+  /* The same for n entities: out row i, ld_out apart, is the mean of rows[offsets[entities[i]] .. offsets[.. + 1]). */
+  void (*mean_rows_of)(size_t n, const uint32_t *entities, const uint32_t *offsets, size_t cols, const real *table,
+                       const uint32_t *rows, uint32_t last, real *out, size_t ld_out);
 
   /* Adam (Kingma & Ba, 2015) on n rows of w, m, v, those numbered rows[] or, if that is NULL, 0, 1, ...; g has just
    * these rows, in that order. c1 = 1 - beta1^t, c2 = 1 - beta2^t:

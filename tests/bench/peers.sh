@@ -23,7 +23,7 @@ usage() {
   exit 2
 }
 
-[ $# -ge 2 ] && [ $# -le 3 ] || usage
+case $# in 2 | 3) ;; *) usage ;; esac
 rounds=${3:-5}
 case $rounds in *[!0-9]* | '' | 0*) usage ;; esac
 build=${BUILD:-build}
@@ -44,7 +44,7 @@ export ML1M PYTHONDONTWRITEBYTECODE=1
 
 # Runs Python with the peers' settings, in a shell of its own: they are for PyTorch alone.
 torch() (
-  set +u
+  # shellcheck source=/dev/null
   . "$peers/env.sh"
   best taskset -c "$core" "$python" "$@"
 )
@@ -69,14 +69,14 @@ while [ "$round" -le "$rounds" ]; do
   melu=$(run_melu)
   hand=$(run_torch hand 3)
   naive=$(run_torch naive 1)
-  [ -n "$melu" ] && [ -n "$hand" ] && [ -n "$naive" ] || fail "round $round gave no figure"
+  if [ -z "$melu" ] || [ -z "$hand" ] || [ -z "$naive" ]; then fail "round $round gave no figure"; fi
   echo "round $round: libmelu $melu, hand $hand, naive $naive tasks per CPU-second"
   figures="$figures$melu $hand $naive
 "
   round=$((round + 1))
 done
 
-# median EXPRESSION of the round's figures $1 (libmelu), $2 (hand) and $3 (naive)
+# median EXPRESSION, in awk's words, of a round's figures $1 (libmelu), $2 (hand) and $3 (naive)
 median() {
   printf '%s' "$figures" | awk "{ print $1 }" | sort -g | awk '
     { x[NR] = $1 }
@@ -84,5 +84,8 @@ median() {
 }
 
 echo
-printf '%-16s %8.0f tasks per CPU-second\n' libmelu "$(median '$1')" hand "$(median '$2')" naive "$(median '$3')"
-printf '%-16s %8.2f\n' "libmelu / hand" "$(median '$1 / $2')" "libmelu / naive" "$(median '$1 / $3')"
+# shellcheck disable=SC2016 # the dollars are awk's
+{
+  printf '%-16s %8.0f tasks per CPU-second\n' libmelu "$(median '$1')" hand "$(median '$2')" naive "$(median '$3')"
+  printf '%-16s %8.2f\n' "libmelu / hand" "$(median '$1 / $2')" "libmelu / naive" "$(median '$1 / $3')"
+}

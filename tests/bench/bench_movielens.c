@@ -35,12 +35,6 @@ struct figures {
   size_t n_rounds;
 };
 
-static double cpu_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The most memory that was resident so far; 0 where the system does not say. */
 static double peak_mib(void) {
   char line[256];

@@ -6,7 +6,9 @@
  *
  * T: most threads, by default as many as there are cores. N: tasks a batch, 32, and support ratings a task, 20.
  * S: time for one thread in all, 2. The contexts live side by side and their rounds take turns, each of the same number
- * of updates. Rates are medians of the rounds; a speed-up is the median of the rounds' own ratios to one thread. */
+ * of updates. Rates are medians of the rounds; a speed-up is the median of the rounds' own ratios to one thread.
+ * `cores` is how many computed at a time, CPU-seconds a second: where it is well below the threads, the machine had
+ * other work, or the threads waited for each other. */
 #include <unistd.h>
 
 #include "args.h"
@@ -25,8 +27,8 @@ struct side {
   melu_batch *batch;
   melu_gradient *gradient;
   melu_optimizer *optimizer;
-  double rates[N_ROUNDS], speedups[N_ROUNDS]; /* ascending once the medians are taken */
-  double rate, speedup;
+  double rates[N_ROUNDS], speedups[N_ROUNDS], cores_seen[N_ROUNDS]; /* ascending once the medians are taken */
+  double rate, speedup, cores;
 };
 
 static void *must_alloc(size_t n, size_t size) {
@@ -75,13 +77,16 @@ static void measure(struct side *sides, const struct bench *b) {
   const size_t n_updates = 1 + (size_t)(b->seconds / N_ROUNDS / trial);
   for (size_t round = 0; round < N_ROUNDS; round++) {
     for (size_t i = 0; i < b->n_threads; i++) {
-      sides[i].rates[round] = (double)(n_updates * b->n_tasks) / train(&sides[i], n_updates);
+      const double cpu_start = cpu_now(), time = train(&sides[i], n_updates);
+      sides[i].cores_seen[round] = (cpu_now() - cpu_start) / time;
+      sides[i].rates[round] = (double)(n_updates * b->n_tasks) / time;
       sides[i].speedups[round] = sides[i].rates[round] / sides[0].rates[round];
     }
   }
   for (size_t i = 0; i < b->n_threads; i++) {
     sides[i].rate = quantile(sides[i].rates, N_ROUNDS, 0.5);
     sides[i].speedup = quantile(sides[i].speedups, N_ROUNDS, 0.5);
+    sides[i].cores = quantile(sides[i].cores_seen, N_ROUNDS, 0.5);
   }
 }
 
@@ -107,17 +112,18 @@ static void print_json(const struct side *sides, const struct bench *b, int same
   printf("{\"tasks\": %zu, \"support\": %zu, \"same_bits\": %s, \"threads\": [", b->n_tasks, b->n_support,
          same ? "true" : "false");
   for (size_t i = 0; i < b->n_threads; i++)
-    printf("%s\n {\"threads\": %zu, \"tasks_per_s\": %.0f, \"speedup\": %.4f}", i ? "," : "", i + 1, sides[i].rate,
-           sides[i].speedup);
+    printf("%s\n {\"threads\": %zu, \"tasks_per_s\": %.0f, \"speedup\": %.4f, \"cores\": %.3f}", i ? "," : "", i + 1,
+           sides[i].rate, sides[i].speedup, sides[i].cores);
   printf("],\n");
   if (b->n_threads >= 2) printf(" \"speedup_2\": {\"value\": %.4f},", sides[1].speedup);
   printf(" \"build\": \"%s\"}\n", melu_build_info(sides[0].w.ctx));
 }
 
 static void print_table(const struct side *sides, const struct bench *b, int same) {
-  printf("%s\n%zu tasks a batch, %zu support ratings each\n%8s%10s%10s\n", melu_build_info(sides[0].w.ctx), b->n_tasks,
-         b->n_support, "threads", "tasks/s", "speed-up");
-  for (size_t i = 0; i < b->n_threads; i++) printf("%8zu%10.0f%10.3f\n", i + 1, sides[i].rate, sides[i].speedup);
+  printf("%s\n%zu tasks a batch, %zu support ratings each\n%8s%10s%10s%8s\n", melu_build_info(sides[0].w.ctx),
+         b->n_tasks, b->n_support, "threads", "tasks/s", "speed-up", "cores");
+  for (size_t i = 0; i < b->n_threads; i++)
+    printf("%8zu%10.0f%10.3f%8.2f\n", i + 1, sides[i].rate, sides[i].speedup, sides[i].cores);
   printf("the parameters are %s\n", same ? "the same bits" : "NOT the same bits");
 }
 

@@ -40,7 +40,7 @@ command -v taskset > /dev/null || fail "taskset (util-linux) is not there"
 command -v "$python" > /dev/null || fail "$python is not there: set PYTHON"
 ML1M=$(cd "$1" && pwd)
 peers=$(cd "$2" && pwd)
-export ML1M PYTHONDONTWRITEBYTECODE=1
+export ML1M PYTHONDONTWRITEBYTECODE=1 LC_ALL=C
 
 # Runs Python with the peers' settings, in a shell of its own: they are for PyTorch alone.
 torch() (

@@ -18,11 +18,15 @@ struct place {
 
 #define IN_ARENA 0xffffffffu
 
-/* A matrix that a sum takes. */
+/* Where a matrix is that a step takes: in a slot, or in the arena at so many lines. */
 struct operand {
-  uint32_t which, slot;
-  size_t offset;
+  uint16_t slot; /* ARENA_SLOT: in the arena */
+  uint16_t which;
+  uint32_t line;
 };
+
+#define ARENA_SLOT 0xffffu
+enum { LINE = MELU__ALIGN / sizeof(real) };
 
 /* An output that is made elsewhere. */
 struct copy {
@@ -31,14 +35,21 @@ struct copy {
   size_t ld;
 };
 
-/* An instruction with everything decided but addresses. */
+/* An op that is no sum; its operands are those of enum op_operand. */
+struct op_step {
+  size_t scratch; /* in the arena */
+  uint32_t node, a_rows, a_cols, b_cols, a_ld, b_ld, out_ld;
+};
+enum op_operand { OP_A, OP_B, OP_OUT, N_OP_OPERANDS };
+
+/* An instruction with everything decided but addresses. Small, since a run reads all of them once. */
 struct step {
-  int is_sum;
-  melu__ref out;                            /* else: the node whose op it is */
-  size_t scratch;                           /* of the op, in the arena */
-  size_t n_operands;                        /* of a sum */
-  struct operand operand[MELU__N_OPERANDS];
-  struct melu__sum_job job;
+  uint32_t first_operand;
+  uint16_t n_operands, is_sum;
+  union {
+    struct melu__sum_job sum;
+    struct op_step op;
+  } as;
 };
 
 struct melu__plan {
@@ -50,6 +61,9 @@ struct melu__plan {
   struct place *places; /* of the values: nodes, then partial sums */
   size_t n_values;
   struct step *steps;          /* as many as the code has instructions */
+  size_t *scratch;             /* of each, in the arena, while the plan is made */
+  struct operand *operands;    /* of all steps */
+  size_t n_operands, operands_capacity;
   struct copy *copies; /* outputs that are not where they were made */
   size_t n_copies;
   size_t arena_size;
@@ -180,7 +194,7 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
     const size_t extra = scratch_size(p, in);
     if (!place_on_top(p, live, in, last, i)) place_value(p, live, in->out, last, i);
     if (in->pre != MELU__NO_NODE) place_value(p, live, in->pre, last, i);
-    if (extra) p->steps[i].scratch = place_block(p, live, extra, i);
+    if (extra) p->scratch[i] = place_block(p, live, extra, i);
     release(live, i);
   }
 }
@@ -237,21 +251,24 @@ static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t 
 /* Stands for every matrix while a sum is prepared, which only asks whether there is one. */
 static const real somewhere;
 
-/* A matrix of the sum: noted as the operand `which` of the step. */
-static struct melu__cmat take(const struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
+/* Notes a matrix as the step's operand `which`. There is room: build() made it. */
+static struct melu__cmat take(struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
   if (value == MELU__NO_NODE) return (struct melu__cmat){NULL, 0};
   const struct place *place = &p->places[value];
-  step->operand[step->n_operands++] = (struct operand){which, place->slot, place->offset};
+  const int in_arena = place->slot == IN_ARENA;
+  p->operands[p->n_operands++] = (struct operand){(uint16_t)(in_arena ? ARENA_SLOT : place->slot), (uint16_t)which,
+                                                  in_arena ? (uint32_t)(place->offset / LINE) : 0};
+  step->n_operands++;
   return (struct melu__cmat){&somewhere, place->ld};
 }
 
-static struct melu__mat take_out(const struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
+static struct melu__mat take_out(struct melu__plan *p, struct step *step, uint32_t which, melu__ref value) {
   const struct melu__cmat m = take(p, step, which, value);
   return (struct melu__mat){(real *)m.p, m.ld};
 }
 
 /* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart. */
-static void take_product(struct melu__sum *s, size_t i, const struct melu__plan *p, struct step *step,
+static void take_product(struct melu__sum *s, size_t i, struct melu__plan *p, struct step *step,
                          const struct melu__factor *f) {
   const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &p->places[f->b];
   s->product[i].k = f->a == MELU__NO_NODE ? b->rows : f->trans_a ? a->rows : a->cols;
@@ -292,11 +309,31 @@ static size_t computed_cols(const struct melu__plan *p, const struct melu__instr
   return padding.everywhere ? padded(p, shape->cols) : shape->cols;
 }
 
-static void prepare_step(const struct melu__plan *p, struct step *step, const struct melu__instr *in) {
+static void prepare_op(struct melu__plan *p, struct step *step, melu__ref node, size_t scratch) {
+  const struct melu__node *n = &p->nodes[node];
+  const int arity = melu__ops[n->op].arity;
+  struct op_step op = {.scratch = scratch, .node = node};
+  if (arity > 0) {
+    op.a_rows = p->nodes[n->a].rows;
+    op.a_cols = p->nodes[n->a].cols;
+    op.a_ld = (uint32_t)take(p, step, OP_A, n->a).ld;
+  }
+  if (arity > 1) {
+    op.b_cols = p->nodes[n->b].cols;
+    op.b_ld = (uint32_t)take(p, step, OP_B, n->b).ld;
+  }
+  op.out_ld = (uint32_t)take(p, step, OP_OUT, node).ld;
+  step->as.op = op;
+}
+
+static void prepare_step(struct melu__plan *p, struct step *step, const struct melu__instr *in, size_t scratch) {
   const struct place *shape = &p->places[in->out];
-  step->is_sum = in->is_sum;
-  step->out = in->out;
-  if (!in->is_sum) return;
+  step->is_sum = (uint16_t)in->is_sum;
+  step->first_operand = (uint32_t)p->n_operands;
+  if (!in->is_sum) {
+    prepare_op(p, step, in->out, scratch);
+    return;
+  }
   struct melu__sum s = {.rows = shape->rows,
                         .cols = computed_cols(p, in),
                         .n_products = in->n_products,
@@ -316,7 +353,17 @@ static void prepare_step(const struct melu__plan *p, struct step *step, const st
     s.term[i].m = take(p, step, MELU__TERM_0 + (uint32_t)i, in->term[i].value);
     s.term[i].scale = (real)in->term[i].scale;
   }
-  p->kernels->prepare_sum(&step->job, &s);
+  p->kernels->prepare_sum(&step->as.sum, &s);
+}
+
+/* What the steps read and write: at most so many matrices. */
+static size_t count_operands(const struct melu__plan *p) {
+  size_t n = 0;
+  for (size_t i = 0; i < p->code.n; i++) {
+    const struct melu__instr *in = &p->code.instrs[i];
+    n += in->is_sum ? 2 * in->n_products + in->n_terms + 6 : N_OP_OPERANDS;
+  }
+  return n;
 }
 
 /* The instructions of a simplified tape, and their memory. Takes over the tape's nodes. */
@@ -331,20 +378,25 @@ static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, c
   p->n_values = p->n_nodes + p->code.n_partials;
   p->places = melu__alloc(p->alloc, p->n_values, sizeof *p->places);
   p->steps = melu__calloc(p->alloc, p->code.n, sizeof *p->steps);
+  p->scratch = melu__calloc(p->alloc, p->code.n, sizeof *p->scratch);
   p->copies = melu__alloc(p->alloc, n_outputs, sizeof *p->copies);
   size_t *last = melu__alloc(p->alloc, p->n_values, sizeof *last);
   unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
   struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
-  if (p->places && p->steps && p->copies && last && live && blocks.at) {
+  const int has_room = melu__grow(p->alloc, &p->operands, &p->operands_capacity, 0, count_operands(p),
+                                  sizeof *p->operands);
+  if (p->places && p->steps && p->scratch && p->copies && last && live && blocks.at && has_room) {
     for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
     for (size_t i = 0; i < p->code.n; i++) each_read(p, i, count_read, last);
     bind_slots(p, ld, outputs, keep, n_outputs, last);
     place_all(p, last, &blocks);
-    for (size_t i = 0; i < p->code.n; i++) prepare_step(p, &p->steps[i], &p->code.instrs[i]);
+    for (size_t i = 0; i < p->code.n; i++) prepare_step(p, &p->steps[i], &p->code.instrs[i], p->scratch[i]);
     mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);
-    ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX;
+    ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX && p->arena_size / LINE <= UINT32_MAX;
   }
+  melu__free(p->alloc, p->scratch);
+  p->scratch = NULL;
   melu__free(p->alloc, blocks.at);
   melu__free(p->alloc, live);
   melu__free(p->alloc, last);
@@ -384,6 +436,7 @@ void melu__plan_free(struct melu__plan *p) {
   if (!p) return;
   const struct melu_allocator *alloc = p->alloc;
   melu__free(alloc, p->copies);
+  melu__free(alloc, p->operands);
   melu__free(alloc, p->steps);
   melu__free(alloc, p->places);
   melu__code_free(&p->code);
@@ -409,52 +462,34 @@ size_t melu__plan_n_steps(const struct melu__plan *p) {
 
 /* ------------------------------------------------------------------------------------------------ running */
 
-static real *address(uint32_t slot, size_t offset, real *const *slots, real *arena) {
-  return slot == IN_ARENA ? arena + offset : slots[slot];
-}
-
-static struct melu__mat value(const struct melu__plan *p, melu__ref i, real *const *slots, real *arena) {
-  const struct place *place = &p->places[i];
-  return (struct melu__mat){address(place->slot, place->offset, slots, arena), place->ld};
-}
-
-static struct melu__cmat read_value(const struct melu__plan *p, melu__ref i, real *const *slots, real *arena) {
-  const struct melu__mat m = value(p, i, slots, arena);
-  return (struct melu__cmat){m.p, m.ld};
-}
-
-static void run_op(const struct melu__plan *p, const struct step *step, real *const *slots,
-                   const struct melu__bags *bags, real *arena) {
-  const struct melu__node *n = &p->nodes[step->out];
-  const struct melu__op_info *op = &melu__ops[n->op];
-  struct melu__run run = {.kernels = p->kernels,
-                          .node = n,
-                          .out = value(p, step->out, slots, arena),
-                          .bags = bags,
-                          .scratch = arena + step->scratch};
-  if (op->arity > 0) {
-    run.a = read_value(p, n->a, slots, arena);
-    run.a_rows = p->nodes[n->a].rows;
-    run.a_cols = p->nodes[n->a].cols;
-  }
-  if (op->arity > 1) {
-    run.b = read_value(p, n->b, slots, arena);
-    run.b_cols = p->nodes[n->b].cols;
-  }
-  op->run(&run);
+static void run_op(const struct melu__plan *p, const struct op_step *op, real *const *m, const struct melu__bags *bags,
+                   real *arena) {
+  const struct melu__node *n = &p->nodes[op->node];
+  const struct melu__run run = {.kernels = p->kernels,
+                                .node = n,
+                                .a_rows = op->a_rows,
+                                .a_cols = op->a_cols,
+                                .b_cols = op->b_cols,
+                                .a = {m[OP_A], op->a_ld},
+                                .b = {m[OP_B], op->b_ld},
+                                .out = {m[OP_OUT], op->out_ld},
+                                .bags = bags,
+                                .scratch = arena + op->scratch};
+  melu__ops[n->op].run(&run);
 }
 
 void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slots, const struct melu__bags *bags,
                          real *arena) {
   const struct step *step = &p->steps[i];
+  const struct operand *o = &p->operands[step->first_operand];
   real *m[MELU__N_OPERANDS];
-  if (!step->is_sum) {
-    run_op(p, step, slots, bags, arena);
-    return;
-  }
+  m[OP_A] = m[OP_B] = NULL; /* an op may have none */
   for (size_t k = 0; k < step->n_operands; k++)
-    m[step->operand[k].which] = address(step->operand[k].slot, step->operand[k].offset, slots, arena);
-  p->kernels->run_sum(&step->job, m);
+    m[o[k].which] = o[k].slot == ARENA_SLOT ? arena + (size_t)o[k].line * LINE : slots[o[k].slot];
+  if (step->is_sum)
+    p->kernels->run_sum(&step->as.sum, m);
+  else
+    run_op(p, &step->as.op, m, bags, arena);
 }
 
 void melu__plan_run(const struct melu__plan *p, real *const *slots, const struct melu__bags *bags, real *arena) {
@@ -463,7 +498,8 @@ void melu__plan_run(const struct melu__plan *p, real *const *slots, const struct
     const struct copy *c = &p->copies[i];
     const struct place *place = &p->places[c->from];
     const struct melu__mat to = {slots[c->slot], c->ld};
-    p->kernels->copy(place->rows, place->cols, read_value(p, c->from, slots, arena), to);
+    const real *from = place->slot == IN_ARENA ? arena + place->offset : slots[place->slot];
+    p->kernels->copy(place->rows, place->cols, (struct melu__cmat){from, place->ld}, to);
   }
 }
 

@@ -52,30 +52,30 @@ enum melu__operand {
 
 /* A product as the tiles take it: element (i, p) of A is at a[i * a_row + p * a_k]; the rows of B are contiguous. */
 struct melu__factors {
-  unsigned char a, b; /* which operands */
-  unsigned char ones;
-  size_t a_row, a_k, ldb, k;
+  uint8_t a, b; /* which operands */
+  uint8_t ones;
+  uint32_t a_row, a_k, ldb, k;
 };
 
 /* What the tiles work on:
  *
  *     sum := scale (ratio A_0 B_0 + A_1 B_1) + the terms + ...
  *
- * and then what struct melu__sum says. */
+ * and then what struct melu__sum says. As small as can be: a plan has a hundred of them, read once a run. */
 struct melu__sum_job {
-  size_t rows, cols;
+  uint32_t rows, cols;
   struct melu__factors product[2];
   struct {
-    size_t operand, ld;
+    uint32_t operand, ld;
     real scale;
   } term[3]; /* a narrow product becomes one more */
-  size_t mask_ld, post_ld, out_ld, pre_ld; /* 0 where there is none */
+  uint32_t mask_ld, post_ld, out_ld, pre_ld; /* 0 where there is none */
   real ratio, scale, row_scale, number_scale, post_scale;
-  unsigned char n_products, n_terms;
-  unsigned char unit; /* whether the scale of the first term is 1 */
-  unsigned char full; /* whether there is more than products and a unit term */
-  unsigned char row, number, one_row, relu; /* one_row: the row is one number */
-  unsigned char wide, dots, flat; /* which way to go: sum.inc */
+  uint8_t n_products, n_terms;
+  uint8_t unit; /* whether the scale of the first term is 1 */
+  uint8_t full; /* whether there is more than products and a unit term */
+  uint8_t row, number, one_row, relu; /* one_row: the row is one number */
+  uint8_t wide, dots, flat;           /* which way to go: sum.inc */
 };
 
 #endif

@@ -300,6 +300,34 @@ START_TEST(rows_are_independent) {
 }
 END_TEST
 
+/* A product that is known to be symmetric has the bits of one that is not. */
+START_TEST(symmetric_products) {
+  const struct melu__kernels *set;
+  EACH_SET(set) for (size_t n = 1; n < 140; n += n < 40 ? 1 : 13) for (int trans_a = 0; trans_a < 2; trans_a++) {
+    const size_t k = 1 + random_below(30);
+    const struct matrix x = random_matrix(n, k), turned = random_matrix(k, n);
+    struct matrix out[2] = {random_matrix(n, n), {0, 0, 0, NULL}};
+    const real number = random_real();
+    out[1] = copy_of(out[0]);
+    for (size_t i = 0; i < n; i++)
+      for (size_t p = 0; p < k; p++) turned.p[p * turned.ld + i] = x.p[i * x.ld + p];
+    struct melu__sum s = {.rows = n, .cols = n, .n_products = 1, .number = &number, .number_scale = 2};
+    s.product[0].a = trans_a ? in(turned) : in(x);
+    s.product[0].b = in(turned);
+    s.product[0].k = k;
+    s.product[0].trans_a = trans_a;
+    s.product[0].scale = (real)-0.5;
+    for (s.symmetric = 0; s.symmetric < 2; s.symmetric++) {
+      s.out = (struct melu__mat){out[s.symmetric].p, out[s.symmetric].ld};
+      set->sum(&s);
+      check_guards(out[s.symmetric]);
+    }
+    ck_assert_msg(!memcmp(out[0].p, out[1].p, length(out[0]) * sizeof(real)), "%s: n %zu, k %zu", set->name, n, k);
+    free(x.p), free(turned.p), free(out[0].p), free(out[1].p);
+  }
+}
+END_TEST
+
 /* NaN passes through a sum and through ReLU, and not through a mask that is closed; a mask of NaN is closed. */
 START_TEST(bad_numbers) {
   enum { ROWS = 9, COLS = 37 };
@@ -348,6 +376,7 @@ int main(void) {
   tcase_add_test(tc, sums);
   tcase_add_test(tc, long_products);
   tcase_add_test(tc, rows_are_independent);
+  tcase_add_test(tc, symmetric_products);
   tcase_add_test(tc, bad_numbers);
   tcase_add_test(tc, transposes);
   suite_add_tcase(s, tc);

@@ -309,6 +309,16 @@ static size_t computed_cols(const struct melu__plan *p, const struct melu__instr
   return padding.everywhere ? padded(p, shape->cols) : shape->cols;
 }
 
+/* X X' or X' X, and a number perhaps: half of it is computed. */
+static int is_symmetric(const struct melu__plan *p, const struct melu__instr *in) {
+  const struct melu__factor *f = &in->product[0];
+  if (in->n_products != 1 || in->n_terms || f->a == MELU__NO_NODE || in->row.value != MELU__NO_NODE) return 0;
+  if (in->pre != MELU__NO_NODE || in->mask != MELU__NO_NODE || in->post.value != MELU__NO_NODE) return 0;
+  const struct melu__node *a = &p->nodes[f->a], *b = &p->nodes[f->b];
+  const int a_is_turned = a->op == MELU__TRANSPOSE && a->a == f->b, b_is_turned = b->op == MELU__TRANSPOSE && b->a == f->a;
+  return f->trans_a ? f->a == f->b : a_is_turned || b_is_turned;
+}
+
 static void prepare_op(struct melu__plan *p, struct step *step, melu__ref node, size_t scratch) {
   const struct melu__node *n = &p->nodes[node];
   const int arity = melu__ops[n->op].arity;
@@ -349,6 +359,7 @@ static void prepare_step(struct melu__plan *p, struct step *step, const struct m
                         .out = take_out(p, step, MELU__OUT, in->out),
                         .pre = take_out(p, step, MELU__PRE, in->pre)};
   for (size_t i = 0; i < in->n_products; i++) take_product(&s, i, p, step, &in->product[i]);
+  s.symmetric = is_symmetric(p, in);
   for (size_t i = 0; i < in->n_terms; i++) {
     s.term[i].m = take(p, step, MELU__TERM_0 + (uint32_t)i, in->term[i].value);
     s.term[i].scale = (real)in->term[i].scale;

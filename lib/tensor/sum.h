@@ -14,6 +14,7 @@
  * or mask, and pre as a term, element for element; otherwise neither overlaps anything. */
 struct melu__sum {
   size_t rows, cols;
+  int symmetric; /* the caller knows that s is: one square product, nothing added but a number, no pre and no mask */
   size_t n_products, n_terms; /* up to 2 of each */
   struct {
     struct melu__cmat a, b;
@@ -75,7 +76,7 @@ struct melu__sum_job {
   uint8_t unit; /* whether the scale of the first term is 1 */
   uint8_t full; /* whether there is more than products and a unit term */
   uint8_t row, number, one_row, relu; /* one_row: the row is one number */
-  uint8_t wide, dots, flat;           /* which way to go: sum.inc */
+  uint8_t wide, dots, flat, symmetric; /* which way to go: sum.inc */
 };
 
 #endif

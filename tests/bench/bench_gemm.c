@@ -52,7 +52,9 @@ typedef void gemm_fn(int trans_a, int trans_b, size_t m, size_t n, size_t k, rea
 
 static void blis_gemm(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                       struct melu__cmat b, real beta, struct melu__mat c) {
-  melu__blis_gemm(trans_a, trans_b, m, n, k, alpha, a, b, beta != 0, c);
+  const struct melu__kernels *const *set = melu__kernel_sets;
+  while (!melu__kernels_usable(*set)) set++;
+  melu__blis_gemm(*set, trans_a, trans_b, m, n, k, alpha, a, b, beta != 0, c);
 }
 
 static double rate_of(gemm_fn *gemm, const struct shape *s, const real *a, const real *b, real *c, double seconds) {

@@ -503,6 +503,67 @@ END_TEST
 
 /* --------------------------------------------------------------------------------------------------- Adam */
 
+/* Means of table rows, one entity and many, and their adjoint. */
+START_TEST(rows_of_tables) {
+  enum { ROWS = 11, N = 40 };
+  const struct melu__kernels *set;
+  EACH_SET(set) for (size_t cols = 1; cols < 70; cols += 1 + cols / 9) {
+    const struct matrix table = random_matrix(ROWS, cols), g = random_matrix(1, cols);
+    uint32_t offsets[N + 1] = {0}, rows[8 * N], entities[N];
+    real *dense = malloc(ROWS * cols * sizeof *dense), *sums = malloc(ROWS * cols * sizeof *sums);
+    real *means = malloc(N * (cols + 1) * sizeof *means);
+    for (size_t i = 0; i < ROWS * cols; i++) dense[i] = sums[i] = table.p[i / cols * table.ld + i % cols];
+    for (size_t i = 0; i < N; i++) {
+      offsets[i + 1] = offsets[i] + random_below(8); /* some have none */
+      for (uint32_t k = offsets[i]; k < offsets[i + 1]; k++) rows[k] = random_below(ROWS + 3);
+      entities[i] = random_below((uint32_t)i + 1);
+    }
+    for (size_t i = 0; i < N * (cols + 1); i++) means[i] = GUARD;
+    set->mean_rows_of(N, entities, offsets, cols, dense, rows, ROWS - 1, means, cols + 1);
+    for (size_t i = 0; i < N; i++) {
+      const uint32_t begin = offsets[entities[i]], n = offsets[entities[i] + 1] - begin;
+      real alone[70];
+      set->mean_rows(n, cols, dense, rows + begin, ROWS - 1, alone);
+      ck_assert(memcmp(alone, means + i * (cols + 1), cols * sizeof *alone) == 0);
+      ck_assert(means[i * (cols + 1) + cols] == GUARD);
+      for (size_t j = 0; j < cols; j++) {
+        wide sum = 0;
+        for (uint32_t k = 0; k < n; k++) {
+          const size_t row = rows[begin + k] < ROWS ? rows[begin + k] : ROWS - 1;
+          sum += (wide)dense[row * cols + j];
+        }
+        check_near(alone[j], n ? sum / n : 0, 16 * REAL_EPSILON, set->name);
+      }
+    }
+    for (uint32_t k = 0; k < 6; k++) rows[k] = k * k % ROWS; /* a row twice */
+    set->add_to_rows(6, rows, cols, sums, (real)0.25, g.p);
+    for (size_t i = 0; i < ROWS * cols; i++) {
+      wide want = (wide)dense[i];
+      for (size_t k = 0; k < 6; k++) want += rows[k] == i / cols ? (wide)0.25 * (wide)g.p[i % cols] : 0;
+      check_near(sums[i], want, 16 * REAL_EPSILON, set->name);
+    }
+    free(table.p), free(g.p), free(dense), free(sums), free(means);
+  }
+}
+END_TEST
+
+START_TEST(largest) {
+  const struct melu__kernels *set;
+  EACH_SET(set) for (size_t n = 0; n < 50; n++) {
+    real x[50];
+    for (size_t i = 0; i < n; i++) x[i] = random_real() / 4;
+    ck_assert(set->largest(n, x) <= (real)0.25);
+    if (n == 0) ck_assert(set->largest(n, x) == 0);
+    if (n == 0) continue;
+    const size_t at = random_below((uint32_t)n);
+    x[at] = -7;
+    ck_assert(set->largest(n, x) == 7);
+    x[at] = random_below(2) ? (real)NAN : (real)-INFINITY;
+    ck_assert(isinf(set->largest(n, x)));
+  }
+}
+END_TEST
+
 START_TEST(adam) {
   const struct melu__kernels *set;
   EACH_SET(set) for (int round = 0; round < 40; round++) {
@@ -744,6 +805,8 @@ int main(void) {
   tcase_add_test(tc, element_wise);
   tcase_add_test(tc, extremes);
   tcase_add_test(tc, reductions);
+  tcase_add_test(tc, rows_of_tables);
+  tcase_add_test(tc, largest);
   tcase_add_test(tc, adam);
   tcase_add_test(tc, entries_are_independent);
   tcase_add_test(tc, adam_keeps_nan);

@@ -154,13 +154,14 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
 /* One row of a task's gradient of X, to the table rows whose mean it is: adjoint of melu__embed. */
 static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, const uint32_t *ids, size_t n,
                        const real *g, real scale) {
-  const struct melu__cmat from = {g, r->cols};
   const real share = n ? scale / (real)n : 0;
-  for (size_t k = 0; k < n; k++) {
-    int is_new;
-    real *to = melu__table_grad_meet(r, &ctx->allocator, ids[k], &is_new);
-    if (!to) return 0;
-    (is_new ? ctx->kernels->scale : ctx->kernels->axpy)(1, r->cols, share, from, (struct melu__mat){to, r->cols});
+  for (size_t done = 0, k; done < n; done += k) {
+    uint32_t places[64];
+    for (k = 0; k < sizeof places / sizeof *places && done + k < n; k++) {
+      places[k] = melu__table_grad_meet(r, &ctx->allocator, ids[done + k]);
+      if (places[k] == MELU__NO_PLACE) return 0;
+    }
+    ctx->kernels->add_to_rows(k, places, r->cols, r->values, share, g);
   }
   return 1;
 }

@@ -72,16 +72,16 @@ int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
   return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
 }
 
-real *melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row, int *is_new) {
-  *is_new = r->place[row] == 0;
-  if (*is_new) {
-    if (!melu__grow(a, &r->rows, &r->capacity, r->n, r->n + 1, sizeof *r->rows)) return NULL;
-    if (!melu__grow(a, &r->values, &r->values_capacity, r->n * r->cols, (r->n + 1) * r->cols, sizeof *r->values))
-      return NULL;
-    r->rows[r->n++] = row;
-    r->place[row] = (uint32_t)r->n;
-  }
-  return melu__table_grad_row(r, row);
+uint32_t melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row) {
+  if (r->place[row]) return r->place[row] - 1;
+  const size_t n = r->n, end = (n + 1) * r->cols;
+  if (!melu__grow(a, &r->rows, &r->capacity, n, n + 1, sizeof *r->rows) ||
+      !melu__grow(a, &r->values, &r->values_capacity, n * r->cols, end, sizeof *r->values))
+    return MELU__NO_PLACE;
+  memset(r->values + n * r->cols, 0, r->cols * sizeof *r->values);
+  r->rows[n] = row;
+  r->place[row] = (uint32_t)++r->n;
+  return (uint32_t)n;
 }
 
 /* ------------------------------------------------------------------------------------------------ reading */

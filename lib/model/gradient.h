@@ -42,9 +42,9 @@ struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t pa
 /* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
 int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
 
-/* The gradient of that row, *is_new if it was not there before and holds nothing yet; NULL if there is no memory. Valid
- * until the next call. */
-real *melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row, int *is_new);
+/* The place of that row in the gradient, zeros if it was not there before; MELU__NO_PLACE if there is no memory. */
+#define MELU__NO_PLACE UINT32_MAX
+uint32_t melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row);
 
 /* Of a row that is there. */
 static inline real *melu__table_grad_row(const struct melu__table_grad *r, uint32_t row) {

@@ -86,6 +86,9 @@ struct melu__kernels {
   void (*mean_rows_of)(size_t n, const uint32_t *entities, const uint32_t *offsets, size_t cols, const real *table,
                        const uint32_t *rows, uint32_t last, real *out, size_t ld_out);
 
+  /* The adjoint: share from (1, cols) is added to each of the n rows numbered rows[]. */
+  void (*add_to_rows)(size_t n, const uint32_t *rows, size_t cols, real *table, real share, const real *from);
+
   /* Adam (Kingma & Ba, 2015) on n rows of w, m, v, those numbered rows[] or, if that is NULL, 0, 1, ...; g has just
    * these rows, in that order. c1 = 1 - beta1^t, c2 = 1 - beta2^t:
    *     g := clamp(scale g, +-clip) + l2 w;  m := beta1 m + (1 - beta1) g;  v := beta2 v + (1 - beta2) g^2

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Ranking a catalogue: against predicting every item, and against sorting what was predicted. */
+#define _DEFAULT_SOURCE /* syscall */
+#include <linux/seccomp.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "world.h"
 
@@ -92,6 +100,70 @@ START_TEST(the_best_come_first) {
 }
 END_TEST
 
+/* --------------------------------------------------------------------------------------------- what serving does not
+ * do */
+
+static size_t n_locks, n_allocations;
+
+/* The linker puts this in front of pthread_mutex_lock (--wrap). */
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
+  n_locks++;
+  return __real_pthread_mutex_lock(mutex);
+}
+
+static void *count_alloc(void *arg, size_t n) {
+  (void)arg;
+  n_allocations++;
+  return malloc(n);
+}
+
+static void count_free(void *arg, void *p) {
+  (void)arg;
+  n_allocations++;
+  free(p);
+}
+
+/* In a process that may no longer make any system call but to read, write and end: the kernel kills it at the first. */
+static void serve(int forbidden) {
+  uint32_t top[3];
+  float scores[N];
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) _exit(2);
+  if (forbidden) getppid();
+  n_locks = n_allocations = 0;
+  for (size_t i = 0; i < 60; i++) {
+    size_t n = 3;
+    int failed = melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, i % 9, &err) != MELU_OK;
+    failed |= melu_predict(scores, ws, w.model, user, w.data, items, 8, &err) != MELU_OK;
+    failed |= melu_catalog_top(top, scores, &n, ws, catalog, user, NULL, &err) != MELU_OK;
+    if (failed || n_locks || n_allocations) syscall(SYS_exit, 3);
+  }
+  syscall(SYS_exit, 0);
+}
+
+START_TEST(serving_asks_for_nothing) {
+  const struct melu_allocator counting = {.alloc = count_alloc, .free = count_free};
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &counting};
+  close_all();
+  world_open(&w, &options, N_USERS);
+  WORLD_TRY(melu_workspace_new(&ws, w.model, 8, &err));
+  WORLD_TRY(melu_user_new(&user, w.model, &err));
+  WORLD_TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
+  ck_assert(n_allocations > 0 && n_locks > 0); /* the counting works */
+  for (int forbidden = 0; forbidden < 2; forbidden++) {
+    int status;
+    const pid_t child = fork();
+    if (child == 0) serve(forbidden);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    if (forbidden)
+      ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    else
+      ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+  }
+}
+END_TEST
+
 static int keep_even(void *arg, uint32_t item) {
   ++*(size_t *)arg;
   return item % 2 == 0;
@@ -157,6 +229,7 @@ static Suite *suite(void) {
   tcase_add_test(t, the_best_come_first);
   tcase_add_test(t, items_are_left_out);
   tcase_add_test(t, bad_input);
+  tcase_add_test(t, serving_asks_for_nothing);
   suite_add_tcase(s, t);
   return s;
 }

@@ -33,8 +33,8 @@ static float *trained(size_t n_threads, uint64_t seed, size_t *n) {
 START_TEST(same_bits_on_any_number_of_threads) {
   size_t n, m;
   float *one = trained(1, 3, &n);
-  const size_t threads[] = {2, 3, 8};
-  for (size_t i = 0; i < 3; i++) {
+  const size_t threads[] = {2, 3, 8, 16};
+  for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
     float *many = trained(threads[i], 3, &m);
     ck_assert_uint_eq(n, m);
     ck_assert_msg(memcmp(one, many, n * sizeof *one) == 0, "%zu threads give other bits than one", threads[i]);

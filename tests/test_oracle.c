@@ -316,8 +316,7 @@ static double check_task(const struct problem *p, size_t t, enum melu__form form
   SAME("pred0", pred0, n_q);
   SAME("pred", pred_k, n_q);
   SAME("query_loss", &query_loss, 1);
-  for (size_t k = 0; k < p->n_steps; k++)
-    worst = fmax(worst, compare_fast(p, t, k + 1, fast_views + k * N_STEP_SLOTS));
+  for (size_t k = 0; k < p->n_steps; k++) worst = fmax(worst, compare_fast(p, t, k + 1, fast_views + k * N_STEP_SLOTS));
   free(fast);
   melu__scratch_free(&scratch, model);
   melu__plan_free(plan);

@@ -20,8 +20,9 @@
 
 #define N_OWN 4 /* fields of a user, and of an item */
 #define MOVIES "movies_extrainfos.dat"
-#define N_MOVIE 11 /* parts of a line: id, title, year, rate, released, genre, director, writer, actor, plot, poster \
-                    */
+#define N_MOVIE                                                                                        \
+  11 /* parts of a line: id, title, year, rate, released, genre, director, writer, actor, plot, poster \
+      */
 #define USERS "users.dat"
 #define N_USER 5 /* id, gender, age, occupation, zip code */
 #define N_ZIP 5  /* bytes of a zip code that count */

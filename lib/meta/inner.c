@@ -96,8 +96,7 @@ void melu__inner_begin(struct melu__inner *in, struct melu__tape *t, const melu_
   in->z = layer(t, in->xs, in->w.at[W1_ITEM], in->user_row);
 }
 
-void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, const melu_model *model,
-                              size_t n_support) {
+void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, const melu_model *model, size_t n_support) {
   const size_t h = melu__model_weight(model, 0)->rows;
   begin(in, t, model, MELU__DUAL, n_support, FIRST_UPPER);
   in->user_row = melu__tape_input(t, MELU__SLOT_ROW, 1, h);

@@ -44,8 +44,8 @@ enum melu__slot {
   MELU__SLOT_GRAD_KAPPA,
   MELU__SLOT_LOSS,
   MELU__SLOT_SCORES,
-  MELU__SLOT_Z,  /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
-  MELU__SLOT_XT, /* PREDICT: the transpose of the user's support rows */
+  MELU__SLOT_Z,       /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
+  MELU__SLOT_XT,      /* PREDICT: the transpose of the user's support rows */
   MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
   MELU__MAX_WEIGHTS = 2 * (MELU__MAX_HIDDEN + 1) + 1,
   MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */
@@ -90,8 +90,8 @@ struct melu__inner {
 void melu__inner_begin(struct melu__inner *in, struct melu__tape *tape, const melu_model *model, enum melu__form form,
                        size_t n_support);
 
-/* The same in DUAL form from ZS, ROW and KAPPA instead of XU and the first layer's weights: what depends on these is the
- * same for all tasks and is computed for many at once. */
+/* The same in DUAL form from ZS, ROW and KAPPA instead of XU and the first layer's weights: what depends on these is
+ * the same for all tasks and is computed for many at once. */
 void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *tape, const melu_model *model,
                               size_t n_support);
 

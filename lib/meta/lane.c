@@ -50,8 +50,8 @@ static melu_status place_lane(struct melu__lanes *l, size_t number, melu_error *
   lane->n_users = l->n_users - lane->user;
   place_tasks(l, number, MELU__DIRECT);
   l->n_rows = melu__size_align(l->n_rows, ITEM_STEP);
-  const melu_status status = find_blocks(&lane->items, l, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, lane->n_rows,
-                                         ITEM_BLOCK, err);
+  const melu_status status =
+      find_blocks(&lane->items, l, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, lane->n_rows, ITEM_BLOCK, err);
   if (status) return status;
   return find_blocks(&lane->users, l, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, lane->n_users, USER_BLOCK, err);
 }
@@ -62,10 +62,11 @@ static int allocate(struct melu__lanes *l) {
   struct {
     real **p;
     size_t rows, cols;
-  } arrays[] = {{&l->x, l->n_rows, items},      {&l->z, l->n_rows, h},        {&l->grad_x, l->n_rows, items},
-                {&l->grad_z, l->n_rows, h},     {&l->xu, l->n_users, users},  {&l->row, l->n_users, h},
-                {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users}, {&l->grad_row, l->n_users, h},
-                {&l->grad_kappa, l->n_users, 1}};
+  } arrays[] = {{&l->x, l->n_rows, items},      {&l->z, l->n_rows, h},
+                {&l->grad_x, l->n_rows, items}, {&l->grad_z, l->n_rows, h},
+                {&l->xu, l->n_users, users},    {&l->row, l->n_users, h},
+                {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users},
+                {&l->grad_row, l->n_users, h},  {&l->grad_kappa, l->n_users, 1}};
   const size_t line = MELU__ALIGN / sizeof(real), n = sizeof arrays / sizeof *arrays;
   size_t total = 0;
   for (size_t i = 0; i < n; i++)
@@ -220,7 +221,8 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, const struct mel
   for (size_t i = 0; i < l->batch->n_tasks; i++) {
     if (l->tasks[i].lane != number) continue;
     gather(l, i);
-    if (melu__plan_tag(l->tasks[i].plan) == MELU__DUAL) used += l->batch->tasks[i].n_support + l->batch->tasks[i].n_query;
+    if (melu__plan_tag(l->tasks[i].plan) == MELU__DUAL)
+      used += l->batch->tasks[i].n_support + l->batch->tasks[i].n_query;
   }
   clear_padding(l, lane, used);
   run_items(l, lane, 0, slots, s->arena);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A lane: some tasks of a batch, computed one after another by one thread. What the first layer makes of their rows before
- * any step, and what comes back through it, are products over the rows of all of them; in between, each task has its own
- * plan. Tasks in DIRECT form, whose first layer moves, do everything in their plan. */
+/* A lane: some tasks of a batch, computed one after another by one thread. What the first layer makes of their rows
+ * before any step, and what comes back through it, are products over the rows of all of them; in between, each task has
+ * its own plan. Tasks in DIRECT form, whose first layer moves, do everything in their plan. */
 #ifndef MELU__LANE_H
 #define MELU__LANE_H
 
@@ -22,7 +22,7 @@ struct melu__blocks {
 };
 
 struct melu__lane {
-  size_t row, n_rows;   /* of the tasks in DUAL form; to full vectors, those beyond the last being zeros */
+  size_t row, n_rows; /* of the tasks in DUAL form; to full vectors, those beyond the last being zeros */
   size_t user, n_users;
   struct melu__blocks items, users;
   real *sums; /* gradient of the decision layers over the lane's tasks, laid out like gradient->dense */
@@ -34,9 +34,9 @@ struct melu__lanes {
   struct melu__lane_task *tasks; /* in the order of the batch */
   struct melu__lane *lanes;
   size_t n_lanes, n_rows, n_users, arena; /* n_users: at least the number of tasks; arena: the largest of all plans */
-  real *x, *z, *grad_x, *grad_z;                       /* (n_rows, item_width) and (n_rows, h) */
+  real *x, *z, *grad_x, *grad_z;          /* (n_rows, item_width) and (n_rows, h) */
   real *xu, *row, *kappa, *grad_xu, *grad_row, *grad_kappa; /* (n_users, user_width), (n_users, h), (n_users, 1) */
-  real *memory; /* of all these */
+  real *memory;                                             /* of all these */
   size_t tasks_capacity, lanes_capacity, memory_capacity;
   real *zeros;      /* laid out like gradient->dense: what a lane's first task adds to */
   real *transposed; /* the weights' transposes */

@@ -2,8 +2,8 @@
 /* The meta-gradient of a task batch.
  *
  * Sums are taken in a fixed order over fixed places, so that their bits do not depend on threads: tasks are dealt to at
- * most MOST_LANES lanes by a rule that knows only the batch, a lane's tasks add to the lane's sums one after another, the
- * lanes' sums are added in their order, and a table row collects its contributions in the order of the batch. */
+ * most MOST_LANES lanes by a rule that knows only the batch, a lane's tasks add to the lane's sums one after another,
+ * the lanes' sums are added in their order, and a table row collects its contributions in the order of the batch. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,7 +168,8 @@ static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, cons
 
 enum { AHEAD = 4 };
 
-/* Asks for what the entities some steps on will need: where their ids are listed, the list, the rows' places, the rows. */
+/* Asks for what the entities some steps on will need: where their ids are listed, the list, the rows' places, the rows.
+ */
 static void look_ahead(const struct melu__table_grad *r, const struct melu__column *column, const uint32_t *entities,
                        size_t n) {
   if (n > 4 * AHEAD) melu__prefetch(column->offsets + entities[4 * AHEAD]);

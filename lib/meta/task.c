@@ -152,9 +152,8 @@ static struct melu__weights record_user(struct melu__tape *t, const melu_model *
   for (uint32_t i = 2; i < w.n; i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
-    w.at[i] = is_matrix(rows, cols)
-                  ? melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_WEIGHTS + i, cols, rows))
-                  : melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
+    w.at[i] = is_matrix(rows, cols) ? melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_WEIGHTS + i, cols, rows))
+                                    : melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
   }
   return w;
 }
@@ -167,7 +166,8 @@ static void record_predict(struct outputs *o, struct melu__tape *t, const melu_m
   const int is_formed = n_support == MELU__FORMED;
   const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n_rows, width);
   const melu__ref w1 = melu__tape_input(t, is_formed ? MELU__SLOT_WEIGHTS : MELU__SLOT_TRANSPOSED, width, h);
-  melu__ref z = is_rank && !is_formed ? melu__tape_input(t, MELU__SLOT_Z, n_rows, h) : melu__tape_matmul(t, x, w1, 0, 0);
+  melu__ref z =
+      is_rank && !is_formed ? melu__tape_input(t, MELU__SLOT_Z, n_rows, h) : melu__tape_matmul(t, x, w1, 0, 0);
   z = melu__tape_add_row(t, z, w.at[2]);
   if (!is_formed && n_support) {
     const melu__ref xt = melu__tape_input(t, MELU__SLOT_XT, width, n_support);
@@ -225,8 +225,8 @@ static double total_flops(const struct melu__plan *plan, const melu_model *model
 static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, melu_error *err) {
   const melu_model *model = arg;
   const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
-  const int has_both = kind == MELU__PLAN_META ||
-                       (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff)));
+  const int has_both =
+      kind == MELU__PLAN_META || (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff)));
   struct melu__plan *direct = NULL;
   melu_status status = make_form(out, model, MELU__DUAL, key, err);
   if (status || !has_both) return status;

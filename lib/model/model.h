@@ -29,8 +29,8 @@ struct melu_model {
   /* First the tables, item fields before user fields, each in schema order; then W1, b1, W2, b2, ... */
   size_t n_params, n_tables, n_layers;
   struct melu__param *params;
-  uint64_t version; /* 1 at first, and one more with every change of a parameter */
-  real largest;     /* no number of a parameter is larger */
+  uint64_t version;               /* 1 at first, and one more with every change of a parameter */
+  real largest;                   /* no number of a parameter is larger */
   struct melu__plan_cache *plans; /* locked inside: a const model may add to it */
 };
 

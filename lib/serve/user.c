@@ -144,7 +144,8 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   ws->rank = melu__calloc(a, ws->max_kept + 2, sizeof *ws->rank);
   melu_status status = MELU_OK;
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
-  if (!ws->adapt || !ws->predict || !ws->rank || !ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
+  if (!ws->adapt || !ws->predict || !ws->rank || !ws->transposed || !user_init(&ws->fresh, model))
+    status = melu__fail_memory(err);
   if (!status) status = find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);

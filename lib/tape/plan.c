@@ -60,9 +60,9 @@ struct melu__plan {
   struct melu__code code;
   struct place *places; /* of the values: nodes, then partial sums */
   size_t n_values;
-  struct step *steps;          /* as many as the code has instructions */
-  size_t *scratch;             /* of each, in the arena, while the plan is made */
-  struct operand *operands;    /* of all steps */
+  struct step *steps;       /* as many as the code has instructions */
+  size_t *scratch;          /* of each, in the arena, while the plan is made */
+  struct operand *operands; /* of all steps */
   size_t n_operands, operands_capacity;
   struct copy *copies; /* outputs that are not where they were made */
   size_t n_copies;
@@ -143,7 +143,8 @@ static void each_read(const struct melu__plan *p, size_t i, void (*visit)(void *
 static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
   struct place *place = &p->places[value];
   if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
-  place->offset = place_block(p, live, melu__size_mul(place->rows, place->ld), last[value] > instr ? last[value] : instr);
+  place->offset =
+      place_block(p, live, melu__size_mul(place->rows, place->ld), last[value] > instr ? last[value] : instr);
 }
 
 /* Whether the sum may be made where one of its matrices is: that is read element for element, and not again. */
@@ -267,7 +268,8 @@ static struct melu__mat take_out(struct melu__plan *p, struct step *step, uint32
   return (struct melu__mat){(real *)m.p, m.ld};
 }
 
-/* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart. */
+/* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart.
+ */
 static void take_product(struct melu__sum *s, size_t i, struct melu__plan *p, struct step *step,
                          const struct melu__factor *f) {
   const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &p->places[f->b];
@@ -315,7 +317,8 @@ static int is_symmetric(const struct melu__plan *p, const struct melu__instr *in
   if (in->n_products != 1 || in->n_terms || f->a == MELU__NO_NODE || in->row.value != MELU__NO_NODE) return 0;
   if (in->pre != MELU__NO_NODE || in->mask != MELU__NO_NODE || in->post.value != MELU__NO_NODE) return 0;
   const struct melu__node *a = &p->nodes[f->a], *b = &p->nodes[f->b];
-  const int a_is_turned = a->op == MELU__TRANSPOSE && a->a == f->b, b_is_turned = b->op == MELU__TRANSPOSE && b->a == f->a;
+  const int a_is_turned = a->op == MELU__TRANSPOSE && a->a == f->b,
+            b_is_turned = b->op == MELU__TRANSPOSE && b->a == f->a;
   return f->trans_a ? f->a == f->b : a_is_turned || b_is_turned;
 }
 
@@ -394,8 +397,8 @@ static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, c
   size_t *last = melu__alloc(p->alloc, p->n_values, sizeof *last);
   unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
   struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
-  const int has_room = melu__grow(p->alloc, &p->operands, &p->operands_capacity, 0, count_operands(p),
-                                  sizeof *p->operands);
+  const int has_room =
+      melu__grow(p->alloc, &p->operands, &p->operands_capacity, 0, count_operands(p), sizeof *p->operands);
   if (p->places && p->steps && p->scratch && p->copies && last && live && blocks.at && has_room) {
     for (size_t i = 0; i < p->n_values; i++) last[i] = 0;
     for (size_t i = 0; i < p->code.n; i++) each_read(p, i, count_read, last);

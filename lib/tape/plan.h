@@ -40,8 +40,8 @@ double melu__plan_flops(const struct melu__plan *plan);      /* of the matrix pr
 int melu__plan_tag(const struct melu__plan *plan);
 size_t melu__plan_n_steps(const struct melu__plan *plan);
 
-/* Runs the plan: slots[i] is the matrix of slot i, laid out as the setting said (outputs must not overlap inputs), `bags`
- * those of all bag slots (NULL if there are none), `arena` at least arena_size numbers, aligned to MELU__ALIGN.
+/* Runs the plan: slots[i] is the matrix of slot i, laid out as the setting said (outputs must not overlap inputs),
+ * `bags` those of all bag slots (NULL if there are none), `arena` at least arena_size numbers, aligned to MELU__ALIGN.
  * Cannot fail, allocates nothing, takes no lock. */
 void melu__plan_run(const struct melu__plan *plan, real *const *slots, const struct melu__bags *bags, real *arena);
 

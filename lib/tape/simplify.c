@@ -142,8 +142,8 @@ static melu__ref both_twins(struct melu__tape *to, struct index *index, melu__re
   return scaled(to, index, record(to, index, p), s);
 }
 
-/* The sum `sum` with its term that is i's twin replaced by both; MELU__NO_NODE if it has none. One product is saved: the
- * gradient of X X' is (D + D') X. */
+/* The sum `sum` with its term that is i's twin replaced by both; MELU__NO_NODE if it has none. One product is saved:
+ * the gradient of X X' is (D + D') X. */
 static melu__ref join_twin(struct melu__tape *to, struct index *index, melu__ref sum, melu__ref i, int depth) {
   if (to->status) return MELU__NO_NODE;
   if (are_twins(to, sum, i)) return both_twins(to, index, i);

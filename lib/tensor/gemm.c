@@ -26,11 +26,11 @@ int melu__blis_takes(size_t n, size_t k) {
 }
 
 /* BLIS hands a micro-kernel no pointer of its caller's, so each set has one. */
-#define MICRO(set)                                                                                                    \
-  static void micro_##set(dim_t m, dim_t n, dim_t k, real *alpha, real *a, real *b, real *beta, real *c, inc_t rs,    \
-                          inc_t cs, auxinfo_t *info, cntx_t *cntx) {                                                  \
-    (void)info, (void)cntx;                                                                                           \
-    melu__kernels_##set.micro((size_t)m, (size_t)n, (size_t)k, *alpha, a, b, *beta, c, rs, cs);                       \
+#define MICRO(set)                                                                                                 \
+  static void micro_##set(dim_t m, dim_t n, dim_t k, real *alpha, real *a, real *b, real *beta, real *c, inc_t rs, \
+                          inc_t cs, auxinfo_t *info, cntx_t *cntx) {                                               \
+    (void)info, (void)cntx;                                                                                        \
+    melu__kernels_##set.micro((size_t)m, (size_t)n, (size_t)k, *alpha, a, b, *beta, c, rs, cs);                    \
   }
 MICRO(base)
 #ifdef MELU__HAVE_V3
@@ -56,12 +56,12 @@ static void_fp micro_of(const struct melu__kernels *kernels) {
   return micro.object;
 }
 
-/* A context of our own: BLIS's, with our micro-kernel, the panels that it takes, and blocks of them for the usual caches:
- * A (256, 256) in the second level, B in the third. */
+/* A context of our own: BLIS's, with our micro-kernel, the panels that it takes, and blocks of them for the usual
+ * caches: A (256, 256) in the second level, B in the third. */
 static void private_context(cntx_t *cntx, const struct melu__kernels *kernels) {
   const dim_t rows = (dim_t)kernels->micro_rows, cols = (dim_t)kernels->micro_cols;
-  const dim_t blocks[][2] = {{BLIS_MR, rows}, {BLIS_NR, cols}, {BLIS_MC, 256 / rows * rows}, {BLIS_KC, 256},
-                             {BLIS_NC, 3072 / cols * cols}};
+  const dim_t blocks[][2] = {
+      {BLIS_MR, rows}, {BLIS_NR, cols}, {BLIS_MC, 256 / rows * rows}, {BLIS_KC, 256}, {BLIS_NC, 3072 / cols * cols}};
   bli_init(); /* to ask before would abort if the environment names a family; nothing after the first time */
   *cntx = *bli_gks_query_nat_cntx();
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
@@ -73,8 +73,8 @@ static void private_context(cntx_t *cntx, const struct melu__kernels *kernels) {
   bli_mbool_set_dt(1, TYPE, &bli_cntx_l3_nat_ukrs_prefs_buf(cntx)[BLIS_GEMM_UKR]);
 }
 
-void melu__blis_gemm(const struct melu__kernels *kernels, int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
-                     struct melu__cmat b, int accumulate, struct melu__mat c) {
+void melu__blis_gemm(const struct melu__kernels *kernels, int trans_a, int trans_b, size_t m, size_t n, size_t k,
+                     real alpha, struct melu__cmat a, struct melu__cmat b, int accumulate, struct melu__mat c) {
   /* An own runtime object rather than the process-wide one: the host may have told BLIS to use many threads, and its
    * kernels for small products would be chosen by the number of rows. */
   rntm_t rntm;

@@ -42,8 +42,8 @@ struct melu__kernels {
                struct melu__cmat b, real beta, struct melu__mat c);
 
   /* The tile that BLIS is given: C (m, n) := alpha A B + beta C for m <= micro_rows, n <= micro_cols and packed A
-   * (k, micro_rows), B (k, micro_cols). Element (i, j) of C is at c[i * row_stride + j * col_stride]; with beta = 0, C is
-   * not read. */
+   * (k, micro_rows), B (k, micro_cols). Element (i, j) of C is at c[i * row_stride + j * col_stride]; with beta = 0, C
+   * is not read. */
   size_t micro_rows, micro_cols;
   void (*micro)(size_t m, size_t n, size_t k, real alpha, const real *a, const real *b, real beta, real *c,
                 ptrdiff_t row_stride, ptrdiff_t col_stride);

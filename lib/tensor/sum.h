@@ -69,13 +69,13 @@ struct melu__sum_job {
   struct {
     uint32_t operand, ld;
     real scale;
-  } term[3]; /* a narrow product becomes one more */
+  } term[3];                                 /* a narrow product becomes one more */
   uint32_t mask_ld, post_ld, out_ld, pre_ld; /* 0 where there is none */
   real ratio, scale, row_scale, number_scale, post_scale;
   uint8_t n_products, n_terms;
-  uint8_t unit; /* whether the scale of the first term is 1 */
-  uint8_t full; /* whether there is more than products and a unit term */
-  uint8_t row, number, one_row, relu; /* one_row: the row is one number */
+  uint8_t unit;                        /* whether the scale of the first term is 1 */
+  uint8_t full;                        /* whether there is more than products and a unit term */
+  uint8_t row, number, one_row, relu;  /* one_row: the row is one number */
   uint8_t wide, dots, flat, symmetric; /* which way to go: sum.inc */
 };
 

@@ -58,8 +58,9 @@ static void report(const struct bench *b, size_t n_items, size_t n_support, doub
   double peak;
   const double time = time_of(b, catalog, seconds, &peak);
   const double ratio = time / (products((double)n_items, (double)n_support) / peak);
-  printf(json ? "{\"items\": %zu, \"support\": %zu, \"us\": %.1f, \"peak_gflops\": %.1f, \"ratio\": {\"value\": %.3f}}\n"
-              : "%zu items, %zu ratings: %.1f us (peak %.1f GFLOP/s), ratio %.2f\n",
+  printf(json
+             ? "{\"items\": %zu, \"support\": %zu, \"us\": %.1f, \"peak_gflops\": %.1f, \"ratio\": {\"value\": %.3f}}\n"
+             : "%zu items, %zu ratings: %.1f us (peak %.1f GFLOP/s), ratio %.2f\n",
          n_items, n_support, 1e6 * time, 1e-9 * peak, ratio);
   melu_catalog_free(catalog);
 }

@@ -60,7 +60,7 @@ struct melu__factors {
 
 /* What the tiles work on:
  *
- *     sum := scale (ratio A_0 B_0 + A_1 B_1) + the terms + ...
+ *     sum := scale (init + ratio A_0 B_0 + A_1 B_1) + the terms + ...
  *
  * and then what struct melu__sum says. As small as can be: a plan has a hundred of them, read once a run. */
 struct melu__sum_job {
@@ -69,7 +69,7 @@ struct melu__sum_job {
   struct {
     uint32_t operand, ld;
     real scale;
-  } term[3];                                 /* a narrow product becomes one more */
+  } term[2];
   uint32_t mask_ld, post_ld, out_ld, pre_ld; /* 0 where there is none */
   real ratio, scale, row_scale, number_scale, post_scale;
   uint8_t n_products, n_terms;
@@ -77,6 +77,7 @@ struct melu__sum_job {
   uint8_t full;                        /* whether there is more than products and a unit term */
   uint8_t row, number, one_row, relu;  /* one_row: the row is one number */
   uint8_t wide, dots, flat, symmetric; /* which way to go: sum.inc */
+  uint8_t init;                        /* whether products were computed aside, for this */
 };
 
 #endif

@@ -328,6 +328,97 @@ static struct melu__plan *new_plan(const struct melu__tape *t, const struct melu
   return plan;
 }
 
+static size_t count_op(const struct melu__tape *t, enum melu__op op) {
+  size_t n = 0;
+  for (size_t i = 0; i < t->n; i++) n += t->nodes[i].op == op;
+  return n;
+}
+
+/* s A X and s A' X somewhere in a sum are one product; not with other scales, other factors, or the same A twice. */
+START_TEST(twin_products_are_joined) {
+  for (int variant = 0; variant < 4; variant++) {
+    struct melu__tape from = new_tape(), to = new_tape();
+    const melu__ref a = melu__tape_input(&from, 0, 4, 4), x = melu__tape_input(&from, 1, 4, 7),
+                    y = melu__tape_input(&from, 2, 4, 7);
+    const melu__ref one = melu__tape_scale(&from, melu__tape_matmul(&from, a, x, 0, 0), 3);
+    const melu__ref other = melu__tape_scale(&from, melu__tape_matmul(&from, a, variant == 1 ? y : x, variant != 2, 0),
+                                             variant == 3 ? 2 : 3);
+    melu__ref keep = melu__tape_add(&from, melu__tape_add(&from, one, y), other);
+    melu__simplify(&to, &from, NULL, &keep, 1);
+    ck_assert_int_eq(to.status, MELU_OK);
+    size_t live = 0;
+    unsigned char needed[64] = {0};
+    needed[keep] = 1;
+    for (size_t i = to.n; i-- > 0;) {
+      if (!needed[i]) continue;
+      live += to.nodes[i].op == MELU__MATMUL;
+      if (to.nodes[i].a != MELU__NO_NODE) needed[to.nodes[i].a] = 1;
+      if (to.nodes[i].b != MELU__NO_NODE) needed[to.nodes[i].b] = 1;
+    }
+    ck_assert_uint_eq(live, variant == 0 || variant == 2 ? 1 : 2); /* the same product twice is one, too */
+    melu__tape_free(&from);
+    melu__tape_free(&to);
+  }
+}
+END_TEST
+
+/* A transpose that the run brings along is not made, in either direction. */
+START_TEST(known_transposes_are_used) {
+  const uint32_t transposed[3] = {0, 2, 1};
+  struct melu__tape from = new_tape(), to = new_tape();
+  const melu__ref x = melu__tape_input(&from, 0, 3, 4), w = melu__tape_input(&from, 1, 5, 4);
+  melu__ref keep[] = {melu__tape_matmul(&from, x, w, 0, 1), melu__tape_transpose(&from, melu__tape_transpose(&from, w)),
+                      melu__tape_transpose(&from, x)};
+  melu__simplify(&to, &from, transposed, keep, 3);
+  ck_assert_int_eq(to.status, MELU_OK);
+  const struct melu__node product = to.nodes[keep[0]], factor = to.nodes[product.b];
+  ck_assert_int_eq(product.trans_b, 0);
+  ck_assert_int_eq(factor.op, MELU__INPUT);
+  ck_assert_uint_eq(factor.index, 2);
+  ck_assert_uint_eq(factor.rows, 4);
+  ck_assert_uint_eq(factor.cols, 5);
+  ck_assert_uint_eq(to.nodes[keep[1]].index, 1);
+  ck_assert_uint_eq(count_op(&to, MELU__TRANSPOSE), 1); /* of x, which has none */
+  melu__tape_free(&from);
+  melu__tape_free(&to);
+}
+END_TEST
+
+/* An output may be added to what is in another slot than its own. */
+START_TEST(outputs_on_top_of_others) {
+  struct melu__tape t = new_tape();
+  real x[6] = {1, 2, 3, 4, 5, 6}, base[6] = {10, 20, 30, 40, 50, 60}, out[6] = {0}, *slots[] = {x, base, out};
+  const struct melu__output output = {melu__tape_scale(&t, melu__tape_input(&t, 0, 2, 3), 2), 2, 1, 1};
+  struct melu__plan *plan = new_plan(&t, &output, 1);
+  real *arena =
+      aligned_alloc(MELU__ALIGN, (melu__plan_arena_size(plan) * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
+  for (int run = 0; run < 2; run++) melu__plan_run(plan, slots, NULL, arena);
+  for (size_t i = 0; i < 6; i++) ck_assert(out[i] == 2 * x[i] + base[i] && base[i] == 10 * (real)(i + 1));
+  free(arena);
+  melu__plan_free(plan);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* What a developer sees of a plan: its steps, and their floating-point operations as counted for the whole. */
+START_TEST(steps_are_described) {
+  struct melu__tape t = new_tape();
+  const melu__ref x = melu__tape_input(&t, 0, 8, 16), w = melu__tape_input(&t, 1, 16, 24);
+  const struct melu__output output = {melu__tape_relu(&t, melu__tape_matmul(&t, x, w, 0, 0)), 2, 0, 0};
+  struct melu__plan *plan = new_plan(&t, &output, 1);
+  struct melu__step_info info;
+  ck_assert_uint_eq(melu__plan_n_steps(plan), 1);
+  melu__plan_step_info(plan, 0, &info);
+  ck_assert_str_eq(info.op, "sum");
+  ck_assert(info.rows == 8 && info.cols == 24 && info.n_products == 1 && info.k[0] == 16 && info.relu);
+  ck_assert_double_eq(info.flops, 2.0 * 8 * 16 * 24);
+  ck_assert_double_eq(info.flops, melu__plan_flops(plan));
+  ck_assert_double_eq(info.bytes, sizeof(real) * (8.0 * 16 + 16 * 24 + 8 * 24));
+  melu__plan_free(plan);
+  melu__tape_free(&t);
+}
+END_TEST
+
 START_TEST(dead_nodes_are_dropped) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;
@@ -697,6 +788,10 @@ int main(void) {
   tcase_add_test(plan, equal_nodes_are_shared);
   tcase_add_test(plan, what_changes_nothing_is_dropped);
   tcase_add_test(plan, constants_are_folded);
+  tcase_add_test(plan, twin_products_are_joined);
+  tcase_add_test(plan, known_transposes_are_used);
+  tcase_add_test(plan, outputs_on_top_of_others);
+  tcase_add_test(plan, steps_are_described);
   tcase_add_test(plan, dead_nodes_are_dropped);
   tcase_add_test(plan, memory_is_reused);
   tcase_add_test(plan, random_programs);

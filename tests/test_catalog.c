@@ -100,6 +100,25 @@ START_TEST(the_best_come_first) {
 }
 END_TEST
 
+/* Where all scores are equal, the ranking is the order of the data set. */
+START_TEST(ties_are_by_position) {
+  const float zeros[6] = {0};
+  uint32_t top[N], backward[N];
+  float scores[N];
+  melu_catalog *flat;
+  for (uint32_t i = 0; i < N; i++) backward[i] = N - 1 - i;
+  WORLD_TRY(melu_model_write(w.model, "W3", 0, 1, zeros, &err));
+  adapt(0);
+  WORLD_TRY(melu_catalog_new(&flat, w.model, w.data, backward, N, &err));
+  for (size_t k = 1; k <= N; k++) {
+    size_t n = k;
+    WORLD_TRY(melu_catalog_top(top, scores, &n, ws, flat, user, NULL, &err));
+    for (size_t i = 0; i < k; i++) ck_assert_uint_eq(top[i], i);
+  }
+  melu_catalog_free(flat);
+}
+END_TEST
+
 /* --------------------------------------------------------------------------------------------- what serving does not
  * do */
 
@@ -227,6 +246,7 @@ static Suite *suite(void) {
   tcase_add_checked_fixture(t, open_all, close_all);
   tcase_add_test(t, scores_are_predictions);
   tcase_add_test(t, the_best_come_first);
+  tcase_add_test(t, ties_are_by_position);
   tcase_add_test(t, items_are_left_out);
   tcase_add_test(t, bad_input);
   tcase_add_test(t, serving_asks_for_nothing);

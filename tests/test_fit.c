@@ -61,6 +61,53 @@ static double batch_loss(melu_gradient *g, const melu_model *model, const melu_b
   return melu_gradient_loss(g, NULL);
 }
 
+/* The gradient of every parameter, one after another, and how many numbers. */
+static float *all_gradients(const melu_gradient *g, const melu_model *model, size_t *n) {
+  float *values = NULL;
+  *n = 0;
+  for (size_t i = 0; i < melu_model_n_params(model); i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, model, i, &err));
+    values = realloc(values, (*n + p.rows * p.cols) * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    WORLD_TRY(melu_gradient_read(values + *n, g, p.name, &err));
+    *n += p.rows * p.cols;
+  }
+  return values;
+}
+
+/* A gradient is the mean of those of two halves of the tasks. A lane has more of them, and of their rows, than one plan
+ * of the first layer takes. */
+START_TEST(gradients_of_halves) {
+  enum { N_TASKS = 6000 };
+  const uint32_t support[2] = {0, 1}, query[2] = {2, 3};
+  struct world w;
+  float *g[3];
+  size_t n;
+  world_open(&w, NULL, N_USERS);
+  for (int part = 0; part < 3; part++) { /* the whole, the first half, the second */
+    const uint32_t begin = part == 2 ? N_TASKS / 2 : 0, end = part == 1 ? N_TASKS / 2 : N_TASKS;
+    melu_batch *batch;
+    melu_gradient *gradient;
+    WORLD_TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
+    WORLD_TRY(melu_gradient_new(&gradient, w.model, &err));
+    for (uint32_t i = begin; i < end; i++)
+      WORLD_TRY(melu_batch_add(batch, i * i % N_USERS, support, 2, query, 2, &err));
+    WORLD_TRY(melu_meta_gradient(gradient, w.model, batch, &err));
+    g[part] = all_gradients(gradient, w.model, &n);
+    melu_gradient_free(gradient);
+    melu_batch_free(batch);
+  }
+  for (size_t i = 0; i < n; i++) {
+    const double mean = ((double)g[1][i] + (double)g[2][i]) / 2;
+    ck_assert_msg(fabs((double)g[0][i] - mean) < 1e-4 * (1 + fabs(mean)), "number %zu is %g, not %g", i,
+                  (double)g[0][i], mean);
+  }
+  for (int part = 0; part < 3; part++) free(g[part]);
+  world_close(&w);
+}
+END_TEST
+
 START_TEST(loss_falls) {
   struct world w;
   melu_gradient *g;
@@ -385,6 +432,7 @@ int main(void) {
   Suite *s = suite_create("fit");
   TCase *t = tcase_create("training");
   tcase_add_test(t, same_bits_on_any_number_of_threads);
+  tcase_add_test(t, gradients_of_halves);
   tcase_add_test(t, loss_falls);
   tcase_add_test(t, first_order_is_another_gradient);
   tcase_add_test(t, only_touched_rows);

@@ -215,6 +215,7 @@ static void simple_free(struct simple *s) {
 START_TEST(equal_nodes_are_shared) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;
+  const melu__ref square = melu__tape_input(t, 2, 4, 4);
   melu__ref keep[] = {
       melu__tape_add(t, s.x, s.y),
       melu__tape_add(t, s.y, s.x), /* equal */
@@ -240,8 +241,10 @@ START_TEST(equal_nodes_are_shared) {
       melu__tape_bag(t, s.x, 1, 2), /* not */
       melu__tape_relu(t, melu__tape_relu(t, s.x)),
       melu__tape_relu(t, s.x), /* not */
+      melu__tape_matmul(t, square, square, 0, 0),
+      melu__tape_matmul(t, square, square, 1, 0), /* not */
   };
-  static const int equal[] = {1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0};
+  static const int equal[] = {1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0};
   const size_t n = sizeof keep / sizeof *keep;
   ck_assert_uint_eq(2 * sizeof equal / sizeof *equal, n);
   simplify(&s, keep, n);
@@ -394,6 +397,41 @@ START_TEST(outputs_on_top_of_others) {
       aligned_alloc(MELU__ALIGN, (melu__plan_arena_size(plan) * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
   for (int run = 0; run < 2; run++) melu__plan_run(plan, slots, NULL, arena);
   for (size_t i = 0; i < 6; i++) ck_assert(out[i] == 2 * x[i] + base[i] && base[i] == 10 * (real)(i + 1));
+  free(arena);
+  melu__plan_free(plan);
+  melu__tape_free(&t);
+}
+END_TEST
+
+/* A sum may take the place of a matrix that it reads for the last time, but not of one that is also a factor in it. */
+START_TEST(factors_are_not_overwritten) {
+  enum { N = 40 };
+  struct melu__tape t = new_tape();
+  const melu__ref x = melu__tape_sigmoid(&t, melu__tape_input(&t, 0, N, N));
+  const melu__ref y = melu__tape_add(&t, melu__tape_matmul(&t, x, melu__tape_input(&t, 1, N, N), 0, 0), x);
+  const melu__ref z = melu__tape_add(&t, melu__tape_matmul(&t, melu__tape_input(&t, 1, N, N), y, 0, 0), y);
+  const struct melu__output output = {melu__tape_sigmoid(&t, z), 2, 0, 0};
+  struct melu__plan *plan = new_plan(&t, &output, 1);
+  static real in[N * N], w[N * N], out[N * N];
+  static double s[N * N], u[N * N];
+  real *slots[] = {in, w, out};
+  real *arena =
+      aligned_alloc(MELU__ALIGN, (melu__plan_arena_size(plan) * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
+  for (size_t i = 0; i < N * N; i++) {
+    in[i] = (real)(i % 7) - 3;
+    w[i] = (real)(i % 5) / 50 - (real)0.04;
+    s[i] = 1 / (1 + exp(-(double)in[i]));
+  }
+  melu__plan_run(plan, slots, NULL, arena);
+  for (size_t i = 0; i < N * N; i++) {
+    u[i] = s[i];
+    for (size_t k = 0; k < N; k++) u[i] += s[i / N * N + k] * (double)w[k * N + i % N];
+  }
+  for (size_t i = 0; i < N * N; i++) {
+    double v = u[i];
+    for (size_t k = 0; k < N; k++) v += (double)w[i / N * N + k] * u[k * N + i % N];
+    ck_assert_double_eq_tol((double)out[i], 1 / (1 + exp(-v)), 1e-5);
+  }
   free(arena);
   melu__plan_free(plan);
   melu__tape_free(&t);
@@ -791,6 +829,7 @@ int main(void) {
   tcase_add_test(plan, twin_products_are_joined);
   tcase_add_test(plan, known_transposes_are_used);
   tcase_add_test(plan, outputs_on_top_of_others);
+  tcase_add_test(plan, factors_are_not_overwritten);
   tcase_add_test(plan, steps_are_described);
   tcase_add_test(plan, dead_nodes_are_dropped);
   tcase_add_test(plan, memory_is_reused);

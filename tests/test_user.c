@@ -73,6 +73,37 @@ START_TEST(predictions_are_independent) {
 }
 END_TEST
 
+/* A workspace keeps what it derived from the model's weights, but not beyond their next change. */
+START_TEST(a_workspace_follows_its_model) {
+  float old, fresh;
+  for (int change = 0; change < 2; change++) {
+    melu_workspace *other;
+    WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 5, &err));
+    if (change == 0) {
+      float weights[8 * 8];
+      struct melu_param p;
+      for (size_t i = 0; i < melu_model_n_params(w.model); i++) {
+        WORLD_TRY(melu_model_param(&p, w.model, i, &err));
+        if (strcmp(p.name, "W1") == 0) break;
+      }
+      WORLD_TRY(melu_model_read(weights, w.model, "W1", 0, p.rows, &err));
+      for (size_t i = 0; i < p.rows * p.cols; i++) weights[i] = -weights[i];
+      WORLD_TRY(melu_model_write(w.model, "W1", 0, p.rows, weights, &err));
+    } else {
+      const struct melu_fit_options once = {.size = sizeof once, .n_epochs = 1, .n_query = 2, .min_ratings = 4};
+      WORLD_TRY(melu_fit(w.model, w.data, &once, &err));
+    }
+    WORLD_TRY(melu_workspace_new(&other, w.model, 8, &err));
+    WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 5, &err));
+    WORLD_TRY(melu_predict(&old, ws, w.model, user, w.data, items, 1, &err));
+    WORLD_TRY(melu_adapt(user, other, w.model, w.data, NULL, items, ratings, 5, &err));
+    WORLD_TRY(melu_predict(&fresh, other, w.model, user, w.data, items, 1, &err));
+    ck_assert_msg(old == fresh, "%.9g, with a new workspace %.9g", (double)old, (double)fresh);
+    melu_workspace_free(other);
+  }
+}
+END_TEST
+
 START_TEST(support_pulls_predictions) {
   float before, after;
   const uint32_t liked[2] = {0, 3};
@@ -252,6 +283,7 @@ int main(void) {
   tcase_add_checked_fixture(t, open_all, close_all);
   tcase_add_test(t, predictions_have_the_loss_of_the_batch);
   tcase_add_test(t, predictions_are_independent);
+  tcase_add_test(t, a_workspace_follows_its_model);
   tcase_add_test(t, support_pulls_predictions);
   tcase_add_test(t, unknown_and_missing);
   tcase_add_test(t, bad_input_leaves_the_user_alone);

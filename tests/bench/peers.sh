@@ -8,9 +8,10 @@
 # defines `best COMMAND`. Environment: BUILD, the build folder with bench_movielens (build); CORE, the core that all is
 # pinned to (0); PYTHON, one that has PyTorch (/usr/bin/python3, as Debian's packages install for).
 #
-# libmelu's figure includes making the batches, PyTorch's do not. `hand` is the meta-gradient written out, `naive` is
-# autograd task by task. They take turns, ROUNDS (5) times; printed are medians, and of the ratios the median of the
-# rounds' own, since a machine may be slower in one round than in the next.
+# `hand` is the meta-gradient written out, `naive` is autograd task by task. libmelu makes its batches anew all the time;
+# PyTorch's are made once, and what that takes is known to it: printed are ratios to PyTorch with it (everything
+# included) and without (its training alone). They take turns, ROUNDS (5) times; printed are medians, and of the ratios
+# the median of the rounds' own, since a machine may be slower in one round than in the next.
 set -eu
 
 fail() {
@@ -57,10 +58,10 @@ run_melu() {
     sed -n 's/.*"tasks_per_cpu_s": \([0-9.]*\).*/\1/p'
 }
 
-# run_torch VARIANT PASSES, each over all users
+# run_torch VARIANT PASSES, each over all users: its rate, and its rate with the making of batches
 run_torch() {
   torch "$peers/peer_torch.py" --v "$1" --state warm_state --threads 1 --runs "$2" |
-    sed -n 's/.*per cpu-second \([0-9.]*\).*/\1/p'
+    sed -n 's/.*per cpu-second \([0-9.]*\).*with batch building \([0-9.]*\).*/\1 \2/p'
 }
 
 figures=
@@ -70,13 +71,13 @@ while [ "$round" -le "$rounds" ]; do
   hand=$(run_torch hand 3)
   naive=$(run_torch naive 1)
   if [ -z "$melu" ] || [ -z "$hand" ] || [ -z "$naive" ]; then fail "round $round gave no figure"; fi
-  echo "round $round: libmelu $melu, hand $hand, naive $naive tasks per CPU-second"
+  echo "round $round: libmelu $melu, hand $hand, naive $naive tasks per CPU-second (PyTorch: training; with batches)"
   figures="$figures$melu $hand $naive
 "
   round=$((round + 1))
 done
 
-# median EXPRESSION, in awk's words, of a round's figures $1 (libmelu), $2 (hand) and $3 (naive)
+# median EXPRESSION, in awk's words, of a round's figures: $1 libmelu, $2 hand, $3 with batches, $4 naive, $5 with batches
 median() {
   printf '%s' "$figures" | awk "{ print $1 }" | sort -g | awk '
     { x[NR] = $1 }
@@ -86,6 +87,8 @@ median() {
 echo
 # shellcheck disable=SC2016 # the dollars are awk's
 {
-  printf '%-16s %8.0f tasks per CPU-second\n' libmelu "$(median '$1')" hand "$(median '$2')" naive "$(median '$3')"
-  printf '%-16s %8.2f\n' "libmelu / hand" "$(median '$1 / $2')" "libmelu / naive" "$(median '$1 / $3')"
+  printf '%-32s %8.0f tasks per CPU-second\n' libmelu "$(median '$1')" hand "$(median '$2')" \
+    "hand, with batches" "$(median '$3')" naive "$(median '$4')" "naive, with batches" "$(median '$5')"
+  printf '%-32s %8.2f\n' "libmelu / hand, all included" "$(median '$1 / $3')" "libmelu / hand" "$(median '$1 / $2')" \
+    "libmelu / naive, all included" "$(median '$1 / $5')" "libmelu / naive" "$(median '$1 / $4')"
 }

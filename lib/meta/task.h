@@ -7,15 +7,33 @@
 #include "meta/inner.h"
 #include "tape/plan.h"
 
-/* Kinds of plan in a model's cache. A key holds the kind and the numbers of rows. */
+/* Kinds of plan in a model's cache. A key holds the kind and the numbers of rows. In gradients, GRADS of weights are
+ * what is in BASES, which may be the same matrices, and what comes to it. */
 enum melu__plan_kind {
+  /* A task: the query loss and its gradient, in one of two forms, which melu__plan_tag tells. DIRECT: from XS, XQ, XU,
+   * YS, YQ and the weights to LOSS, GRAD_XS, _XQ, _XU and GRADS. DUAL: from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the
+   * upper layers to LOSS, GRAD_XS, _XQ (what comes to them through K), GRAD_ZS, _ZQ, _ROW, _KAPPA and GRADS of the
+   * upper layers. */
   MELU__PLAN_META,
+
+  /* Rows of many tasks, n_query of them: X in XS, W1 to ZS. */
   MELU__PLAN_ITEMS,
+  /* XS, GRAD_ZS, W1 to GRADS of W1, and on top of what is in GRAD_XS. */
   MELU__PLAN_ITEMS_GRAD,
+
+  /* Users of many tasks, n_query of them: xu in XU, W1u, b1 to ROW and KAPPA. */
   MELU__PLAN_USERS,
+  /* XU, GRAD_ROW, GRAD_KAPPA to GRADS of W1u and b1, and to GRAD_XU. */
   MELU__PLAN_USERS_GRAD,
+
+  /* XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2] the
+   * user's row; [3] ... the upper layers, their matrices transposed. */
   MELU__PLAN_ADAPT,
+
+  /* XQ and a user to SCORES. The user is in WEIGHTS as ADAPT leaves it in GRADS, but C is in GRADS[0] and X' in XT; the
+   * model's W1' is in TRANSPOSED[0]. */
   MELU__PLAN_PREDICT,
+  /* The same, with Z = X W1' in place of the model's W1'. */
   MELU__PLAN_RANK
 };
 
@@ -25,17 +43,7 @@ enum melu__plan_kind {
 #define MELU__FORMED 0xffffu /* in place of n_support, for PREDICT and RANK */
 int melu__keeps_rows(const melu_model *model, size_t n_support);
 
-/* The plan for tasks of that shape, made on first use. In gradients, GRADS of weights are what is in BASES, which may
- * be the same matrix, and what comes to it. META         the query loss and its gradient, in one of two forms, which
- * melu__plan_tag tells: DIRECT       from XS, XQ, XU, YS, YQ and the weights: to LOSS, GRAD_XS, _XQ, _XU and GRADS DUAL
- * from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the upper layers: to LOSS, GRAD_XS, _XQ (what comes to them through K),
- * GRAD_ZS, _ZQ, _ROW, _KAPPA and GRADS of the upper layers ITEMS        rows of many tasks, as n_query of them: X in
- * XS, W1 to ZS ITEMS_GRAD   XS, GRAD_ZS, W1 to GRADS of W1, and on top of what is in GRAD_XS USERS        users of many
- * tasks, as n_query of them: xu in XU, W1u, b1 to ROW and KAPPA USERS_GRAD   XU, GRAD_ROW, GRAD_KAPPA to GRADS of W1u
- * and b1, and to GRAD_XU ADAPT        XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or
- * [0] the formed W1'; [2] the user's row; [3] ... the upper layers, their matrices transposed PREDICT      XQ and a
- * user, in WEIGHTS as ADAPT leaves it in GRADS but for KEPT's [0], which is in GRADS[0], and [1], which is XT; the
- * model's W1' in TRANSPOSED[0]; to SCORES RANK         the same with Z = X W1' instead of the model's weights */
+/* The plan of that kind and shape, made on first use. */
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err);
 

@@ -5,6 +5,7 @@
  *
  * Every call is timed on its own, with users and items that change from call to call; calls to the allocator meanwhile
  * are counted. */
+#include "args.h"
 #include "world.h"
 
 enum { N_ITEMS = 4000, N_USERS = 1000, N_PREDICTED = 10, MAX_CALLS = 1 << 20 };
@@ -60,17 +61,15 @@ int main(int argc, char **argv) {
   double seconds = 3;
   int json = 0;
   for (int i = 1; i < argc; i++) {
-    const char *value = i + 1 < argc ? argv[i + 1] : "";
     if (!strcmp(argv[i], "--json"))
       json = 1;
-    else if (!strcmp(argv[i], "--support"))
-      n_support = strtoul(value, NULL, 10), i++;
-    else if (!strcmp(argv[i], "--seconds"))
-      seconds = strtod(value, NULL), i++;
+    else if (!strcmp(argv[i], "--support") && read_size(&n_support, argv[i + 1], 0, 1000))
+      i++;
+    else if (!strcmp(argv[i], "--seconds") && read_seconds(&seconds, argv[i + 1]))
+      i++;
     else
       return fprintf(stderr, "usage: bench_adapt [--support N] [--seconds S] [--json]\n"), 2;
   }
-  if (n_support > 1000) return fprintf(stderr, "bench_adapt: at most 1000 ratings\n"), 2;
   const struct melu_allocator counting = {.alloc = count_alloc, .free = count_free};
   const struct melu_context_options options = {.size = sizeof options, .allocator = &counting};
   struct world w;

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "base/context.h"
+#include "args.h"
 #include "peak.h"
 
 enum { N_ITEMS = 4000, N_LARGE = 1000000, N_ROUNDS = 9, N_BEST = 10 };
@@ -70,19 +71,17 @@ int main(int argc, char **argv) {
   double seconds = 2;
   int json = 0, large = 0;
   for (int i = 1; i < argc; i++) {
-    const char *value = i + 1 < argc ? argv[i + 1] : "";
     if (!strcmp(argv[i], "--json"))
       json = 1;
     else if (!strcmp(argv[i], "--large"))
       large = 1;
-    else if (!strcmp(argv[i], "--support"))
-      n_support = strtoul(value, NULL, 10), i++;
-    else if (!strcmp(argv[i], "--seconds"))
-      seconds = strtod(value, NULL), i++;
+    else if (!strcmp(argv[i], "--support") && read_size(&n_support, argv[i + 1], 0, 1000))
+      i++;
+    else if (!strcmp(argv[i], "--seconds") && read_seconds(&seconds, argv[i + 1]))
+      i++;
     else
       return fprintf(stderr, "usage: bench_rank [--support N] [--large] [--seconds S] [--json]\n"), 2;
   }
-  if (n_support > 1000) return fprintf(stderr, "bench_rank: at most 1000 ratings\n"), 2;
   struct bench b;
   const uint32_t *items;
   const float *ratings;

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "base/context.h"
+#include "args.h"
 #include "peak.h"
 #include "world.h"
 
@@ -62,19 +63,18 @@ static double round_rate(struct bench *b, double seconds, double *best) {
 static int read_args(struct bench *b, int argc, char **argv) {
   *b = (struct bench){.n_support = 20, .n_threads = 1, .seconds = 2};
   for (int i = 1; i < argc; i++) {
-    const char *value = i + 1 < argc ? argv[i + 1] : "";
     if (!strcmp(argv[i], "--json"))
       b->json = 1;
-    else if (!strcmp(argv[i], "--support"))
-      b->n_support = strtoul(value, NULL, 10), i++;
-    else if (!strcmp(argv[i], "--threads"))
-      b->n_threads = strtoul(value, NULL, 10), i++;
-    else if (!strcmp(argv[i], "--seconds"))
-      b->seconds = strtod(value, NULL), i++;
+    else if (!strcmp(argv[i], "--support") && read_size(&b->n_support, argv[i + 1], 0, 4000))
+      i++;
+    else if (!strcmp(argv[i], "--threads") && read_size(&b->n_threads, argv[i + 1], 1, 1024))
+      i++;
+    else if (!strcmp(argv[i], "--seconds") && read_seconds(&b->seconds, argv[i + 1]))
+      i++;
     else
       return 0;
   }
-  return b->n_support <= 4000 && b->n_threads >= 1 && b->seconds > 0;
+  return 1;
 }
 
 int main(int argc, char **argv) {

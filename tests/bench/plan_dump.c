@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "args.h"
 #include "meta/task.h"
 #include "world.h"
 
@@ -104,15 +105,14 @@ int main(int argc, char **argv) {
   size_t n_support = 20, n_query = 10;
   int kind = 0, each = 0;
   for (int i = 1; i < argc; i++) {
-    const char *value = i + 1 < argc ? argv[i + 1] : "";
     if (!strcmp(argv[i], "--steps"))
       each = 1;
-    else if (!strcmp(argv[i], "--support"))
-      n_support = strtoul(value, NULL, 10), i++;
-    else if (!strcmp(argv[i], "--query"))
-      n_query = strtoul(value, NULL, 10), i++;
+    else if (!strcmp(argv[i], "--support") && read_size(&n_support, argv[i + 1], 0, 4000))
+      i++;
+    else if (!strcmp(argv[i], "--query") && read_size(&n_query, argv[i + 1], 1, 4000))
+      i++;
     else if (!strcmp(argv[i], "--kind"))
-      for (kind = 0, i++; kind < 2 && strcmp(kinds[kind], value) != 0;) kind++;
+      for (kind = 0, i++; kind < 2 && i < argc && strcmp(kinds[kind], argv[i]) != 0;) kind++;
     else
       return fprintf(stderr, "usage: plan_dump [--support N] [--query N] [--kind meta|adapt|predict] [--steps]\n"), 2;
   }

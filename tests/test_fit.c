@@ -80,10 +80,12 @@ static float *all_gradients(const melu_gradient *g, const melu_model *model, siz
  * of the first layer takes. */
 START_TEST(gradients_of_halves) {
   enum { N_TASKS = 6000 };
-  const uint32_t support[2] = {0, 1}, query[2] = {2, 3};
+  const uint32_t query[2] = {2, 3};
+  uint32_t support[40];
   struct world w;
   float *g[3];
   size_t n;
+  for (uint32_t i = 0; i < 40; i++) support[i] = i % 2;
   world_open(&w, NULL, N_USERS);
   for (int part = 0; part < 3; part++) { /* the whole, the first half, the second */
     const uint32_t begin = part == 2 ? N_TASKS / 2 : 0, end = part == 1 ? N_TASKS / 2 : N_TASKS;
@@ -92,7 +94,7 @@ START_TEST(gradients_of_halves) {
     WORLD_TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
     WORLD_TRY(melu_gradient_new(&gradient, w.model, &err));
     for (uint32_t i = begin; i < end; i++)
-      WORLD_TRY(melu_batch_add(batch, i * i % N_USERS, support, 2, query, 2, &err));
+      WORLD_TRY(melu_batch_add(batch, i * i % N_USERS, support, i % 5 ? 2 : 40, query, 2, &err));
     WORLD_TRY(melu_meta_gradient(gradient, w.model, batch, &err));
     g[part] = all_gradients(gradient, w.model, &n);
     melu_gradient_free(gradient);

@@ -158,34 +158,34 @@ static void begun(real *slots[MELU__N_SLOTS], size_t first, size_t end) {
   for (size_t i = first; i < end; i++) slots[MELU__SLOT_BASES + i] = slots[MELU__SLOT_GRADS + i];
 }
 
-static void run_items(const struct melu__lanes *l, const struct melu__lane *lane, int is_grad,
-                      real *slots[MELU__N_SLOTS], real *arena) {
-  const struct melu__blocks *b = &lane->items;
+static void item_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t row) {
+  row_slots(slots, l, row, 0);
+}
+
+/* What the first layer makes of blocks of rows from `first` on, or what comes back to it. */
+static void run_blocks(const struct melu__lanes *l, const struct melu__blocks *b, int is_grad, size_t first,
+                       void (*place)(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t row),
+                       real *slots[MELU__N_SLOTS], real *arena) {
   for (size_t done = 0, n; done < b->n; done += n) {
     const int is_full = b->n - done >= b->most;
     n = is_full ? b->most : b->n - done;
-    row_slots(slots, l, lane->row + done, 0);
-    if (is_grad)
-      melu__plan_run(is_full ? b->full_grad : b->rest_grad, slots, NULL, arena);
-    else
+    place(slots, l, first + done);
+    if (!is_grad) {
       melu__plan_run(is_full ? b->full : b->rest, slots, NULL, arena);
-    if (is_grad) begun(slots, W1_ITEM, W1_USER);
+      continue;
+    }
+    melu__plan_run(is_full ? b->full_grad : b->rest_grad, slots, NULL, arena);
+    if (place == item_slots)
+      begun(slots, W1_ITEM, W1_USER);
+    else
+      begun(slots, W1_USER, FIRST_UPPER);
   }
 }
 
-static void run_users(const struct melu__lanes *l, const struct melu__lane *lane, int is_grad,
-                      real *slots[MELU__N_SLOTS], real *arena) {
-  const struct melu__blocks *b = &lane->users;
-  for (size_t done = 0, n; done < b->n; done += n) {
-    const int is_full = b->n - done >= b->most;
-    n = is_full ? b->most : b->n - done;
-    user_slots(slots, l, lane->user + done);
-    if (is_grad)
-      melu__plan_run(is_full ? b->full_grad : b->rest_grad, slots, NULL, arena);
-    else
-      melu__plan_run(is_full ? b->full : b->rest, slots, NULL, arena);
-    if (is_grad) begun(slots, W1_USER, FIRST_UPPER);
-  }
+static void run_first_layer(const struct melu__lanes *l, const struct melu__lane *lane, int is_grad,
+                            real *slots[MELU__N_SLOTS], real *arena) {
+  run_blocks(l, &lane->items, is_grad, lane->row, item_slots, slots, arena);
+  run_blocks(l, &lane->users, is_grad, lane->user, user_slots, slots, arena);
 }
 
 static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_SLOTS], const struct melu__scratch *s,
@@ -225,10 +225,8 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, const struct mel
       used += l->batch->tasks[i].n_support + l->batch->tasks[i].n_query;
   }
   clear_padding(l, lane, used);
-  run_items(l, lane, 0, slots, s->arena);
-  run_users(l, lane, 0, slots, s->arena);
+  run_first_layer(l, lane, 0, slots, s->arena);
   for (size_t i = 0; i < l->batch->n_tasks; i++)
     if (l->tasks[i].lane == number) run_task(l, i, slots, s, losses);
-  run_items(l, lane, 1, slots, s->arena);
-  run_users(l, lane, 1, slots, s->arena);
+  run_first_layer(l, lane, 1, slots, s->arena);
 }

@@ -397,8 +397,9 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
                                       const float *values, melu_error *err);
 
 /* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
- * failure the file is the old one. What exists under that name and is no regular file is refused. Errors: MELU_EIO,
- * MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
+ * failure the file is the old one (or the new one, if only the folder could not be forced to disk, which the message
+ * says). What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ELIMIT (larger than the
+ * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,

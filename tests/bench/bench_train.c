@@ -2,7 +2,7 @@
 /* Speed of meta-training: second-order meta-gradients of batches of 32 tasks, 256-64-64-1, 5 inner steps, 10 queries,
  * with everything that belongs to an update (gathering, summing, Adam), beside the peak of the core in the same run.
  *
- *     bench_train [--support N] [--threads T] [--seconds S] [--json]
+ *     bench_train [--support N] [--threads T] [--seconds S] [--gradient-only] [--json]
  *
  * Rounds of training and of the peak take turns; the figures are the medians of the rounds. Useful floating-point
  * operations are those of the dual form, by the formula in docs/performance.md. */
@@ -18,7 +18,7 @@ enum { N_TASKS = 32, N_QUERY = 10, N_ITEMS = 4000, N_ROUNDS = 9 };
 struct bench {
   size_t n_support, n_threads;
   double seconds;
-  int json;
+  int json, gradient_only; /* without the optimizer's step */
   struct world w;
   melu_batch *batch;
   melu_gradient *gradient;
@@ -52,7 +52,7 @@ static double round_rate(struct bench *b, double seconds, double *best) {
   do {
     const double begin = end;
     TRY(melu_meta_gradient(b->gradient, b->w.model, b->batch, &err));
-    TRY(melu_optimizer_step(b->optimizer, b->w.model, b->gradient, &err));
+    if (!b->gradient_only) TRY(melu_optimizer_step(b->optimizer, b->w.model, b->gradient, &err));
     n += N_TASKS;
     end = now();
     if (end - begin < *best) *best = end - begin;
@@ -65,6 +65,8 @@ static int read_args(struct bench *b, int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--json"))
       b->json = 1;
+    else if (!strcmp(argv[i], "--gradient-only"))
+      b->gradient_only = 1;
     else if (!strcmp(argv[i], "--support") && read_size(&b->n_support, argv[i + 1], 0, 4000))
       i++;
     else if (!strcmp(argv[i], "--threads") && read_size(&b->n_threads, argv[i + 1], 1, 1024))
@@ -81,7 +83,7 @@ int main(int argc, char **argv) {
   struct bench b;
   double rates[N_ROUNDS], peaks_seen[N_ROUNDS], best = HUGE_VAL;
   if (!read_args(&b, argc, argv)) {
-    fprintf(stderr, "usage: bench_train [--support N] [--threads T] [--seconds S] [--json]\n");
+    fprintf(stderr, "usage: bench_train [--support N] [--threads T] [--seconds S] [--gradient-only] [--json]\n");
     return 2;
   }
   prepare(&b);

@@ -40,6 +40,7 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
   const struct melu__param *table = model->params + first_table(model, owner);
   const struct melu__table *known = &data->tables[owner];
   const size_t width = owner == MELU_ITEM ? model->item_width : model->user_width;
+  if (n == 0) return; /* `rows` may be NULL */
   for (size_t i = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
     if (column->field->kind == MELU_NUMERIC) {

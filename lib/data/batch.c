@@ -124,3 +124,13 @@ melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_t split, 
   }
   return MELU_OK;
 }
+
+size_t melu__task_items(const melu_batch *batch, const struct melu__task *task, size_t first, size_t most,
+                        uint32_t *items) {
+  const uint32_t *rated;
+  const float *ratings;
+  const size_t left = task->n_support + task->n_query - first, n = left < most ? left : most;
+  melu_dataset_ratings(batch->data, task->user, &rated, &ratings);
+  for (size_t k = 0; k < n; k++) items[k] = rated[batch->positions[task->start + first + k]];
+  return n;
+}

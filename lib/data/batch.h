@@ -22,4 +22,8 @@ struct melu_batch {
   uint32_t *positions;
 };
 
+/* The items of a task's rows [first, first + most), as far as there are so many: returns how many. */
+size_t melu__task_items(const melu_batch *batch, const struct melu__task *task, size_t first, size_t most,
+                        uint32_t *items);
+
 #endif

@@ -24,6 +24,12 @@ void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_mo
   views[W1_ITEM].ld = views[W1_USER].ld = inputs;
 }
 
+void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model) {
+  real *data[2 * (MELU__MAX_HIDDEN + 1)];
+  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
+  melu__weight_views(views, model, data);
+}
+
 void melu__weight_slots(real **slots, const melu_model *model, real *const *data) {
   struct melu__mat views[MELU__MAX_WEIGHTS];
   melu__weight_views(views, model, data);

@@ -64,6 +64,9 @@ struct melu__weights {
  * The two halves of W1 are views of one array. */
 void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data);
 
+/* The same of the model's own. */
+void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model);
+
 /* Their addresses in consecutive slots. */
 void melu__weight_slots(real **slots, const melu_model *model, real *const *data);
 

@@ -107,16 +107,11 @@ static void gather(const struct melu__lanes *l, size_t i) {
   const melu_model *model = l->model;
   const struct melu__lane_task *t = &l->tasks[i];
   const struct melu__task *task = &l->batch->tasks[i];
-  const uint32_t *position = l->batch->positions + task->start, *items;
-  const float *ratings;
   real *x = l->x + t->row * model->item_width;
-  melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
   melu__embed(model, l->batch->data, MELU_USER, task->user, l->xu + t->user * model->user_width);
   for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
     uint32_t rated[128];
-    n = task->n_support + task->n_query - done;
-    if (n > sizeof rated / sizeof *rated) n = sizeof rated / sizeof *rated;
-    for (size_t k = 0; k < n; k++) rated[k] = items[position[done + k]];
+    n = melu__task_items(l->batch, task, done, sizeof rated / sizeof *rated, rated);
     melu__embed_many(model, l->batch->data, MELU_ITEM, rated, n, x + done * model->item_width);
   }
 }

@@ -209,19 +209,14 @@ static int add_table(struct melu__outer *o, size_t table) {
   for (size_t t = 0; t < batch->n_tasks; t++) {
     const struct melu__task *task = &batch->tasks[t];
     const real *g = o->l.grad_x + o->l.tasks[t].row * model->item_width + use.first_col;
-    const uint32_t *items, *position = batch->positions + task->start;
-    const float *ratings;
     if (use.owner == MELU_USER) {
       g = o->l.grad_xu + o->l.tasks[t].user * model->user_width + use.first_col;
       if (!add_entities(o, r, column, &task->user, 1, g, model->user_width)) return 0;
       continue;
     }
-    melu_dataset_ratings(batch->data, task->user, &items, &ratings);
     for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
       uint32_t rated[128];
-      n = task->n_support + task->n_query - done;
-      if (n > sizeof rated / sizeof *rated) n = sizeof rated / sizeof *rated;
-      for (size_t k = 0; k < n; k++) rated[k] = items[position[done + k]];
+      n = melu__task_items(batch, task, done, sizeof rated / sizeof *rated, rated);
       if (!add_entities(o, r, column, rated, n, g + done * model->item_width, model->item_width)) return 0;
     }
   }

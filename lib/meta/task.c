@@ -325,9 +325,8 @@ static void transposed_slots(real **slots, const melu_model *model, real *memory
 
 void melu__transpose_weights(real *memory, const melu_model *model) {
   struct melu__mat from[MELU__MAX_WEIGHTS];
-  real *data[2 * (MELU__MAX_HIDDEN + 1)], *to[MELU__MAX_WEIGHTS];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__weight_views(from, model, data);
+  real *to[MELU__MAX_WEIGHTS];
+  melu__model_views(from, model);
   transposed_slots(to, model, memory);
   for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
     size_t rows, cols;
@@ -339,8 +338,8 @@ void melu__transpose_weights(real *memory, const melu_model *model) {
 }
 
 void melu__model_slots(real *slots[MELU__N_SLOTS], const melu_model *model, real *transposed) {
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__weight_slots(slots + MELU__SLOT_WEIGHTS, model, data);
+  struct melu__mat views[MELU__MAX_WEIGHTS];
+  melu__model_views(views, model);
+  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) slots[MELU__SLOT_WEIGHTS + i] = views[i].p;
   transposed_slots(slots + MELU__SLOT_TRANSPOSED, model, transposed);
 }

@@ -21,20 +21,6 @@ static size_t first_width(const melu_model *model) {
   return melu__model_weight(model, 0)->rows;
 }
 
-static melu_status check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
-                               melu_error *err) {
-  if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
-  if (!melu__schema_equal(model->schema, data->schema))
-    return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
-  if (n > MAX_ITEMS) return melu__fail(err, MELU_ELIMIT, "%zu items, above 2^31", n);
-  const size_t n_items = melu_dataset_n_items(data);
-  for (size_t i = 0; items && i < n; i++)
-    if (items[i] >= n_items)
-      return melu__fail_at(err, MELU_ERANGE, i, "items[%zu] is %lu, the data set has %zu items", i,
-                           (unsigned long)items[i], n_items);
-  return MELU_OK;
-}
-
 static int allocate(melu_catalog *c) {
   const struct melu_allocator *a = &c->model->ctx->allocator;
   const size_t n_blocks = (c->n + MELU__RANK_ROWS - 1) / MELU__RANK_ROWS, rows = n_blocks * MELU__RANK_ROWS;
@@ -57,9 +43,9 @@ static void fill_block(void *arg, size_t block, size_t thread) {
   const size_t first = block * MELU__RANK_ROWS, width = model->item_width, h = first_width(model);
   real *x = c->x + first * width, *z = c->z + first * h;
   (void)thread;
-  memset(x, 0, MELU__RANK_ROWS * width * sizeof *x);
-  for (size_t i = first; i < c->n && i < first + MELU__RANK_ROWS; i++)
-    melu__embed(model, f->data, MELU_ITEM, c->items[i], c->x + i * width);
+  const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
+  melu__embed_many(model, f->data, MELU_ITEM, c->items + first, n, x);
+  memset(x + n * width, 0, (MELU__RANK_ROWS - n) * width * sizeof *x);
   const struct melu__cmat w = {melu__model_weight(model, 0)->data, width + model->user_width};
   model->ctx->kernels->gemm(0, 1, MELU__RANK_ROWS, h, width, 1, (struct melu__cmat){x, width}, w, 0,
                             (struct melu__mat){z, h});
@@ -70,9 +56,10 @@ melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const 
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
-  if (!items) n = melu_dataset_n_items(data);
-  const melu_status status = check_items(model, data, items, n, err);
+  const melu_status status = melu__check_items(model, data, items, items ? n : 0, err);
   if (status) return status;
+  if (!items) n = melu_dataset_n_items(data);
+  if (n > MAX_ITEMS) return melu__fail(err, MELU_ELIMIT, "%zu items, above 2^31", n);
   const struct melu_allocator *a = &model->ctx->allocator;
   melu_catalog *c = melu__calloc(a, 1, sizeof *c);
   if (!c) return melu__fail_memory(err);

@@ -7,8 +7,6 @@
 #include "base/error.h"
 #include "model/embed.h"
 
-enum { FIRST_UPPER = 3 };
-
 #define MAX_SUPPORT 4096
 
 /* -------------------------------------------------------------------------------------------------- life */
@@ -60,9 +58,8 @@ static void set_unknown(melu_user *user) {
   const melu_model *model = user->model;
   const struct melu__kernels *k = model->ctx->kernels;
   struct melu__mat from[MELU__MAX_WEIGHTS];
-  real *data[2 * (MELU__MAX_HIDDEN + 1)], *to[MELU__MAX_WEIGHTS];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
-  melu__weight_views(from, model, data);
+  real *to[MELU__MAX_WEIGHTS];
+  melu__model_views(from, model);
   melu__user_parts(to, user);
   for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
     size_t rows, cols;
@@ -97,20 +94,17 @@ void melu_user_free(melu_user *user) {
   melu__free(a, user);
 }
 
-struct arena {
-  size_t need;
-};
-
-static melu_status find_plan(const struct melu__plan **out, struct arena *arena, const melu_workspace *ws,
+/* Raises *arena to what the plan needs. */
+static melu_status find_plan(const struct melu__plan **out, size_t *arena, const melu_workspace *ws,
                              enum melu__plan_kind kind, size_t n_support, size_t n_rows, melu_error *err) {
   const melu_status status = melu__task_plan(out, ws->model, kind, n_support, n_rows, err);
-  if (!status && melu__plan_arena_size(*out) > arena->need) arena->need = melu__plan_arena_size(*out);
+  if (!status && melu__plan_arena_size(*out) > *arena) *arena = melu__plan_arena_size(*out);
   return status;
 }
 
 /* All plans that adapting, predicting and ranking will ever need, so that none of them makes one. */
 static melu_status find_plans(melu_workspace *ws, melu_error *err) {
-  struct arena arena = {0};
+  size_t arena = 0;
   melu_status status = MELU_OK;
   for (size_t n = 0; n <= ws->max_support && !status; n++)
     status = find_plan(&ws->adapt[n], &arena, ws, MELU__PLAN_ADAPT, n, 0, err);
@@ -122,7 +116,7 @@ static melu_status find_plans(melu_workspace *ws, melu_error *err) {
     if (!status) status = find_plan(&ws->rank[row], &arena, ws, MELU__PLAN_RANK, n, MELU__RANK_ROWS, err);
   }
   if (status) return status;
-  if (!melu__scratch_reserve(&ws->scratch, ws->model, arena.need, ws->max_support, MELU__PREDICT_ROWS))
+  if (!melu__scratch_reserve(&ws->scratch, ws->model, arena, ws->max_support, MELU__PREDICT_ROWS))
     return melu__fail_memory(err);
   return MELU_OK;
 }
@@ -169,14 +163,8 @@ void melu_workspace_free(melu_workspace *ws) {
 
 /* ------------------------------------------------------------------------------------------------ adapting */
 
-/* What adapt and predict check alike: handles that belong together, items that exist. */
-static melu_status check_items(const melu_model *model, const melu_user *user, const melu_workspace *ws,
-                               const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
-  if (!model || !user || !ws || !data)
-    return melu__fail(err, MELU_EINVAL, "%s is NULL", !model ? "model" : !user ? "user" : !ws ? "workspace" : "data");
-  if (user->model != model || ws->model != model)
-    return melu__fail(err, MELU_EINVAL, "the %s was made for another model", ws->model != model ? "workspace" : "user");
-  if (n && !items) return melu__fail(err, MELU_EINVAL, "items is NULL");
+melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
+                              melu_error *err) {
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   if (!melu__schema_equal(model->schema, data->schema))
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
@@ -186,6 +174,17 @@ static melu_status check_items(const melu_model *model, const melu_user *user, c
       return melu__fail_at(err, MELU_ERANGE, i, "items[%zu] is %lu, the data set has %zu items", i,
                            (unsigned long)items[i], n_items);
   return MELU_OK;
+}
+
+/* What adapt and predict check alike: handles that belong together, items that exist. */
+static melu_status check_items(const melu_model *model, const melu_user *user, const melu_workspace *ws,
+                               const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
+  if (!model || !user || !ws || !data)
+    return melu__fail(err, MELU_EINVAL, "%s is NULL", !model ? "model" : !user ? "user" : !ws ? "workspace" : "data");
+  if (user->model != model || ws->model != model)
+    return melu__fail(err, MELU_EINVAL, "the %s was made for another model", ws->model != model ? "workspace" : "user");
+  if (n && !items) return melu__fail(err, MELU_EINVAL, "items is NULL");
+  return melu__check_items(model, data, items, n, err);
 }
 
 void melu__workspace_refresh(melu_workspace *ws) {

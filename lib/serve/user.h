@@ -13,6 +13,11 @@ struct melu_user {
   size_t n;
 };
 
+/* Whether these are items of a frozen data set that the model can read. Errors: MELU_ESTATE, MELU_ESCHEMA, MELU_ERANGE.
+ */
+melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
+                              melu_error *err);
+
 /* Where a user's matrices are, by number of the weights (struct melu__weights): [0] C or the formed W1', [1] X' or
  * nothing, [2] xu W1u' + b1 with its fast weights: what the user adds to every row; [3] ... upper layers. */
 void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user);

@@ -29,15 +29,6 @@ static double count_flops(const struct melu__plan *p, const unsigned char *live)
   return flops;
 }
 
-static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
-  for (size_t i = 0; i < n_keep; i++) live[keep[i]] = 1;
-  for (size_t i = t->n; i-- > 0;) {
-    const int arity = live[i] ? melu__ops[t->nodes[i].op].arity : 0;
-    if (arity > 0) live[t->nodes[i].a] = 1;
-    if (arity > 1) live[t->nodes[i].b] = 1;
-  }
-}
-
 /* The instructions of a simplified tape, and their memory. Takes over the tape's nodes. */
 static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, const struct melu__output *outputs,
                  const melu__ref *keep, size_t n_outputs) {
@@ -52,10 +43,10 @@ static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, c
   p->steps = melu__calloc(p->alloc, p->code.n, sizeof *p->steps);
   p->scratch = melu__calloc(p->alloc, p->code.n, sizeof *p->scratch);
   p->copies = melu__alloc(p->alloc, n_outputs, sizeof *p->copies);
-  unsigned char *live = melu__calloc(p->alloc, p->n_nodes, 1);
+  unsigned char *live = melu__alloc(p->alloc, p->n_nodes, 1);
   if (p->places && p->steps && p->scratch && p->copies && live && melu__plan_place(p, ld, outputs, keep, n_outputs) &&
       melu__plan_prepare_steps(p)) {
-    mark_live(&view, keep, n_outputs, live);
+    melu__mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);
     ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX && p->arena_size / LINE <= UINT32_MAX;
   }

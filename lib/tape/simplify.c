@@ -268,7 +268,7 @@ static melu__ref record(struct melu__tape *to, struct index *index, struct melu_
   }
 }
 
-static void mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
+void melu__mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live) {
   memset(live, 0, t->n);
   for (size_t i = 0; i < n_keep; i++) live[keep[i]] = 1;
   for (size_t i = t->n; i-- > 0;) {
@@ -290,7 +290,7 @@ void melu__simplify(struct melu__tape *to, const struct melu__tape *from, const 
     goto done;
   }
   memset(index.slot, 0xff, (index.mask + 1) * sizeof *index.slot); /* MELU__NO_NODE everywhere */
-  mark_live(from, keep, n_keep, live);
+  melu__mark_live(from, keep, n_keep, live);
   for (size_t i = 0; i < from->n && !to->status; i++) {
     struct melu__node n = from->nodes[i];
     if (!live[i]) continue;

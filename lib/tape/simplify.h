@@ -11,4 +11,7 @@
 void melu__simplify(struct melu__tape *to, const struct melu__tape *from, const uint32_t *transposed, melu__ref *keep,
                     size_t n_keep);
 
+/* live[i] := whether the nodes `keep` need node i, themselves included. */
+void melu__mark_live(const struct melu__tape *t, const melu__ref *keep, size_t n_keep, unsigned char *live);
+
 #endif

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support.h"
 #include "world.h"
 
 enum { N_USERS = 30, N = WORLD_ITEMS };
@@ -122,7 +123,8 @@ END_TEST
 /* --------------------------------------------------------------------------------------------- what serving does not
  * do */
 
-static size_t n_locks, n_allocations;
+static size_t n_locks;
+static struct test_heap heap;
 
 /* The linker puts this in front of pthread_mutex_lock (--wrap). */
 int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
@@ -132,44 +134,33 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
   return __real_pthread_mutex_lock(mutex);
 }
 
-static void *count_alloc(void *arg, size_t n) {
-  (void)arg;
-  n_allocations++;
-  return malloc(n);
-}
-
-static void count_free(void *arg, void *p) {
-  (void)arg;
-  n_allocations++;
-  free(p);
-}
-
 /* In a process that may no longer make any system call but to read, write and end: the kernel kills it at the first. */
 static void serve(int forbidden) {
   uint32_t top[3];
   float scores[N];
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) _exit(2);
   if (forbidden) getppid();
-  n_locks = n_allocations = 0;
+  const size_t made = heap.made, live = heap.live;
+  n_locks = 0;
   for (size_t i = 0; i < 60; i++) {
     size_t n = 3;
     int failed = melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, i % 9, &err) != MELU_OK;
     failed |= melu_predict(scores, ws, w.model, user, w.data, items, 8, &err) != MELU_OK;
     failed |= melu_catalog_top(top, scores, &n, ws, catalog, user, NULL, &err) != MELU_OK;
-    if (failed || n_locks || n_allocations) syscall(SYS_exit, 3);
+    if (failed || n_locks || heap.made != made || heap.live != live) syscall(SYS_exit, 3);
   }
   syscall(SYS_exit, 0);
 }
 
 START_TEST(serving_asks_for_nothing) {
-  const struct melu_allocator counting = {.alloc = count_alloc, .free = count_free};
+  const struct melu_allocator counting = test_allocator(&heap);
   const struct melu_context_options options = {.size = sizeof options, .allocator = &counting};
   close_all();
   world_open(&w, &options, N_USERS);
   WORLD_TRY(melu_workspace_new(&ws, w.model, 8, &err));
   WORLD_TRY(melu_user_new(&user, w.model, &err));
   WORLD_TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
-  ck_assert(n_allocations > 0 && n_locks > 0); /* the counting works */
+  ck_assert(heap.made > 0 && n_locks > 0); /* the counting works */
   for (int forbidden = 0; forbidden < 2; forbidden++) {
     int status;
     const pid_t child = fork();

@@ -62,10 +62,9 @@ static int allocate(struct melu__lanes *l) {
   struct {
     real **p;
     size_t rows, cols;
-  } arrays[] = {{&l->x, l->n_rows, items},      {&l->z, l->n_rows, h},
-                {&l->grad_x, l->n_rows, items}, {&l->grad_z, l->n_rows, h},
-                {&l->xu, l->n_users, users},    {&l->row, l->n_users, h},
-                {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users},
+  } arrays[] = {{&l->x, l->n_rows, items},      {&l->y, l->n_rows, 1},          {&l->z, l->n_rows, h},
+                {&l->grad_x, l->n_rows, items}, {&l->grad_z, l->n_rows, h},     {&l->xu, l->n_users, users},
+                {&l->row, l->n_users, h},       {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users},
                 {&l->grad_row, l->n_users, h},  {&l->grad_kappa, l->n_users, 1}};
   const size_t line = MELU__ALIGN / sizeof(real), n = sizeof arrays / sizeof *arrays;
   size_t total = 0;
@@ -107,7 +106,11 @@ static void gather(const struct melu__lanes *l, size_t i) {
   const melu_model *model = l->model;
   const struct melu__lane_task *t = &l->tasks[i];
   const struct melu__task *task = &l->batch->tasks[i];
+  const uint32_t *position = l->batch->positions + task->start, *items;
+  const float *ratings;
   real *x = l->x + t->row * model->item_width;
+  melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
+  for (size_t k = 0; k < task->n_support + task->n_query; k++) l->y[t->row + k] = ratings[position[k]];
   melu__embed(model, l->batch->data, MELU_USER, task->user, l->xu + t->user * model->user_width);
   for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
     uint32_t rated[128];
@@ -116,19 +119,13 @@ static void gather(const struct melu__lanes *l, size_t i) {
   }
 }
 
-static void read_ratings(const struct melu__lanes *l, const struct melu__task *task, const struct melu__scratch *s) {
-  const uint32_t *position = l->batch->positions + task->start, *items;
-  const float *ratings;
-  melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
-  for (size_t k = 0; k < task->n_support; k++) s->ys[k] = ratings[*position++];
-  for (size_t k = 0; k < task->n_query; k++) s->yq[k] = ratings[*position++];
-}
-
 /* Points the slots of a task's rows, or of a block of rows, into the arrays. */
 static void row_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t row, size_t n_support) {
   const size_t width = l->model->item_width, h = melu__model_weight(l->model, 0)->rows, query = row + n_support;
   slots[MELU__SLOT_XS] = l->x + row * width;
   slots[MELU__SLOT_XQ] = l->x + query * width;
+  slots[MELU__SLOT_YS] = l->y + row;
+  slots[MELU__SLOT_YQ] = l->y + query;
   slots[MELU__SLOT_ZS] = l->z + row * h;
   slots[MELU__SLOT_ZQ] = l->z + query * h;
   slots[MELU__SLOT_GRAD_XS] = l->grad_x + row * width;
@@ -183,16 +180,14 @@ static void run_first_layer(const struct melu__lanes *l, const struct melu__lane
   run_blocks(l, &lane->users, is_grad, lane->user, user_slots, slots, arena);
 }
 
-static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_SLOTS], const struct melu__scratch *s,
-                     double *losses) {
+static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_SLOTS], real *arena, double *losses) {
   const struct melu__task *task = &l->batch->tasks[i];
   const struct melu__plan *plan = l->tasks[i].plan;
   real loss;
-  read_ratings(l, task, s);
   row_slots(slots, l, l->tasks[i].row, task->n_support);
   user_slots(slots, l, l->tasks[i].user);
   slots[MELU__SLOT_LOSS] = &loss;
-  melu__plan_run(plan, slots, NULL, s->arena);
+  melu__plan_run(plan, slots, NULL, arena);
   begun(slots, melu__plan_tag(plan) == MELU__DIRECT ? W1_ITEM : FIRST_UPPER, 2 * l->model->n_layers + 1);
   losses[i] = loss;
 }
@@ -205,11 +200,10 @@ static void clear_padding(const struct melu__lanes *l, const struct melu__lane *
   memset(l->grad_z + used * h, 0, (end - used) * h * sizeof *l->grad_z);
 }
 
-void melu__lane_run(const struct melu__lanes *l, size_t number, const struct melu__scratch *s, double *losses) {
+void melu__lane_run(const struct melu__lanes *l, size_t number, real *arena, double *losses) {
   const struct melu__lane *lane = &l->lanes[number];
   real *slots[MELU__N_SLOTS];
   size_t used = lane->row;
-  melu__scratch_slots(s, slots);
   melu__model_slots(slots, l->model, l->transposed);
   dense_slots(slots + MELU__SLOT_GRADS, l->model, lane->sums);
   dense_slots(slots + MELU__SLOT_BASES, l->model, l->zeros);
@@ -220,8 +214,8 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, const struct mel
       used += l->batch->tasks[i].n_support + l->batch->tasks[i].n_query;
   }
   clear_padding(l, lane, used);
-  run_first_layer(l, lane, 0, slots, s->arena);
+  run_first_layer(l, lane, 0, slots, arena);
   for (size_t i = 0; i < l->batch->n_tasks; i++)
-    if (l->tasks[i].lane == number) run_task(l, i, slots, s, losses);
-  run_first_layer(l, lane, 1, slots, s->arena);
+    if (l->tasks[i].lane == number) run_task(l, i, slots, arena, losses);
+  run_first_layer(l, lane, 1, slots, arena);
 }

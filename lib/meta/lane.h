@@ -34,6 +34,7 @@ struct melu__lanes {
   struct melu__lane_task *tasks; /* in the order of the batch */
   struct melu__lane *lanes;
   size_t n_lanes, n_rows, n_users, arena; /* n_users: at least the number of tasks; arena: the largest of all plans */
+  real *y;                                /* ratings, (n_rows, 1) */
   real *x, *z, *grad_x, *grad_z;          /* (n_rows, item_width) and (n_rows, h) */
   real *xu, *row, *kappa, *grad_xu, *grad_row, *grad_kappa; /* (n_users, user_width), (n_users, h), (n_users, 1) */
   real *memory;                                             /* of all these */
@@ -45,7 +46,8 @@ struct melu__lanes {
 /* Finds the plans and places of tasks whose lane is set, and makes room. */
 melu_status melu__lanes_prepare(struct melu__lanes *lanes, melu_error *err);
 
-/* Computes one lane: its sums, the tasks' losses, and grad_x, grad_xu of its tasks. Cannot fail. */
-void melu__lane_run(const struct melu__lanes *lanes, size_t lane, const struct melu__scratch *scratch, double *losses);
+/* Computes one lane: its sums, the tasks' losses, and grad_x, grad_xu of its tasks. `arena`: the thread's, lanes->arena
+ * numbers. Cannot fail. */
+void melu__lane_run(const struct melu__lanes *lanes, size_t lane, real *arena, double *losses);
 
 #endif

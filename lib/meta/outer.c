@@ -26,7 +26,8 @@ struct melu__outer {
   size_t order_capacity;
   real *sums; /* (MOST_LANES, n_dense): of the lanes */
   size_t sums_capacity;
-  struct melu__scratch *scratch; /* one per thread */
+  real *arenas; /* one per thread */
+  size_t arenas_capacity;
   size_t n_threads;
   real *largest; /* of each chunk and table: its largest entry, or NO_MEMORY */
   size_t largest_capacity;
@@ -36,9 +37,8 @@ struct melu__outer {
 static void free_outer(struct melu__outer *o, const melu_model *model) {
   if (!o) return;
   const struct melu_allocator *a = &model->ctx->allocator;
-  for (size_t i = 0; o->scratch && i < o->n_threads; i++) melu__scratch_free(&o->scratch[i], model);
   void *const all[] = {o->l.tasks, o->l.lanes, o->l.memory, o->l.zeros, o->l.transposed,
-                       o->order,   o->sums,    o->scratch,  o->largest, o};
+                       o->order,   o->sums,    o->arenas,   o->largest, o};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
@@ -48,10 +48,9 @@ static struct melu__outer *outer_of(melu_gradient *g) {
   struct melu__outer *o = melu__calloc(&ctx->allocator, 1, sizeof *o);
   if (!o) return NULL;
   o->n_threads = ctx->runner.n_threads;
-  o->scratch = melu__calloc(&ctx->allocator, o->n_threads, sizeof *o->scratch);
   o->l.zeros = melu__calloc(&ctx->allocator, g->n_dense, sizeof *o->l.zeros);
   o->l.transposed = melu__alloc(&ctx->allocator, melu__transposed_size(g->model), sizeof *o->l.transposed);
-  if (!o->scratch || !o->l.zeros || !o->l.transposed) {
+  if (!o->l.zeros || !o->l.transposed) {
     free_outer(o, g->model);
     return NULL;
   }
@@ -105,34 +104,26 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
   const melu_model *model = o->g->model;
   const struct melu_allocator *a = &model->ctx->allocator;
   const melu_batch *batch = o->l.batch;
-  size_t max_support = 0, max_query = 0;
   if (!melu__grow(a, &o->l.tasks, &o->l.tasks_capacity, 0, batch->n_tasks, sizeof *o->l.tasks) ||
       !melu__grow(a, &o->order, &o->order_capacity, 0, batch->n_tasks, sizeof *o->order) ||
       !melu__grow(a, &o->l.lanes, &o->l.lanes_capacity, 0, MOST_LANES, sizeof *o->l.lanes))
     return melu__fail_memory(err);
-  for (size_t i = 0; i < batch->n_tasks; i++) {
-    const struct melu__task *t = &batch->tasks[i];
-    o->order[i] = (struct task_cost){cost_of(model, t), i};
-    if (t->n_support > max_support) max_support = t->n_support;
-    if (t->n_query > max_query) max_query = t->n_query;
-  }
+  for (size_t i = 0; i < batch->n_tasks; i++) o->order[i] = (struct task_cost){cost_of(model, &batch->tasks[i]), i};
   deal(o, batch->n_tasks);
   const melu_status status = melu__lanes_prepare(&o->l, err);
   if (status) return status;
-  const size_t n_dense = o->g->n_dense;
+  const size_t n_dense = o->g->n_dense, arenas = melu__size_mul(o->n_threads, o->l.arena);
   if (!melu__grow(a, &o->sums, &o->sums_capacity, 0, melu__size_mul(o->l.n_lanes, n_dense), sizeof *o->sums) ||
-      !melu__grow(a, &o->largest, &o->largest_capacity, 0, n_chunks(o->g) + model->n_tables, sizeof *o->largest))
+      !melu__grow(a, &o->largest, &o->largest_capacity, 0, n_chunks(o->g) + model->n_tables, sizeof *o->largest) ||
+      !melu__grow(a, &o->arenas, &o->arenas_capacity, 0, arenas, sizeof *o->arenas))
     return melu__fail_memory(err);
   for (size_t i = 0; i < o->l.n_lanes; i++) o->l.lanes[i].sums = o->sums + i * n_dense;
-  for (size_t i = 0; i < o->n_threads; i++)
-    if (!melu__scratch_reserve(&o->scratch[i], model, o->l.arena, max_support, max_query))
-      return melu__fail_memory(err);
   return MELU_OK;
 }
 
 static void run_lane(void *arg, size_t lane, size_t thread) {
   const struct melu__outer *o = arg;
-  melu__lane_run(&o->l, lane, &o->scratch[thread], o->g->losses);
+  melu__lane_run(&o->l, lane, o->arenas + thread * o->l.arena, o->g->losses);
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */

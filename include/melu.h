@@ -139,6 +139,7 @@ struct melu_progress {
   uint64_t epoch;       /* of "fit": 1-based */
   uint64_t n_epochs;    /* of "fit" */
   double loss;          /* of "fit": mean query loss over the epoch so far */
+  double validation;    /* of "fit": mean query loss of the users left out, after the last finished epoch; 0 before */
 };
 
 /* Called from the thread that made the long call, often enough for a progress line (several times a second where the
@@ -315,10 +316,14 @@ MELU_API melu_status melu_dataset_read_ratings(melu_dataset *data, const char *p
 
 /* Read the folder of the MeLU reference code: users.dat, movies_extrainfos.dat, the vocabularies m_*.txt, and the
  * state's .json and _y.json ("warm_state", "user_cold_state", "item_cold_state", "user_and_item_cold_state").
- * melu_schema_add_melu appends the eight fields of the paper, with their vocabularies, to an empty schema;
- * melu_dataset_read_melu reads all users, all movies and the ratings of one state into an empty data set of it.
- * `folder` and `state` are copied. Errors as above. Since: 0.1 */
+ * melu_schema_add_melu appends the eight fields of the paper, with their vocabularies, to an empty schema.
+ * melu_schema_add_melu_items appends the same and, after the paper's fields of an item, what else the folder tells of a
+ * movie: "movie" (MELU_ONE), the movie itself, whose vocabulary are the ids in movies_extrainfos.dat as texts, and
+ * "year" (MELU_NUMERIC, width 1, shift 1990, scale 0.1), missing where the file has "N/A", nothing or 0. It is for
+ * presets that know items by name. melu_dataset_read_melu reads all users, all movies and the ratings of one state into
+ * an empty data set of either schema. `folder` and `state` are copied. Errors as above. Since: 0.1 */
 MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
+MELU_API melu_status melu_schema_add_melu_items(melu_schema *schema, const char *folder, melu_error *err);
 MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- batch */
@@ -349,23 +354,95 @@ MELU_API melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_
 
 /* -------------------------------------------------------------------------------------------------- model */
 
+/* The network. */
+typedef enum melu_network {
+  MELU_LAYERS = 1, /* MeLU's (eq. 1-4): h0 = [item fields, user fields], h_l = relu(h_{l-1} W_l' + b_l), y = h W' + b */
+  MELU_FACTORS = 2 /* a user's vector on items' vectors: y = o_i + w_u . [phi_i, 1]; see melu_model_new */
+} melu_network;
+
+/* How the inner loop adapts to a support set. */
+typedef enum melu_rule {
+  MELU_STEPS = 1,      /* gradient steps (MAML) */
+  MELU_CLOSED_FORM = 2 /* ridge regression of the ratings on the features of the last layer: solved, not stepped towards,
+                          and differentiated through the solution. The last layer alone is adapted */
+} melu_rule;
+
+/* What the inner loop may change; a sum of them. */
+enum {
+  MELU_ADAPT_HEAD = 1,   /* the last layer; in MELU_FACTORS the user's vector (alone: ANIL, Raghu et al., ICLR 2020) */
+  MELU_ADAPT_HIDDEN = 2, /* the layers below it */
+  MELU_ADAPT_USER = 4,   /* the user's part of the input */
+  MELU_ADAPT_ITEMS = 8   /* the embedding rows that the support set touches: an attribute gets an embedding of this
+                            user's own. Items share them as they share ids */
+};
+
+/* Whether inner learning rates are learnt by the outer loop; they begin at inner_lr. */
+typedef enum melu_rates {
+  MELU_RATE_FIXED = 1,
+  MELU_RATE_PER_TENSOR = 2, /* one for each tensor that is adapted */
+  MELU_RATE_PER_ENTRY = 3   /* one for each number (Meta-SGD, Li et al., 2017) */
+} melu_rates;
+
+/* What the outer loop minimizes over the query set; the inner loop's steps minimize the same but for MELU_PAIRWISE,
+ * where they minimize the squared error. e = prediction - rating, in units of the ratings' standard deviation where the
+ * network is MELU_FACTORS. */
+typedef enum melu_loss {
+  MELU_SQUARED = 1,  /* e^2 */
+  MELU_ABSOLUTE = 2, /* sqrt(e^2 + 0.01) */
+  MELU_HUBER = 3,    /* e^2 below 1, 2 |e| - 1 above */
+  MELU_MIXED = 4,    /* e^2 + sqrt(e^2 + 0.01) / 2 */
+  MELU_LOGISTIC = 5, /* clicks: ratings are 0 or 1, the score is the logit of 1; cross-entropy */
+  MELU_PAIRWISE = 6  /* mean over pairs of the query set with r_i > r_j of -log sigmoid(s_i - s_j) (BPR) */
+} melu_loss;
+
+/* Zeros are the preset's choices. A switch is on above 0 and off below. */
 struct melu_model_options {
   size_t size;
-  const char *preset;   /* "melu", the paper's; NULL: "melu" */
+  const char *preset;   /* "melu", the paper's; "best", the most accurate known to us (docs/accuracy.md); NULL: "melu" */
   uint64_t seed;        /* of the initial parameters */
-  const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64) */
+  const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64). MELU_FACTORS: of the hidden layer of
+                           the items' encoder, at most one (96) */
   size_t n_hidden;      /* up to 8 */
   size_t inner_steps;   /* 0: the preset's (5); MELU_NONE: none; up to 64 */
   double inner_lr;      /* inner learning rate; 0: the preset's (0.01) */
   int first_order;      /* not 0: the inner gradients are constants to the outer loop (FOMAML) */
   double rating_min;    /* predictions are clipped to this range where a metric says so; both 0: 1 and 5 */
   double rating_max;
+  melu_network network;
+  size_t rank; /* MELU_FACTORS: numbers in an item's vector, up to 255; 0: the preset's (48) */
+  melu_rule rule;
+  unsigned adapt; /* sum of MELU_ADAPT_*; the preset's: "melu" HEAD + HIDDEN, "best" HEAD */
+  melu_rates rates;
+  melu_loss loss;
+  int multi_step;      /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
+                          ICLR 2019), not that after the last */
+  int history;         /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
+  int learn_precision; /* switch, MELU_FACTORS: the precision of the user's prior is learnt; else it is 1 */
 };
 
 /* Returns a new model with random parameters for data of that schema, whose vocabularies must be complete. Copies the
- * schema. Parameters: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ... up to
- * the output layer (1, 64), (1). Prediction: h0 = [item fields, user fields], h_l = relu(h_{l-1} W_l' + b_l),
- * y = h W' + b (MeLU, eq. 1-4). Errors: MELU_EINVAL, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+ * schema. Errors: MELU_EINVAL, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM.
+ *
+ * Parameters of MELU_LAYERS: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ...
+ * up to the output layer (1, 64), (1). Learnt rates: "rate.<tensor>" (1) or of the tensor's shape.
+ *
+ * Parameters of MELU_FACTORS, with K = rank; widths of id fields do not matter:
+ *   "E.<item field>" (n_values + 1, 2 K + 2) and "N.item" (numbers of an item, 2 K + 2). An item is the sum of its
+ *       fields, of each the sum of its ids' rows over the root of their count, and of its numbers times N: an id of the
+ *       item's own beside attributes makes the prior hierarchical, and an item whose id is new falls back to its
+ *       attributes. The sum is [phi (K), o, y (K + 1)]; "H1" (hidden, K), "h1" (1, hidden) and "H2" (K, hidden) add
+ *       relu(5 phi H1' + h1) H2' to phi.
+ *   "E.<user field>" (n_values + 1, K + 1), "N.user" (numbers of a user, K + 1), "prior" (1, K + 1): summed likewise to
+ *       m_u.
+ *   "pool" (K + 2, K + 1) and "pool_rated" (K + 2, K + 1), "shrink" (1, 1): with history, and n support rows,
+ *       m = m_u + (sum y_i + sum [phi_i, 1, o_i] pool + sum (r_i - o_i) [phi_i, 1, o_i] pool_rated)
+ *           / (n + softplus(shrink)).
+ *   "precision" (1, K + 1): P = diag(softplus(precision)).
+ *   "noise" (1, 1): see melu_predict_variance.
+ *   "scale" (1, 2): mean and spread of ratings, set by melu_fit from its data; r above is (rating - mean) / spread.
+ * Closed form: w = m + (F'F + P)^-1 F' (r - o - F m), F = rows [phi_i, 1] of the support set; steps begin at m and
+ * descend the same sum of squares. With MELU_LOGISTIC: one Newton step from m with the bound 1/4 for the curvature
+ * (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . [phi_i, 1]). Since: 0.1 */
 MELU_API melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu_schema *schema,
                                     const struct melu_model_options *options, melu_error *err);
 MELU_API void melu_model_free(melu_model *model);
@@ -470,23 +547,41 @@ MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *
  * MELU_ERANGE (negative or not finite). Since: 0.1 */
 MELU_API melu_status melu_optimizer_set_lr(melu_optimizer *optimizer, double lr, melu_error *err);
 
+/* Defaults are the model's preset's: "melu", and in brackets "best". A switch is on above 0 and off below. */
 struct melu_fit_options {
   size_t size;
-  size_t n_epochs;                                /* passes over the users; 0: 30 */
-  size_t batch_tasks;                             /* tasks an update; 0: 32 */
-  size_t n_query;                                 /* query ratings drawn from each user, afresh in every epoch; 0: 10 */
-  size_t min_ratings;                             /* users with fewer ratings are left out; 0: n_query + 3 */
-  size_t max_ratings;                             /* users with more are left out; 0: 100; MELU_NONE: no limit */
-  size_t max_support;                             /* support ratings drawn from the rest; 0: all of them */
-  uint64_t seed;                                  /* of the order of users and the draws */
-  const struct melu_optimizer_options *optimizer; /* NULL: its defaults */
+  size_t n_epochs;    /* passes over the users; 0: 30 (40) */
+  size_t batch_tasks; /* tasks an update; 0: 32 (64) */
+  size_t n_query;     /* query ratings drawn from each user, afresh in every epoch; 0: 10 (80) */
+  size_t min_ratings; /* users with fewer ratings are left out; 0: n_query + 3 (2) */
+  size_t max_ratings; /* users with more are left out; 0: 100 (MELU_NONE); MELU_NONE: no limit */
+  size_t max_support; /* support ratings drawn from the rest; 0: all of them (160) */
+  uint64_t seed;      /* of the order of users and the draws */
+  const struct melu_optimizer_options *optimizer; /* NULL: its defaults, and lr 1e-3 (3e-3) */
+  int random_support; /* switch, off (on): query sets have n_query ratings or a third of the user's, the support set a
+                         number of them drawn from 0 to the largest possible: none in one episode of 20, all in 3 */
+  int cosine;         /* switch, off (on): the learning rate rises over the first tenth of the updates, and falls to a
+                         hundredth as a cosine */
+  /* Gaussian priors on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in the
+   * sum of losses over all training ratings, whatever the batch and the vocabulary. 0: the preset's, none (as given);
+   * negative: none. A table row's share is taken when it is next updated. */
+  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (450) */
+  double prior_offsets; /* MELU_FACTORS: o of items (10) */
+  double prior_pooled;  /* MELU_FACTORS: y of items (10) */
+  double prior_dense;   /* weights of layers; MELU_FACTORS: users' rows, pool, H1, H2 (30) */
+  /* A share of the eligible users, chosen by the seed, is left out of training and asked the same episodes after each
+   * epoch: the weights after the best epoch are kept. 0: none. With `patience` training ends after so many epochs that
+   * were not better; 0: it does not. */
+  double validation;
+  size_t patience;
 };
 
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
- * the support set. Same model, data, options and seed: same bits, whatever the number of threads. Calls the context's
- * progress callback. Arguments are checked before the first update; whatever ends the training after it (cancelled,
- * no memory), the weights are those of the last finished update. If it diverges they are those of the last update after
- * which losses and gradients were finite.
+ * the support set. Same model, data, options and seed: same bits, whatever the number of threads. The first training of
+ * a MELU_FACTORS model sets its "scale", and to zero all table rows that no rating of the data leads to: an item that
+ * was never rated is what its attributes say. Calls the context's progress callback. Arguments are checked before the
+ * first update; whatever ends the training after it (cancelled, no memory), the weights are those of the last finished
+ * update. If it diverges they are those of the last update after which losses and gradients were finite.
  * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible
  * user), MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
@@ -523,6 +618,15 @@ MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, cons
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
                                   melu_error *err);
+
+/* Variances of the user's ratings of n items around melu_predict's scores, of MELU_FACTORS with MELU_CLOSED_FORM:
+ *     spread^2 noise (1 + x (F'F + P)^-1 x'),   x = [phi_i, 1],
+ * what is not known of the user, and what no knowledge of her would tell; "noise" (1, 1), a parameter, is set by
+ * melu_fit such that they are right on average. Half of the width of an 80 % interval is 1.2816 times the root. With
+ * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 0.1 */
+MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *workspace, const melu_model *model,
+                                           const melu_user *user, const melu_dataset *data, const uint32_t *items,
+                                           size_t n, melu_error *err);
 
 /* ------------------------------------------------------------------------------------------------ ranking */
 
@@ -587,6 +691,9 @@ struct melu_evaluate_options {
   size_t min_ratings; /* users with fewer ratings are left out; 0: n_query + 3 */
   size_t max_ratings; /* 0: 100; MELU_NONE: no limit */
   size_t max_support; /* the first so many of the support order; 0: all; MELU_NONE: none */
+  const melu_dataset *history; /* what else is known of users, by their ids: their ratings in this set, of the same
+                                  items, join the support set. NULL: nothing */
+  size_t max_history;          /* of a longer list so many, those first in the order of split 0; 0: all */
 };
 
 /* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress

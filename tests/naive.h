@@ -196,12 +196,18 @@ static inline double naive_entry(const struct melu__node *n, struct matrix a, st
       return log(x);
     case MELU__RECIP:
       return 1 / x;
+    case MELU__SQRT:
+      return sqrt(x);
     case MELU__TRANSPOSE:
       return a.v[j * a.cols + i];
     case MELU__CONCAT:
       return j < a.cols ? x : b.v[i * b.cols + j - a.cols];
     case MELU__SLICE:
       return a.v[i * a.cols + n->index + j];
+    case MELU__DIAG:
+      return i == j ? a.v[j] : 0;
+    case MELU__DIAGONAL:
+      return a.v[j * a.cols + j];
     case MELU__DETACH:
       return x;
     default:

@@ -67,10 +67,20 @@ static inline melu__ref program_find(struct program *p, size_t rows, size_t cols
   return MELU__NO_NODE;
 }
 
+/* A node with as many rows as columns. */
+static inline melu__ref program_square(struct program *p) {
+  for (size_t tries = 0; tries < 4 * p->tape.n; tries++) {
+    const melu__ref i = random_below(&p->random, (uint32_t)p->tape.n);
+    if (p->tape.nodes[i].rows == p->tape.nodes[i].cols) return i;
+  }
+  return MELU__NO_NODE;
+}
+
 /* Operands that fit the op. */
 static inline melu__ref program_first(struct program *p, enum melu__op op) {
   if (op == MELU__FILL) return program_find(p, 1, 1);
-  if (op == MELU__ROWS) return program_find(p, 1, SIZE_MAX);
+  if (op == MELU__ROWS || op == MELU__DIAG) return program_find(p, 1, SIZE_MAX);
+  if (op == MELU__DIAGONAL) return program_square(p);
   if (op == MELU__BAG) return program_find(p, PROGRAM_TABLE, SIZE_MAX);
   if (op == MELU__BAG_T) return program_find(p, PROGRAM_BAGS, SIZE_MAX);
   return program_find(p, SIZE_MAX, SIZE_MAX);
@@ -85,11 +95,11 @@ static inline melu__ref program_second(struct program *p, enum melu__op op, melu
   return program_find(p, rows, cols);
 }
 
-/* Of a number that is above 0. */
-static inline melu__ref program_log(struct program *p, melu__ref a) {
+/* a, made to be above 0. */
+static inline melu__ref program_positive(struct program *p, melu__ref a) {
   struct melu__tape *t = &p->tape;
   const melu__ref quarter = melu__tape_const(t, t->nodes[a].rows, t->nodes[a].cols, 0.25);
-  return melu__tape_log(t, melu__tape_add(t, melu__tape_sigmoid(t, a), quarter));
+  return melu__tape_add(t, melu__tape_sigmoid(t, a), quarter);
 }
 
 static inline melu__ref program_slice(struct program *p, melu__ref a) {
@@ -146,15 +156,21 @@ static inline melu__ref program_op(struct program *p, enum melu__op op) {
     case MELU__SIGMOID:
       return melu__tape_sigmoid(t, a);
     case MELU__LOG:
-      return program_log(p, a);
+      return melu__tape_log(t, program_positive(p, a));
     case MELU__RECIP:
       return melu__tape_recip(t, a);
+    case MELU__SQRT:
+      return melu__tape_sqrt(t, program_positive(p, a));
     case MELU__TRANSPOSE:
       return melu__tape_transpose(t, a);
     case MELU__CONCAT:
       return melu__tape_concat(t, a, b);
     case MELU__SLICE:
       return program_slice(p, a);
+    case MELU__DIAG:
+      return melu__tape_diag(t, a);
+    case MELU__DIAGONAL:
+      return melu__tape_diagonal(t, a);
     case MELU__BAG:
       return melu__tape_bag(t, a, 0, PROGRAM_BAGS);
     case MELU__BAG_T:

@@ -23,6 +23,8 @@ static struct host host;
 static melu_context *ctx;
 static melu_schema *schema;
 static melu_dataset *data;
+static melu_status (*add_melu)(melu_schema *, const char *, melu_error *); /* one of the two, and what it makes */
+static size_t n_item_fields;
 static char folder[64];
 static melu_error err;
 
@@ -115,8 +117,20 @@ static void setup(void) {
   make_folder();
   write_all();
   open_context(0);
-  ck_assert_msg(melu_schema_add_melu(schema, folder, &err) == MELU_OK, "%s", err.message);
+  ck_assert_msg(add_melu(schema, folder, &err) == MELU_OK, "%s", err.message);
   ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
+}
+
+static void setup_paper(void) {
+  add_melu = melu_schema_add_melu;
+  n_item_fields = 4;
+  setup();
+}
+
+static void setup_items(void) {
+  add_melu = melu_schema_add_melu_items;
+  n_item_fields = 6;
+  setup();
 }
 
 static void teardown(void) {
@@ -128,7 +142,7 @@ static void teardown(void) {
 /* ------------------------------------------------------------------------------------------------ the tiny folder */
 
 static void assert_value(melu_owner owner, uint32_t index, size_t field, const char *expected) {
-  struct melu_value v[4];
+  struct melu_value v[6];
   struct melu_field f = {.size = sizeof f};
   char seen[100] = "";
   ck_assert_int_eq((owner == MELU_USER ? melu_dataset_user_values : melu_dataset_item_values)(v, data, index, &err), 0);
@@ -137,6 +151,7 @@ static void assert_value(melu_owner owner, uint32_t index, size_t field, const c
     const char *text = melu_schema_value_text(melu_dataset_schema(data), f.name, v[field].ids[i]);
     sprintf(seen + strlen(seen), "%s%s", i ? "|" : "", text ? text : "?");
   }
+  if (v[field].n_numbers > 0) sprintf(seen + strlen(seen), "%g", (double)v[field].numbers[0]);
   ck_assert_str_eq(seen, expected);
 }
 
@@ -149,20 +164,25 @@ START_TEST(test_schema) {
   } expected[] = {
       {"rate", MELU_ITEM, MELU_ONE, 0, 2},       {"genre", MELU_ITEM, MELU_MANY, 1, 3},
       {"director", MELU_ITEM, MELU_MANY, 2, 4},  {"actor", MELU_ITEM, MELU_MANY, 3, 3},
+      {"movie", MELU_ITEM, MELU_ONE, 4, 3},      {"year", MELU_ITEM, MELU_NUMERIC, 5, 0},
       {"gender", MELU_USER, MELU_ONE, 0, 2},     {"age", MELU_USER, MELU_ONE, 1, 2},
       {"occupation", MELU_USER, MELU_ONE, 2, 2}, {"zip", MELU_USER, MELU_ONE, 3, 2},
   };
-  ck_assert_uint_eq(melu_schema_n_fields(schema, MELU_ITEM), 4);
+  ck_assert_uint_eq(melu_schema_n_fields(schema, MELU_ITEM), n_item_fields);
   ck_assert_uint_eq(melu_schema_n_fields(schema, MELU_USER), 4);
-  for (size_t i = 0; i < 8; i++) {
+  for (size_t i = 0; i < 10; i++) {
     struct melu_field f = {.size = sizeof f};
+    const int numeric = expected[i].kind == MELU_NUMERIC;
+    if (expected[i].owner == MELU_ITEM && expected[i].index >= n_item_fields) continue;
     ck_assert_int_eq(melu_schema_field(&f, schema, expected[i].owner, expected[i].index, &err), MELU_OK);
     ck_assert_str_eq(f.name, expected[i].name);
-    ck_assert(f.kind == expected[i].kind && f.n_values == expected[i].n_values && f.width == 32);
+    ck_assert(f.kind == expected[i].kind && f.n_values == expected[i].n_values);
+    ck_assert(f.width == (numeric ? 1 : 32) && f.shift == (numeric ? 1990 : 0) && f.scale == (numeric ? 0.1 : 1));
   }
   ck_assert_uint_eq(melu_schema_value_id(schema, "genre", "War"), 2);
   ck_assert_uint_eq(melu_schema_value_id(schema, "gender", "F"), 1);
   ck_assert_uint_eq(melu_schema_value_id(schema, "actor", "Zo\xc3\xab"), 2);
+  ck_assert_uint_eq(melu_schema_value_id(schema, "movie", "30"), n_item_fields == 6 ? 2 : MELU_UNKNOWN);
 }
 END_TEST
 
@@ -197,6 +217,35 @@ START_TEST(test_tiny) {
   ck_assert_uint_eq(melu_dataset_ratings(data, 2, &items, &ratings), 3);
   ck_assert(items[0] == 2 && items[1] == 0 && items[2] == 2);
   ck_assert(ratings[0] == 4.0f && ratings[1] == 3.0f && ratings[2] == 5.0f);
+}
+END_TEST
+
+/* The schema does not know movie 15, which the folder got later. */
+START_TEST(test_movie_and_year) {
+  static const char *const movies[] = {"10", "20", "30", "?", "?", "?", "?"};
+  static const char *const years[] = {"", "", "", "1927", "1", "9999", ""};
+  static const char text[] =
+      "10::One::N/A::G::x::Drama::Ann Lee::w::Eve::p::q\n20::Two::::G::x::Drama::Ann Lee::w::Eve::p::q\n"
+      "30::Three::0::G::x::Drama::Ann Lee::w::Eve::p::q\n15::Four:: 1927 ::G::x::Drama::Ann Lee::w::Eve::p::q\n"
+      "40::Five::1::G::x::Drama::Ann Lee::w::Eve::p::q\n50::Six::9999::G::x::Drama::Ann Lee::w::Eve::p::q\n"
+      "60::Seven::0000::G::x::Drama::Ann Lee::w::Eve::p::q\n";
+  melu_dataset *usual;
+  ck_assert_int_eq(melu_dataset_new(&usual, ctx, schema, &err), MELU_OK);
+  write_bytes("movies_extrainfos.dat", text, sizeof text - 1);
+  ck_assert_msg(melu_dataset_read_melu(data, folder, "s", &err) == MELU_OK, "%s", err.message);
+  for (uint32_t i = 0; i < 7; i++) {
+    assert_value(MELU_ITEM, i, 3, "Eve");
+    assert_value(MELU_ITEM, i, 4, movies[i]);
+    assert_value(MELU_ITEM, i, 5, years[i]);
+  }
+  melu_dataset_free(data);
+  data = usual;
+  write_all();
+  ck_assert_msg(melu_dataset_read_melu(data, folder, "s", &err) == MELU_OK, "%s", err.message);
+  assert_value(MELU_ITEM, 0, 4, "10");
+  assert_value(MELU_ITEM, 0, 5, "2000");
+  assert_value(MELU_ITEM, 2, 4, "30");
+  assert_value(MELU_ITEM, 2, 5, "2002");
 }
 END_TEST
 
@@ -287,6 +336,33 @@ START_TEST(test_refused) {
 }
 END_TEST
 
+static const char *const bad_years[] = {"x", "-1", "10000", "1995.5", "19 95", "1995\xe2\x80\x93", "nan", "n/a"};
+
+/* The paper's schema has no year, and reads past what is there. */
+START_TEST(test_refused_year) {
+  char text[200], expected[200];
+  melu_schema *paper;
+  melu_dataset *other;
+  sprintf(text,
+          "10::One::1995::G::x::Drama::Ann Lee::w::Eve::p::q\n20::Two::%s::G::x::Drama::Ann Lee::w::Eve::p::q\n"
+          "30::Three::1995::G::x::Drama::Ann Lee::w::Eve::p::q\n",
+          bad_years[_i]);
+  write_bytes("movies_extrainfos.dat", text, strlen(text));
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_EFORMAT);
+  snprintf(expected, sizeof expected, "%s:2: \"%s\" is not a year from 1 to 9999", path_of("movies_extrainfos.dat"),
+           bad_years[_i]);
+  ck_assert_str_eq(err.message, expected);
+  ck_assert_uint_eq(err.line, 2);
+  ck_assert_uint_eq(melu_dataset_n_users(data) + melu_dataset_n_items(data) + melu_dataset_n_ratings(data), 0);
+  ck_assert_int_eq(melu_schema_new(&paper, ctx, &err), MELU_OK);
+  ck_assert_int_eq(melu_schema_add_melu(paper, folder, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&other, ctx, paper, &err), MELU_OK);
+  ck_assert_msg(melu_dataset_read_melu(other, folder, "s", &err) == MELU_OK, "%s", err.message);
+  melu_dataset_free(other);
+  melu_schema_free(paper);
+}
+END_TEST
+
 /* Brackets a million deep are an error and no crash. */
 START_TEST(test_deep) {
   const size_t n = (size_t)1 << 20;
@@ -309,9 +385,9 @@ START_TEST(test_refused_arguments) {
   ck_assert_str_eq(err.message, "state \"../s\" is no plain name");
   ck_assert_int_eq(melu_dataset_read_melu(data, "/no such folder", "s", &err), MELU_ENOTFOUND);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "t", &err), MELU_ENOTFOUND);
-  ck_assert_int_eq(melu_schema_add_melu(NULL, folder, &err), MELU_EINVAL);
-  ck_assert_int_eq(melu_schema_add_melu(schema, NULL, &err), MELU_EINVAL);
-  ck_assert_int_eq(melu_schema_add_melu(schema, folder, &err), MELU_ESTATE);
+  ck_assert_int_eq(add_melu(NULL, folder, &err), MELU_EINVAL);
+  ck_assert_int_eq(add_melu(schema, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(add_melu(schema, folder, &err), MELU_ESTATE);
   ck_assert_str_eq(err.message, "the schema is not empty");
 
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_OK);
@@ -326,6 +402,7 @@ END_TEST
 START_TEST(test_refused_schema) {
   melu_schema *other;
   melu_dataset *strange;
+  char expected[100];
   ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_new(&strange, ctx, other, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
@@ -333,19 +410,89 @@ START_TEST(test_refused_schema) {
   melu_dataset_free(strange);
 
   unlink(path_of("m_zipcode.txt"));
-  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_ENOTFOUND);
+  ck_assert_int_eq(add_melu(other, folder, &err), MELU_ENOTFOUND);
   ck_assert_ptr_nonnull(strstr(err.message, "m_zipcode.txt: cannot be opened"));
   write_bytes("m_zipcode.txt", "\n \n", 3);
-  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_EFORMAT);
+  ck_assert_int_eq(add_melu(other, folder, &err), MELU_EFORMAT);
   ck_assert_ptr_nonnull(strstr(err.message, "m_zipcode.txt: the file is empty"));
   ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM) + melu_schema_n_fields(other, MELU_USER), 0);
   write_all();
-  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_OK);
-  const struct melu_field more = {.size = sizeof more, .name = "year", .owner = MELU_ITEM, .kind = MELU_NUMERIC};
+  ck_assert_int_eq(add_melu(other, folder, &err), MELU_OK);
+  const struct melu_field more = {.size = sizeof more, .name = "length", .owner = MELU_ITEM, .kind = MELU_NUMERIC};
   ck_assert_int_eq(melu_schema_add(other, &more, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_new(&strange, ctx, other, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
+  snprintf(expected, sizeof expected, "the schema has %zu fields, not the 8 of melu_schema_add_melu or the 10 of",
+           5 + n_item_fields);
+  ck_assert_msg(strncmp(err.message, expected, strlen(expected)) == 0, "%s", err.message);
   melu_dataset_free(strange);
+  melu_schema_free(other);
+}
+END_TEST
+
+/* As many fields as there should be, but a movie without texts, one that still learns, and a year of two numbers. */
+START_TEST(test_refused_items) {
+  static const struct {
+    size_t n_values;
+    int closed;
+    size_t width;
+    melu_status status;
+    const char *message;
+  } odd[] = {{3, 1, 1, MELU_ESCHEMA, "field \"movie\" is not as melu_schema_add_melu_items makes it"},
+             {0, 0, 1, MELU_ESCHEMA, "field \"movie\" is not as melu_schema_add_melu_items makes it"},
+             {0, 1, 2, MELU_ESCHEMA, "field \"year\" is not as melu_schema_add_melu_items makes it"},
+             {0, 1, 1, MELU_OK, ""}};
+  for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+    const struct melu_field movie = {
+        .size = sizeof movie, .name = "movie", .owner = MELU_ITEM, .kind = MELU_ONE, .n_values = odd[i].n_values};
+    const struct melu_field year = {
+        .size = sizeof year, .name = "year", .owner = MELU_ITEM, .kind = MELU_NUMERIC, .width = odd[i].width};
+    melu_schema *other;
+    melu_dataset *first, *strange;
+    ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
+    ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_OK);
+    ck_assert_int_eq(melu_schema_add(other, &movie, &err), MELU_OK);
+    ck_assert_int_eq(melu_schema_add(other, &year, &err), MELU_OK);
+    ck_assert_int_eq(melu_dataset_new(&first, ctx, other, &err), MELU_OK);
+    if (odd[i].closed) ck_assert_int_eq(melu_dataset_freeze(first, &err), MELU_OK);
+    ck_assert_int_eq(melu_dataset_new(&strange, ctx, melu_dataset_schema(first), &err), MELU_OK);
+    memset(&err, 0, sizeof err);
+    ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), odd[i].status);
+    ck_assert_str_eq(err.message, odd[i].message);
+    melu_dataset_free(strange);
+    melu_dataset_free(first);
+    melu_schema_free(other);
+  }
+}
+END_TEST
+
+/* The movies are read as a vocabulary, too. */
+START_TEST(test_refused_movies) {
+  static const struct {
+    const char *text;
+    melu_status status;
+    uint64_t line;
+    const char *message;
+  } bad[] = {{"", MELU_EFORMAT, 0, "movies_extrainfos.dat: the file is empty"},
+             {"10::One\n\n", MELU_EFORMAT, 2, "movies_extrainfos.dat:2: \"\" is not an id"},
+             {"10::One\n20::Two\nx::Three\n", MELU_EFORMAT, 3, "movies_extrainfos.dat:3: \"x\" is not an id"},
+             {NULL, MELU_ENOTFOUND, 0, "movies_extrainfos.dat: cannot be opened: No such file or directory"}};
+  melu_schema *other;
+  ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    if (bad[i].text) {
+      write_bytes("movies_extrainfos.dat", bad[i].text, strlen(bad[i].text));
+    } else {
+      ck_assert_int_eq(unlink(path_of("movies_extrainfos.dat")), 0);
+    }
+    memset(&err, 0, sizeof err);
+    ck_assert_int_eq(melu_schema_add_melu_items(other, folder, &err), bad[i].status);
+    ck_assert_int_eq(melu_schema_add_melu_items(other, folder, NULL), bad[i].status);
+    ck_assert_str_eq(err.message, path_of(bad[i].message));
+    ck_assert_uint_eq(err.line, bad[i].line);
+    ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM) + melu_schema_n_fields(other, MELU_USER), 0);
+  }
+  ck_assert_int_eq(melu_schema_add_melu(other, folder, &err), MELU_OK);
   melu_schema_free(other);
 }
 END_TEST
@@ -361,7 +508,7 @@ START_TEST(test_memory) {
       host.n_allocs = 0;
       host.fail_at = n_failed + 1;
       const melu_status status =
-          step == 0 ? melu_schema_add_melu(other, folder, &err) : melu_dataset_read_melu(data, folder, "s", &err);
+          step == 0 ? add_melu(other, folder, &err) : melu_dataset_read_melu(data, folder, "s", &err);
       const size_t reached = host.n_allocs;
       host.fail_at = 0;
       if (reached <= n_failed) {
@@ -370,7 +517,7 @@ START_TEST(test_memory) {
       }
       ck_assert_int_eq(status, MELU_ENOMEM);
       ck_assert_uint_eq(melu_dataset_n_users(data) + melu_dataset_n_items(data) + melu_dataset_n_ratings(data), 0);
-      ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM), step == 0 ? 0 : 4);
+      ck_assert_uint_eq(melu_schema_n_fields(other, MELU_ITEM), step == 0 ? 0 : n_item_fields);
     }
     ck_assert_uint_ge(n_failed, 8);
   }
@@ -397,6 +544,7 @@ END_TEST
 START_TEST(test_limit) {
   close_context();
   open_context(40);
+  ck_assert_int_eq(melu_schema_add_melu_items(schema, folder, &err), MELU_ELIMIT);
   ck_assert_int_eq(melu_schema_add_melu(schema, folder, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ELIMIT);
@@ -527,6 +675,50 @@ static void check_state(const char *where, size_t state) {
   melu_dataset_free(real);
 }
 
+/* The paper's fields are as without the two more: `values` are those of one item, in either schema's set. */
+static void check_item(struct melu_value values[2][6], uint64_t id) {
+  char name[24];
+  sprintf(name, "%" PRIu64, id);
+  for (size_t f = 0; f < 4; f++) {
+    ck_assert_uint_eq(values[1][f].n_ids, values[0][f].n_ids);
+    ck_assert_mem_eq(values[1][f].ids, values[0][f].ids, values[0][f].n_ids * sizeof *values[0][f].ids);
+  }
+  ck_assert_uint_eq(values[1][4].n_ids, 1);
+  ck_assert_str_eq(melu_schema_value_text(melu_dataset_schema(data), "movie", values[1][4].ids[0]), name);
+  ck_assert_uint_eq(values[1][5].n_numbers, 1);
+}
+
+static void check_items(const char *where) {
+  melu_schema *items;
+  struct melu_field movie = {.size = sizeof movie};
+  ck_assert_int_eq(melu_schema_new(&items, ctx, &err), MELU_OK);
+  ck_assert_msg(melu_schema_add_melu_items(items, where, &err) == MELU_OK, "%s", err.message);
+  ck_assert_int_eq(melu_schema_field(&movie, items, MELU_ITEM, 4, &err), MELU_OK);
+  ck_assert_uint_eq(movie.n_values, 3881);
+  ck_assert_int_eq(melu_dataset_new(&real, ctx, schema, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&data, ctx, items, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(real, where, "item_cold_state", &err), MELU_OK);
+  ck_assert_msg(melu_dataset_read_melu(data, where, "item_cold_state", &err) == MELU_OK, "%s", err.message);
+  ck_assert_uint_eq(melu_dataset_n_items(data), 3881);
+  ck_assert_uint_eq(melu_dataset_n_ratings(data), melu_dataset_n_ratings(real));
+  double sum = 0.0, lowest = 9999.0, highest = 0.0;
+  for (uint32_t i = 0; i < 3881; i++) {
+    struct melu_value values[2][6];
+    ck_assert_int_eq(melu_dataset_item_values(values[0], real, i, &err), MELU_OK);
+    ck_assert_int_eq(melu_dataset_item_values(values[1], data, i, &err), MELU_OK);
+    check_item(values, melu_dataset_item_id(data, i));
+    const double year = (double)values[1][5].numbers[0];
+    sum += year;
+    lowest = year < lowest ? year : lowest;
+    highest = year > highest ? year : highest;
+  }
+  ck_assert_double_eq(sum, 7707908);
+  ck_assert_double_eq(lowest, 1919);
+  ck_assert_double_eq(highest, 2000);
+  melu_dataset_free(real);
+  melu_schema_free(items);
+}
+
 START_TEST(test_movielens) {
   char archive[512], command[1200], where[128];
   struct stat info;
@@ -543,6 +735,7 @@ START_TEST(test_movielens) {
   open_context(0);
   ck_assert_msg(melu_schema_add_melu(schema, where, &err) == MELU_OK, "%s", err.message);
   for (size_t state = 0; state < 4; state++) check_state(where, state);
+  check_items(where);
   close_context();
   snprintf(command, sizeof command, "rm -r '%s'", folder);
   ck_assert_int_eq(system(command), 0);
@@ -552,22 +745,31 @@ END_TEST
 
 int main(void) {
   Suite *suite = suite_create("melu_files");
-  TCase *tiny = tcase_create("tiny");
-  tcase_add_checked_fixture(tiny, setup, teardown);
-  tcase_add_test(tiny, test_schema);
-  tcase_add_test(tiny, test_tiny);
-  tcase_add_loop_test(tiny, test_refused, 0, (int)(sizeof refused / sizeof *refused));
-  tcase_add_test(tiny, test_deep);
-  tcase_add_test(tiny, test_refused_arguments);
-  tcase_add_test(tiny, test_refused_schema);
-  tcase_add_test(tiny, test_memory);
-  tcase_add_test(tiny, test_cancel);
-  tcase_add_test(tiny, test_limit);
+  for (int items = 0; items < 2; items++) {
+    TCase *tiny = tcase_create(items ? "items" : "tiny");
+    tcase_add_checked_fixture(tiny, items ? setup_items : setup_paper, teardown);
+    tcase_add_test(tiny, test_schema);
+    tcase_add_test(tiny, test_tiny);
+    tcase_add_loop_test(tiny, test_refused, 0, (int)(sizeof refused / sizeof *refused));
+    tcase_add_test(tiny, test_deep);
+    tcase_add_test(tiny, test_refused_arguments);
+    tcase_add_test(tiny, test_refused_schema);
+    tcase_add_test(tiny, test_memory);
+    tcase_add_test(tiny, test_cancel);
+    if (items) {
+      tcase_add_test(tiny, test_movie_and_year);
+      tcase_add_loop_test(tiny, test_refused_year, 0, (int)(sizeof bad_years / sizeof *bad_years));
+      tcase_add_test(tiny, test_refused_items);
+      tcase_add_test(tiny, test_refused_movies);
+    } else {
+      tcase_add_test(tiny, test_limit);
+    }
+    tcase_set_timeout(tiny, 60);
+    suite_add_tcase(suite, tiny);
+  }
   TCase *movielens = tcase_create("movielens");
   tcase_add_test(movielens, test_movielens);
-  tcase_set_timeout(tiny, 60);
   tcase_set_timeout(movielens, 300);
-  suite_add_tcase(suite, tiny);
   suite_add_tcase(suite, movielens);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_ENV);

@@ -91,6 +91,10 @@ static void shape_row(struct sample *s, struct sizes z) {
   s->node.rows = z.m;
 }
 
+static void shape_square(struct sample *s, struct sizes z) {
+  s->a_rows = s->a_cols = z.n;
+}
+
 static void shape_number(struct sample *s, struct sizes z) {
   s->a_rows = s->a_cols = 1;
   s->node.rows = z.m;
@@ -126,17 +130,31 @@ static const struct op_case {
   void (*shape)(struct sample *s, struct sizes z);
   enum domain domain; /* of a */
 } cases[MELU__N_OPS] = {
-    [MELU__CONST] = {shape_const, ANY},     [MELU__MATMUL] = {shape_matmul, ANY},
-    [MELU__ADD] = {shape_binary, ANY},      [MELU__SUB] = {shape_binary, ANY},
-    [MELU__MUL] = {shape_binary, ANY},      [MELU__SCALE] = {shape_unary, ANY},
-    [MELU__ADD_ROW] = {shape_add_row, ANY}, [MELU__SUM_ROWS] = {shape_unary, ANY},
-    [MELU__ROWS] = {shape_row, ANY},        [MELU__SUM_ALL] = {shape_unary, ANY},
-    [MELU__FILL] = {shape_number, ANY},     [MELU__RELU] = {shape_unary, NONZERO},
-    [MELU__STEP] = {shape_unary, NONZERO},  [MELU__SIGMOID] = {shape_unary, ANY},
-    [MELU__LOG] = {shape_unary, POSITIVE},  [MELU__RECIP] = {shape_unary, NONZERO},
-    [MELU__TRANSPOSE] = {shape_unary, ANY}, [MELU__CONCAT] = {shape_concat, ANY},
-    [MELU__SLICE] = {shape_slice, ANY},     [MELU__BAG] = {shape_bag, ANY},
-    [MELU__BAG_T] = {shape_bag, ANY},       [MELU__SOLVE] = {shape_solve, POSITIVE_DEFINITE},
+    [MELU__CONST] = {shape_const, ANY},
+    [MELU__MATMUL] = {shape_matmul, ANY},
+    [MELU__ADD] = {shape_binary, ANY},
+    [MELU__SUB] = {shape_binary, ANY},
+    [MELU__MUL] = {shape_binary, ANY},
+    [MELU__SCALE] = {shape_unary, ANY},
+    [MELU__ADD_ROW] = {shape_add_row, ANY},
+    [MELU__SUM_ROWS] = {shape_unary, ANY},
+    [MELU__ROWS] = {shape_row, ANY},
+    [MELU__SUM_ALL] = {shape_unary, ANY},
+    [MELU__FILL] = {shape_number, ANY},
+    [MELU__RELU] = {shape_unary, NONZERO},
+    [MELU__STEP] = {shape_unary, NONZERO},
+    [MELU__SIGMOID] = {shape_unary, ANY},
+    [MELU__LOG] = {shape_unary, POSITIVE},
+    [MELU__RECIP] = {shape_unary, NONZERO},
+    [MELU__SQRT] = {shape_unary, POSITIVE},
+    [MELU__TRANSPOSE] = {shape_unary, ANY},
+    [MELU__CONCAT] = {shape_concat, ANY},
+    [MELU__SLICE] = {shape_slice, ANY},
+    [MELU__DIAG] = {shape_row, ANY},
+    [MELU__DIAGONAL] = {shape_square, ANY},
+    [MELU__BAG] = {shape_bag, ANY},
+    [MELU__BAG_T] = {shape_bag, ANY},
+    [MELU__SOLVE] = {shape_solve, POSITIVE_DEFINITE},
     [MELU__DETACH] = {shape_unary, ANY},
 };
 

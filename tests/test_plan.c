@@ -80,12 +80,24 @@ static melu__ref record_wrong(struct melu__tape *t, int which) {
       return melu__tape_relu(t, MELU__NO_NODE);
     case 23:
       return melu__tape_add(t, x, MELU__NO_NODE);
+    case 24:
+      return melu__tape_diag(t, square);
+    case 25:
+      return melu__tape_diag(t, melu__tape_slice(t, x, 0, 1));
+    case 26:
+      return melu__tape_diag(t, empty);
+    case 27:
+      return melu__tape_diagonal(t, x);
+    case 28:
+      return melu__tape_diagonal(t, melu__tape_transpose(t, x));
+    case 29:
+      return melu__tape_diagonal(t, empty);
     default:
       return x;
   }
 }
 
-enum { N_WRONG = 24 };
+enum { N_WRONG = 30 };
 
 START_TEST(wrong_shapes) {
   struct melu__tape t = new_tape();

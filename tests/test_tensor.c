@@ -301,6 +301,7 @@ enum element_op {
   SIGMOID,
   LOGARITHM,
   RECIP,
+  SQUARE_ROOT,
   COPY,
   FILL,
   N_ELEMENT_OPS
@@ -342,6 +343,9 @@ static void run_element(const struct melu__kernels *k, enum element_op op, size_
     case RECIP:
       k->recip(rows, cols, a, to);
       break;
+    case SQUARE_ROOT:
+      k->sqrt(rows, cols, a, to);
+      break;
     case COPY:
       k->copy(rows, cols, a, to);
       break;
@@ -374,6 +378,8 @@ static wide naive_unary(enum element_op op, wide s, wide a, wide before) {
       return logl(a);
     case RECIP:
       return 1 / a;
+    case SQUARE_ROOT:
+      return sqrtl(a);
     case COPY:
       return a;
     default:
@@ -466,6 +472,11 @@ START_TEST(extremes) {
     ck_assert(isinf(y[0]) && y[0] < 0 && isinf(y[2]) && isnan(y[3]) && isnan(y[4]) && isnan(y[6]));
     set->recip(1, N, from, to);
     ck_assert(isinf(y[0]) && y[2] == 0 && isnan(y[4]));
+    set->sqrt(1, N, from, to);
+    for (int i = 0; i < N; i++) {
+      const wide want = sqrtl((wide)x[i]);
+      check_near(y[i], want, REAL_EPSILON * want, "sqrt");
+    }
   }
 }
 END_TEST

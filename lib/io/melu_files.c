@@ -18,28 +18,33 @@
 /* A parsed list takes many times its bytes, and from malloc. The files of MovieLens-1M have up to 5 MB. */
 #define MAX_JSON_BYTES ((size_t)1 << 28)
 
-#define N_OWN 4 /* fields of a user, and of an item */
+#define N_OWN 4  /* the paper's fields of a user, and of an item */
+#define N_ITEM 6 /* an item's with those of melu_schema_add_melu_items */
 #define MOVIES "movies_extrainfos.dat"
 #define N_MOVIE                                                                                        \
   11 /* parts of a line: id, title, year, rate, released, genre, director, writer, actor, plot, poster \
       */
+#define MAX_YEAR 9999
 #define USERS "users.dat"
 #define N_USER 5 /* id, gender, age, occupation, zip code */
 #define N_ZIP 5  /* bytes of a zip code that count */
 
-static const struct {
-  const char *name, *file;
+static const struct own_field {
+  const char *name, *file; /* the file has the vocabulary */
   melu_field_kind kind;
-  int part; /* of a line of the owner's .dat file */
-} own_fields[2][N_OWN] = {
-    [MELU_USER] = {{"gender", "m_gender", MELU_ONE, 1},
-                   {"age", "m_age", MELU_ONE, 2},
-                   {"occupation", "m_occupation", MELU_ONE, 3},
-                   {"zip", "m_zipcode", MELU_ONE, 4}},
-    [MELU_ITEM] = {{"rate", "m_rate", MELU_ONE, 3},
-                   {"genre", "m_genre", MELU_MANY, 5},
-                   {"director", "m_director", MELU_MANY, 6},
-                   {"actor", "m_actor", MELU_MANY, 8}},
+  int part; /* of a line of the owner's .dat file; for 0, the id, that is the vocabulary's file, too */
+  double shift, scale;
+} own_fields[2][N_ITEM] = {
+    [MELU_USER] = {{"gender", "m_gender.txt", MELU_ONE, 1, 0, 1},
+                   {"age", "m_age.txt", MELU_ONE, 2, 0, 1},
+                   {"occupation", "m_occupation.txt", MELU_ONE, 3, 0, 1},
+                   {"zip", "m_zipcode.txt", MELU_ONE, 4, 0, 1}},
+    [MELU_ITEM] = {{"rate", "m_rate.txt", MELU_ONE, 3, 0, 1},
+                   {"genre", "m_genre.txt", MELU_MANY, 5, 0, 1},
+                   {"director", "m_director.txt", MELU_MANY, 6, 0, 1},
+                   {"actor", "m_actor.txt", MELU_MANY, 8, 0, 1},
+                   {"movie", MOVIES, MELU_ONE, 0, 0, 1},
+                   {"year", NULL, MELU_NUMERIC, 2, 1990, 0.1}},
 };
 
 /* ------------------------------------------------------------------------------------------------ files, in pieces */
@@ -77,19 +82,29 @@ static struct melu__slice trim(struct melu__slice s) {
 
 /* ------------------------------------------------------------------------------------------------------- schema */
 
-static melu_status add_field(melu_schema *schema, const char *folder, melu_owner owner, size_t index, melu_error *err) {
-  const char *name = own_fields[owner][index].name;
-  const struct melu_field field = {
-      .size = sizeof field, .name = name, .owner = owner, .kind = own_fields[owner][index].kind, .width = 32};
-  melu_status status = melu_schema_add(schema, &field, err);
-  if (status != MELU_OK) return status;
-  struct melu__vocab *texts = melu__schema_find(schema, name)->texts;
+/* Cuts a line down to its first part, which is an id. */
+static melu_status read_id(uint64_t *id, struct melu__slice *line, const struct file *file, uint64_t number,
+                           melu_error *err) {
+  int more;
+  struct melu__slice rest = *line;
+  melu__text_part(line, &rest, "::", 2, &more);
+  if (melu__parse_whole(id, *line, MAX_ID)) return MELU_OK;
+  return melu__text_fail(err, MELU_EFORMAT, &file->text, number, "\"%s\" is not an id", melu__show(*line).text);
+}
+
+static melu_status add_vocabulary(struct melu__vocab *texts, const melu_context *ctx, const char *folder,
+                                  const struct own_field *own, melu_error *err) {
   struct file file;
-  status = file_read(&file, schema->ctx, folder, own_fields[owner][index].file, ".txt", 0, 0, err);
+  melu_status status = file_read(&file, ctx, folder, own->file, "", 0, 0, err);
   struct melu__slice line, rest = {file.text.bytes, file.text.n};
-  while (status == MELU_OK && melu__text_line(&line, &rest)) {
-    line = trim(line);
-    if (line.n > 0 && melu__vocab_add(texts, line.at, line.n, NULL) == MELU__NO_INDEX) status = melu__fail_memory(err);
+  for (uint64_t id, number = 1; status == MELU_OK && melu__text_line(&line, &rest); number++) {
+    if (own->part == 0) {
+      status = read_id(&id, &line, &file, number, err);
+    } else {
+      line = trim(line);
+    }
+    if (status != MELU_OK || line.n == 0) continue;
+    if (melu__vocab_add(texts, line.at, line.n, NULL) == MELU__NO_INDEX) status = melu__fail_memory(err);
   }
   if (status == MELU_OK && melu__vocab_count(texts) == 0) {
     status = melu__text_fail(err, MELU_EFORMAT, &file.text, 0, "the file is empty");
@@ -98,14 +113,28 @@ static melu_status add_field(melu_schema *schema, const char *folder, melu_owner
   return status;
 }
 
-melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err) {
+static melu_status add_field(melu_schema *schema, const char *folder, melu_owner owner, size_t index, melu_error *err) {
+  const struct own_field *own = &own_fields[owner][index];
+  const struct melu_field field = {.size = sizeof field,
+                                   .name = own->name,
+                                   .owner = owner,
+                                   .kind = own->kind,
+                                   .width = own->kind == MELU_NUMERIC ? 1 : 32,
+                                   .shift = own->shift,
+                                   .scale = own->scale};
+  const melu_status status = melu_schema_add(schema, &field, err);
+  if (status != MELU_OK || !own->file) return status;
+  return add_vocabulary(melu__schema_find(schema, own->name)->texts, schema->ctx, folder, own, err);
+}
+
+static melu_status add_fields(melu_schema *schema, const char *folder, size_t n_item, melu_error *err) {
   if (!schema) return melu__fail(err, MELU_EINVAL, "schema is NULL");
   if (!folder) return melu__fail(err, MELU_EINVAL, "folder is NULL");
   if (schema->n_fields > 0) return melu__fail(err, MELU_ESTATE, "the schema is not empty");
   melu_schema *full;
   melu_status status = melu_schema_new(&full, schema->ctx, err);
   if (status != MELU_OK) return status;
-  for (size_t i = 0; status == MELU_OK && i < N_OWN; i++) status = add_field(full, folder, MELU_ITEM, i, err);
+  for (size_t i = 0; status == MELU_OK && i < n_item; i++) status = add_field(full, folder, MELU_ITEM, i, err);
   for (size_t i = 0; status == MELU_OK && i < N_OWN; i++) status = add_field(full, folder, MELU_USER, i, err);
   if (status == MELU_OK) {
     melu__schema_close(full);
@@ -115,6 +144,14 @@ melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_e
   }
   melu_schema_free(full);
   return status;
+}
+
+melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err) {
+  return add_fields(schema, folder, N_OWN, err);
+}
+
+melu_status melu_schema_add_melu_items(melu_schema *schema, const char *folder, melu_error *err) {
+  return add_fields(schema, folder, N_ITEM, err);
 }
 
 /* ---------------------------------------------------------------------------------------------- users and movies */
@@ -128,7 +165,8 @@ struct lists {
 struct loader {
   melu_dataset *data;
   const struct melu_allocator *allocator;
-  const struct melu__field *fields[2][N_OWN]; /* of the data set's schema */
+  const struct melu__field *fields[2][N_ITEM]; /* of the data set's schema */
+  size_t n_fields[2];
   const char *folder, *state;
   uint64_t done;                 /* bytes read */
   const struct melu__text *text; /* of the JSON file that is read */
@@ -197,19 +235,35 @@ static melu_status add_texts(struct loader *l, const struct melu__field *field, 
   return MELU_OK;
 }
 
+/* The year of a movie, 0 if it is missing. */
+static melu_status read_year(float *year, struct melu__slice part, melu_error *err) {
+  uint64_t whole = 0;
+  const int missing = part.n == 0 || melu__text_is(part, "N/A");
+  if (!missing && !melu__parse_whole(&whole, part, MAX_YEAR)) {
+    return melu__fail(err, MELU_EFORMAT, "\"%s\" is not a year from 1 to %d", melu__show(part).text, MAX_YEAR);
+  }
+  *year = (float)whole;
+  return MELU_OK;
+}
+
 /* Adds the user or movie of one line, cut into its parts. */
 static melu_status add_entity(struct loader *l, melu_owner owner, uint64_t id, const struct melu__slice *parts,
                               melu_error *err) {
-  struct melu_value values[N_OWN] = {{0}};
-  size_t first[N_OWN];
+  struct melu_value values[N_ITEM] = {{0}};
+  size_t first[N_ITEM];
+  float year = 0;
   l->n_ids = 0;
-  for (size_t f = 0; f < N_OWN; f++) {
+  for (size_t f = 0; f < l->n_fields[owner]; f++) {
+    const struct melu__field *field = l->fields[owner][f];
+    const struct melu__slice part = parts[own_fields[owner][f].part];
+    const int numeric = field->kind == MELU_NUMERIC;
     first[f] = l->n_ids;
-    const melu_status status = add_texts(l, l->fields[owner][f], parts[own_fields[owner][f].part], err);
+    const melu_status status = numeric ? read_year(&year, trim(part), err) : add_texts(l, field, part, err);
     if (status != MELU_OK) return status;
     values[f].n_ids = l->n_ids - first[f];
+    if (numeric && year > 0) values[f].numbers = &year, values[f].n_numbers = 1;
   }
-  for (size_t f = 0; f < N_OWN; f++) {
+  for (size_t f = 0; f < l->n_fields[owner]; f++) {
     if (values[f].n_ids > 0) values[f].ids = l->ids + first[f];
   }
   return owner == MELU_USER ? melu_dataset_add_user(l->data, id, values, NULL, err)
@@ -229,11 +283,10 @@ static melu_status add_line(struct loader *l, melu_owner owner, struct melu__sli
     return melu__text_fail(err, MELU_EFORMAT, &file->text, number, "%zu fields, not %zu", n, n_wanted);
   }
   uint64_t id;
-  if (!melu__parse_whole(&id, parts[0], MAX_ID)) {
-    return melu__text_fail(err, MELU_EFORMAT, &file->text, number, "\"%s\" is not an id", melu__show(parts[0]).text);
-  }
+  melu_status status = read_id(&id, &parts[0], file, number, err);
+  if (status != MELU_OK) return status;
   melu_error why;
-  const melu_status status = add_entity(l, owner, id, parts, &why);
+  status = add_entity(l, owner, id, parts, &why);
   return status == MELU_OK ? MELU_OK : melu__text_fail(err, status, &file->text, number, "%s", why.message);
 }
 
@@ -355,21 +408,29 @@ static melu_status load_ratings(struct loader *l, melu_error *err) {
 
 /* --------------------------------------------------------------------------------------------------- everything */
 
+static int is_own(const struct melu__field *field, const struct own_field *own) {
+  if (!field || strcmp(field->name, own->name) != 0 || field->kind != own->kind) return 0;
+  return own->kind == MELU_NUMERIC ? field->width == 1 : field->texts && !field->learns;
+}
+
 static melu_status check_fields(struct loader *l, melu_error *err) {
+  const melu_schema *schema = l->data->schema;
+  l->n_fields[MELU_USER] = N_OWN;
+  l->n_fields[MELU_ITEM] = schema->n_fields == N_OWN + N_ITEM ? N_ITEM : N_OWN;
   for (int owner = MELU_USER; owner <= MELU_ITEM; owner++) {
-    for (size_t f = 0; f < N_OWN; f++) {
-      const struct melu__field *field = melu__schema_owner_field(l->data->schema, (melu_owner)owner, f);
-      if (!field || strcmp(field->name, own_fields[owner][f].name) != 0 || field->kind != own_fields[owner][f].kind ||
-          !field->texts || field->learns) {
-        return melu__fail(err, MELU_ESCHEMA, "field \"%s\" is not as melu_schema_add_melu makes it",
-                          own_fields[owner][f].name);
+    for (size_t f = 0; f < l->n_fields[owner]; f++) {
+      l->fields[owner][f] = melu__schema_owner_field(schema, (melu_owner)owner, f);
+      if (!is_own(l->fields[owner][f], &own_fields[owner][f])) {
+        return melu__fail(err, MELU_ESCHEMA, "field \"%s\" is not as melu_schema_add_melu%s makes it",
+                          own_fields[owner][f].name, f < N_OWN ? "" : "_items");
       }
-      l->fields[owner][f] = field;
     }
   }
-  return l->data->schema->n_fields == 2 * N_OWN
-             ? MELU_OK
-             : melu__fail(err, MELU_ESCHEMA, "the schema has fields that melu_schema_add_melu does not make");
+  if (schema->n_fields == l->n_fields[MELU_USER] + l->n_fields[MELU_ITEM]) return MELU_OK;
+  return melu__fail(err, MELU_ESCHEMA,
+                    "the schema has %zu fields, not the %d of melu_schema_add_melu or the %d of "
+                    "melu_schema_add_melu_items",
+                    schema->n_fields, N_OWN + N_OWN, N_OWN + N_ITEM);
 }
 
 melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err) {

@@ -361,7 +361,10 @@ static melu_status build(melu_model **out, struct loading *l, melu_error *err) {
   if (!status) status = melu_model_new(out, l->ctx, l->schema, &l->options, err);
   for (size_t i = 0; i < l->n_params && !status; i++)
     melu__safetensors_copy((*out)->params[i].data, &l->file, (*out)->params[i].name);
-  if (!status) (*out)->largest = (real)melu__model_largest(*out);
+  if (!status) {
+    (*out)->version++; /* its parameters are no longer those of a new model */
+    (*out)->largest = (real)melu__model_largest(*out);
+  }
   return status;
 }
 

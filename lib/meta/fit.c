@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The training loop: epochs of episodes, drawn by counters, so that a draw depends on seed, epoch and user alone. */
+/* The training loop: epochs of episodes, drawn by counters. */
+#include <math.h>
+#include <string.h>
+
 #include "base/error.h"
 #include "base/rng.h"
-#include "data/batch.h"
-#include "model/model.h"
+#include "meta/episode.h"
+#include "model/embed.h"
+#include "model/prior.h"
 #include "model/undo.h"
 
 struct fit {
@@ -11,32 +15,93 @@ struct fit {
   melu_model *model;
   const melu_dataset *data;
   struct melu_fit_options options;
-  uint32_t *users; /* the eligible ones, in the epoch's order */
-  size_t n_users;
-  uint32_t *positions; /* as many as the longest list of theirs has ratings */
+  struct melu_optimizer_options optimizer_options;
+  uint32_t *users; /* the eligible ones: those that are trained on, in the epoch's order, then those left out */
+  size_t n_users, n_left_out;
+  double n_ratings; /* of those trained on */
+  struct melu__episodes episodes;
   melu_batch *batch;
   melu_gradient *gradient;
   melu_optimizer *optimizer;
+  struct melu__prior prior;
   struct melu__undo undo; /* of the last update */
   uint64_t n_done;        /* tasks so far */
   double loss_sum;        /* of the epoch so far */
+  double validation, best_validation;
+  uint32_t best_epoch;
+  real *best; /* all parameters as they were after that epoch */
 };
 
-static melu_status resolve(struct melu_fit_options *o, const struct melu_fit_options *given, melu_error *err) {
-  const melu_status status = melu__options(o, sizeof *o, given, "melu_fit_options", err);
-  if (status) return status;
-  if (o->n_epochs == 0) o->n_epochs = 30;
-  if (o->batch_tasks == 0) o->batch_tasks = 32;
-  if (o->n_query == 0) o->n_query = 10;
-  if (o->min_ratings == 0) o->min_ratings = melu__size_add(o->n_query, 3);
-  if (o->max_ratings == 0) o->max_ratings = 100;
+/* ------------------------------------------------------------------------------------------------ options */
+
+static void resolve_size(size_t *given, size_t preset, size_t otherwise) {
+  if (*given == 0) *given = preset ? preset : otherwise;
+}
+
+static void resolve_prior(double *given, double preset) {
+  if (*given == 0) *given = preset;
+  if (*given < 0) *given = 0;
+}
+
+static melu_status check(const struct melu_fit_options *o, melu_error *err) {
   if (o->n_epochs > UINT32_MAX) return melu__fail(err, MELU_ELIMIT, "n_epochs is %zu, above 2^32 - 1", o->n_epochs);
   if (o->n_query > MELU__MAX_ROWS)
     return melu__fail(err, MELU_ELIMIT, "n_query is %zu, above %u", o->n_query, MELU__MAX_ROWS);
-  if (o->min_ratings < o->n_query)
+  if (!o->random_support && o->min_ratings < o->n_query)
     return melu__fail(err, MELU_EINVAL, "min_ratings is %zu, fewer than the %zu query ratings", o->min_ratings,
                       o->n_query);
-  if (o->max_support == 0 || o->max_support > MELU__MAX_ROWS - o->n_query) o->max_support = MELU__MAX_ROWS - o->n_query;
+  if (o->random_support && o->min_ratings < 2)
+    return melu__fail(err, MELU_EINVAL, "min_ratings is %zu, below 2", o->min_ratings);
+  const double priors[] = {o->prior_vectors, o->prior_offsets, o->prior_pooled, o->prior_dense};
+  for (size_t i = 0; i < sizeof priors / sizeof *priors; i++)
+    if (!isfinite(priors[i])) return melu__fail(err, MELU_ERANGE, "a prior is not finite");
+  if (!(o->validation >= 0 && o->validation < 1))
+    return melu__fail(err, MELU_ERANGE, "validation is %g, not in [0, 1)", o->validation);
+  if (o->patience && o->validation == 0)
+    return melu__fail(err, MELU_EINVAL, "patience is %zu, but no user is left out for validation", o->patience);
+  return MELU_OK;
+}
+
+static melu_status resolve(struct fit *f, const struct melu_fit_options *given, melu_error *err) {
+  struct melu_fit_options *o = &f->options;
+  const struct melu__training *t = melu__preset_training(&f->model->options);
+  const melu_status status = melu__options(o, sizeof *o, given, "melu_fit_options", err);
+  if (status) return status;
+  resolve_size(&o->n_epochs, t->n_epochs, 0);
+  resolve_size(&o->batch_tasks, t->batch_tasks, 0);
+  resolve_size(&o->n_query, t->n_query, 0);
+  resolve_size(&o->max_ratings, t->max_ratings, 0);
+  resolve_size(&o->max_support, t->max_support, SIZE_MAX);
+  o->random_support = (o->random_support ? o->random_support : t->random_support) > 0;
+  resolve_size(&o->min_ratings, o->random_support ? 2 : 0, melu__size_add(o->n_query, 3));
+  o->cosine = (o->cosine ? o->cosine : t->cosine) > 0;
+  resolve_prior(&o->prior_vectors, t->prior_vectors);
+  resolve_prior(&o->prior_offsets, t->prior_offsets);
+  resolve_prior(&o->prior_pooled, t->prior_pooled);
+  resolve_prior(&o->prior_dense, t->prior_dense);
+  f->optimizer_options = (struct melu_optimizer_options){.size = sizeof f->optimizer_options};
+  const melu_status known = melu__options(&f->optimizer_options, sizeof f->optimizer_options, o->optimizer,
+                                          "melu_optimizer_options", err);
+  if (known) return known;
+  f->optimizer_options.size = sizeof f->optimizer_options;
+  if (f->optimizer_options.lr == 0) f->optimizer_options.lr = t->lr;
+  const melu_status checked = check(o, err);
+  if (o->max_support > MELU__MAX_ROWS - o->n_query) o->max_support = MELU__MAX_ROWS - o->n_query;
+  return checked;
+}
+
+/* --------------------------------------------------------------------------------------------------- users */
+
+/* Puts those that are left out behind the others. */
+static melu_status leave_out(struct fit *f, melu_error *err) {
+  if (f->options.validation == 0) return MELU_OK;
+  const size_t n = f->n_users;
+  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, UINT32_MAX, 1);
+  melu__rng_shuffle(&rng, f->users, n);
+  f->n_left_out = (size_t)ceil(f->options.validation * (double)n);
+  if (f->n_left_out >= n)
+    return melu__fail(err, MELU_ENOTFOUND, "of %zu eligible users none is left to train on", n);
+  f->n_users = n - f->n_left_out;
   return MELU_OK;
 }
 
@@ -48,9 +113,7 @@ static melu_status find_users(struct fit *f, melu_error *err) {
   f->users = melu__alloc(a, n, sizeof *f->users);
   if (!f->users) return melu__fail_memory(err);
   for (uint32_t u = 0; u < n; u++) {
-    const uint32_t *items;
-    const float *ratings;
-    const size_t n_ratings = melu_dataset_ratings(f->data, u, &items, &ratings);
+    const size_t n_ratings = melu_dataset_ratings(f->data, u, NULL, NULL);
     if (n_ratings < f->options.min_ratings || n_ratings > f->options.max_ratings) continue;
     f->users[f->n_users++] = u;
     if (n_ratings > longest) longest = n_ratings;
@@ -58,21 +121,87 @@ static melu_status find_users(struct fit *f, melu_error *err) {
   if (f->n_users == 0)
     return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", f->options.min_ratings,
                       f->options.max_ratings);
-  f->positions = melu__alloc(a, longest, sizeof *f->positions);
-  return f->positions ? MELU_OK : melu__fail_memory(err);
+  f->episodes = (struct melu__episodes){.seed = f->options.seed,
+                                        .n_query = f->options.n_query,
+                                        .max_support = f->options.max_support,
+                                        .random_support = f->options.random_support};
+  f->episodes.positions = melu__alloc(a, longest, sizeof *f->episodes.positions);
+  return f->episodes.positions ? leave_out(f, err) : melu__fail_memory(err);
 }
 
-static melu_status add_episode(struct fit *f, uint32_t user, uint32_t epoch, melu_error *err) {
-  const uint32_t *items;
-  const float *ratings;
-  const size_t n = melu_dataset_ratings(f->data, user, &items, &ratings);
-  size_t n_support = n - f->options.n_query;
-  for (uint32_t i = 0; i < n; i++) f->positions[i] = i;
-  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_EPISODE, epoch, user);
-  melu__rng_shuffle(&rng, f->positions, n);
-  if (n_support > f->options.max_support) n_support = f->options.max_support;
-  return melu_batch_add(f->batch, user, f->positions + f->options.n_query, n_support, f->positions, f->options.n_query,
-                        err);
+/* ------------------------------------------------------------------------------- the first time: what data say */
+
+/* Mean and spread of the ratings that are trained on. */
+static void set_scale(struct fit *f) {
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < f->n_users; i++) {
+    const float *ratings;
+    const size_t n = melu_dataset_ratings(f->data, f->users[i], NULL, &ratings);
+    for (size_t k = 0; k < n; k++) {
+      sum += ratings[k];
+      squares += (double)ratings[k] * ratings[k];
+    }
+  }
+  const double mean = sum / f->n_ratings, variance = squares / f->n_ratings - mean * mean;
+  real *scale = f->model->factors[MELU__F_SCALE];
+  if (f->model->options.loss == MELU_LOGISTIC) {
+    const double p = fmin(fmax(mean, 1e-3), 1 - 1e-3);
+    scale[0] = 0;
+    f->model->factors[MELU__F_PRIOR][f->model->options.rank] = (real)log(p / (1 - p));
+    return;
+  }
+  scale[0] = (real)mean;
+  if (variance > 1e-12 * (1 + mean * mean)) scale[1] = (real)sqrt(variance);
+}
+
+/* Marks the rows of a table that training on these users will touch. */
+static void mark_rows(const struct fit *f, size_t table, unsigned char *is_met) {
+  const struct melu__table_use use = melu__embed_use(f->model, table);
+  const struct melu__column *column = &f->data->tables[use.owner].columns[use.column];
+  for (size_t i = 0; i < f->n_users; i++) {
+    const uint32_t *items = &f->users[i];
+    size_t n = 1;
+    if (use.owner == MELU_ITEM) n = melu_dataset_ratings(f->data, f->users[i], &items, NULL);
+    for (size_t k = 0; k < n; k++) {
+      size_t n_ids;
+      const uint32_t *ids = melu__column_ids(column, items[k], &n_ids);
+      for (size_t j = 0; j < n_ids; j++) is_met[ids[j]] = 1;
+    }
+  }
+}
+
+/* What training will not touch says nothing. */
+static melu_status clear_rows(struct fit *f, melu_error *err) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  for (size_t i = 0; i < f->model->n_tables; i++) {
+    const struct melu__param *p = &f->model->params[i];
+    unsigned char *is_met = melu__calloc(a, p->rows, 1);
+    if (!is_met) return melu__fail_memory(err);
+    mark_rows(f, i, is_met);
+    for (size_t r = 0; r < p->rows; r++)
+      if (!is_met[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
+    melu__free(a, is_met);
+  }
+  return MELU_OK;
+}
+
+static melu_status start(struct fit *f, melu_error *err) {
+  if (f->model->options.network != MELU_FACTORS || f->model->version != 1) return MELU_OK;
+  const melu_status status = clear_rows(f, err);
+  if (status) return status;
+  set_scale(f);
+  f->model->version++;
+  f->model->largest = (real)melu__model_largest(f->model);
+  return MELU_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- training */
+
+static double learning_rate(const struct fit *f) {
+  const double lr = f->optimizer_options.lr, part = (double)f->n_done / ((double)f->n_users * (double)f->options.n_epochs);
+  if (!f->options.cosine) return lr;
+  const double rise = fmin(1, 0.3 + part / 0.1);
+  return lr * (0.01 + 0.99 * rise * (1 + cos(acos(-1) * part)) / 2);
 }
 
 /* A loss or gradient that is not finite is the work of the update before: that one is taken back. */
@@ -80,12 +209,35 @@ static melu_status update(struct fit *f, melu_error *err) {
   melu_status status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
   if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
   if (!status && !melu__undo_save(&f->undo, f->gradient)) status = melu__fail_memory(err);
-  if (!status) status = melu_optimizer_step(f->optimizer, f->model, f->gradient, err);
+  if (!status) status = melu_optimizer_set_lr(f->optimizer, learning_rate(f), err);
+  if (status) return status;
+  melu__prior_add(&f->prior, f->gradient);
+  status = melu_optimizer_step(f->optimizer, f->model, f->gradient, err);
   if (status) return status;
   const size_t n = melu_batch_n_tasks(f->batch);
   f->loss_sum += melu_gradient_loss(f->gradient, NULL) * (double)n;
   f->n_done += n;
   return MELU_OK;
+}
+
+/* A batch of users [i, end) of the list, as many as make one. */
+static melu_status fill_batch(struct fit *f, size_t *i, size_t end, uint32_t epoch, melu_error *err) {
+  melu_status status = MELU_OK;
+  melu_batch_clear(f->batch);
+  for (size_t k = 0; k < f->options.batch_tasks && *i < end && !status; k++)
+    status = melu__episode_add(&f->episodes, f->batch, f->users[(*i)++], epoch, err);
+  return status;
+}
+
+static melu_status report(const struct fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
+  const struct melu_progress progress = {.phase = "fit",
+                                         .done = f->n_done,
+                                         .total = (uint64_t)f->n_users * f->options.n_epochs,
+                                         .epoch = (uint64_t)epoch + 1,
+                                         .n_epochs = f->options.n_epochs,
+                                         .loss = f->loss_sum / (double)n_tasks,
+                                         .validation = f->validation};
+  return melu__progress(f->ctx, &progress, err);
 }
 
 static melu_status run_epoch(struct fit *f, uint32_t epoch, melu_error *err) {
@@ -94,48 +246,105 @@ static melu_status run_epoch(struct fit *f, uint32_t epoch, melu_error *err) {
   melu__rng_shuffle(&rng, f->users, f->n_users);
   f->loss_sum = 0;
   for (size_t i = 0; i < f->n_users && !status;) {
-    melu_batch_clear(f->batch);
-    for (size_t k = 0; k < f->options.batch_tasks && i < f->n_users && !status; k++)
-      status = add_episode(f, f->users[i++], epoch, err);
+    status = fill_batch(f, &i, f->n_users, epoch, err);
     if (!status) status = update(f, err);
-    if (status) return status;
-    const struct melu_progress progress = {.phase = "fit",
-                                           .done = f->n_done,
-                                           .total = (uint64_t)f->n_users * f->options.n_epochs,
-                                           .epoch = (uint64_t)epoch + 1,
-                                           .n_epochs = f->options.n_epochs,
-                                           .loss = f->loss_sum / (double)i};
-    status = melu__progress(f->ctx, &progress, err);
+    if (!status) status = report(f, epoch, i, err);
   }
   return status;
 }
 
+/* ----------------------------------------------------------------------------------------------- validation */
+
+static void copy_all(const melu_model *model, real *all, int back) {
+  for (size_t i = 0; i < model->n_params; i++) {
+    const size_t n = model->params[i].rows * model->params[i].cols;
+    if (back)
+      memcpy(model->params[i].data, all, n * sizeof *all);
+    else
+      memcpy(all, model->params[i].data, n * sizeof *all);
+    all += n;
+  }
+}
+
+/* The users left out, asked the same after every epoch; the best weights are kept. */
+static melu_status validate(struct fit *f, uint32_t epoch, melu_error *err) {
+  melu_status status = MELU_OK;
+  double sum = 0;
+  for (size_t i = f->n_users; i < f->n_users + f->n_left_out && !status;) {
+    status = fill_batch(f, &i, f->n_users + f->n_left_out, UINT32_MAX, err);
+    if (!status) status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
+    if (!status) sum += melu_gradient_loss(f->gradient, NULL) * (double)melu_batch_n_tasks(f->batch);
+  }
+  if (status || f->n_left_out == 0) return status;
+  f->validation = sum / (double)f->n_left_out;
+  if (epoch > 0 && !(f->validation < f->best_validation)) return MELU_OK;
+  f->best_validation = f->validation;
+  f->best_epoch = epoch;
+  copy_all(f->model, f->best, 0);
+  return MELU_OK;
+}
+
+static void restore_best(struct fit *f) {
+  copy_all(f->model, f->best, 1);
+  f->model->version++;
+  f->model->largest = (real)melu__model_largest(f->model);
+}
+
+/* ------------------------------------------------------------------------------------------------------ all */
+
 static melu_status prepare(struct fit *f, melu_error *err) {
   melu_status status = find_users(f, err);
+  for (size_t i = 0; i < f->n_users; i++)
+    f->n_ratings += (double)melu_dataset_ratings(f->data, f->users[i], NULL, NULL);
   if (!status) status = melu_batch_new(&f->batch, f->ctx, f->data, err);
   if (!status) status = melu_gradient_new(&f->gradient, f->model, err);
-  if (!status) status = melu_optimizer_new(&f->optimizer, f->model, f->options.optimizer, err);
+  if (!status) status = melu_optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
   if (!status && !melu__undo_init(&f->undo, f->model)) status = melu__fail_memory(err);
+  f->prior = (struct melu__prior){.vectors = f->options.prior_vectors,
+                                  .offsets = f->options.prior_offsets,
+                                  .pooled = f->options.prior_pooled,
+                                  .dense = f->options.prior_dense,
+                                  .n_ratings = f->n_ratings};
+  if (!status && !melu__prior_init(&f->prior, f->model)) status = melu__fail_memory(err);
+  if (!status && f->n_left_out) {
+    size_t n = 0;
+    for (size_t i = 0; i < f->model->n_params; i++) n += f->model->params[i].rows * f->model->params[i].cols;
+    f->best = melu__alloc(&f->ctx->allocator, n, sizeof *f->best);
+    if (!f->best) status = melu__fail_memory(err);
+  }
   return status;
+}
+
+static void release(struct fit *f) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  melu__undo_free(&f->undo);
+  melu__prior_free(&f->prior);
+  melu_optimizer_free(f->optimizer);
+  melu_gradient_free(f->gradient);
+  melu_batch_free(f->batch);
+  melu__free(a, f->best);
+  melu__free(a, f->episodes.positions);
+  melu__free(a, f->users);
 }
 
 melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                      melu_error *err) {
   struct fit f = {.model = model, .data = data};
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
-  melu_status status = resolve(&f.options, options, err);
+  melu_status status = resolve(&f, options, err);
   if (status) return status;
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   if (!melu__schema_equal(model->schema, data->schema))
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
   f.ctx = model->ctx;
   status = prepare(&f, err);
-  for (uint32_t epoch = 0; epoch < f.options.n_epochs && !status; epoch++) status = run_epoch(&f, epoch, err);
-  melu__undo_free(&f.undo);
-  melu_optimizer_free(f.optimizer);
-  melu_gradient_free(f.gradient);
-  melu_batch_free(f.batch);
-  melu__free(&f.ctx->allocator, f.positions);
-  melu__free(&f.ctx->allocator, f.users);
+  if (!status) status = start(&f, err);
+  for (uint32_t epoch = 0; epoch < f.options.n_epochs && !status; epoch++) {
+    status = run_epoch(&f, epoch, err);
+    if (!status) status = validate(&f, epoch, err);
+    if (f.options.patience && epoch - f.best_epoch >= f.options.patience) break;
+  }
+  if (f.best && f.best_validation > 0 && !status) restore_best(&f);
+  release(&f);
   return status;
 }

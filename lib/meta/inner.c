@@ -5,7 +5,16 @@
 
 enum { W1_ITEM, W1_USER, B1, FIRST_UPPER };
 
+size_t melu__n_weights(const melu_model *model) {
+  return model->options.network == MELU_FACTORS ? model->n_params - model->n_tables : 2 * model->n_layers + 1;
+}
+
 void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
+  if (model->options.network == MELU_FACTORS) {
+    *rows = model->params[model->n_tables + i].rows;
+    *cols = model->params[model->n_tables + i].cols;
+    return;
+  }
   const size_t layer = i < FIRST_UPPER ? 0 : (i - 1) / 2;
   const struct melu__param *w = melu__model_weight(model, layer);
   const int is_bias = i == B1 || (i >= FIRST_UPPER && i % 2 == 0);
@@ -14,26 +23,28 @@ void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t 
 }
 
 void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data) {
+  const int is_factors = model->options.network == MELU_FACTORS;
   const size_t inputs = model->item_width + model->user_width;
-  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) {
+  for (size_t i = 0; i < melu__n_weights(model); i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
-    views[i] = (struct melu__mat){data[i < FIRST_UPPER ? i / 2 : i - 1], cols};
+    views[i] = (struct melu__mat){data[is_factors ? i : i < FIRST_UPPER ? i / 2 : i - 1], cols};
   }
+  if (is_factors) return;
   views[W1_USER].p = views[W1_ITEM].p + model->item_width;
   views[W1_ITEM].ld = views[W1_USER].ld = inputs;
 }
 
 void melu__model_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model) {
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = model->params[model->n_tables + i].data;
+  real *data[MELU__MAX_WEIGHTS];
+  for (size_t i = 0; i < model->n_params - model->n_tables; i++) data[i] = model->params[model->n_tables + i].data;
   melu__weight_views(views, model, data);
 }
 
 void melu__weight_slots(real **slots, const melu_model *model, real *const *data) {
   struct melu__mat views[MELU__MAX_WEIGHTS];
   melu__weight_views(views, model, data);
-  for (size_t i = 0; i < 2 * model->n_layers + 1; i++) slots[i] = views[i].p;
+  for (size_t i = 0; i < melu__n_weights(model); i++) slots[i] = views[i].p;
 }
 
 melu__ref melu__squared_error(struct melu__tape *t, melu__ref prediction, melu__ref rating, size_t n) {

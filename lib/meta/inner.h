@@ -44,6 +44,9 @@ enum melu__slot {
   MELU__SLOT_GRAD_KAPPA,
   MELU__SLOT_LOSS,
   MELU__SLOT_SCORES,
+  MELU__SLOT_POOLED,  /* MELU_FACTORS: sum y_i of the support rows, (1, rank + 1) */
+  MELU__SLOT_GRAD_POOLED,
+  MELU__SLOT_WQ,      /* MELU_FACTORS: weights of the query rows, (n_query, 1) */
   MELU__SLOT_Z,       /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
   MELU__SLOT_XT,      /* PREDICT: the transpose of the user's support rows */
   MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
@@ -54,11 +57,14 @@ enum melu__slot {
   MELU__N_SLOTS = MELU__SLOT_BASES + MELU__MAX_WEIGHTS
 };
 
-/* The decision layers as nodes: [0] W1's item columns, [1] W1's user columns, [2] b1, [3] W2, [4] b2, ... */
+/* The decision layers as nodes: [0] W1's item columns, [1] W1's user columns, [2] b1, [3] W2, [4] b2, ... With
+ * MELU_FACTORS the dense parameters in their order. */
 struct melu__weights {
   size_t n;
   melu__ref at[MELU__MAX_WEIGHTS];
 };
+
+size_t melu__n_weights(const melu_model *model);
 
 /* The decision layers as matrices: views into the arrays `data` of W1, b1, W2, b2, ..., each laid out as in the model.
  * The two halves of W1 are views of one array. */

@@ -95,13 +95,6 @@ melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
 
 /* ------------------------------------------------------------------------------------------------ running */
 
-/* Points slots into an array laid out like gradient->dense. */
-static void dense_slots(real **slots, const melu_model *model, real *dense) {
-  real *data[2 * (MELU__MAX_HIDDEN + 1)];
-  for (size_t i = 0; i < 2 * model->n_layers; i++) data[i] = dense + melu__dense_offset(model, model->n_tables + i);
-  melu__weight_slots(slots, model, data);
-}
-
 static void gather(const struct melu__lanes *l, size_t i) {
   const melu_model *model = l->model;
   const struct melu__lane_task *t = &l->tasks[i];
@@ -205,8 +198,8 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, real *arena, dou
   real *slots[MELU__N_SLOTS];
   size_t used = lane->row;
   melu__model_slots(slots, l->model, l->transposed);
-  dense_slots(slots + MELU__SLOT_GRADS, l->model, lane->sums);
-  dense_slots(slots + MELU__SLOT_BASES, l->model, l->zeros);
+  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, lane->sums);
+  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->zeros);
   for (size_t i = 0; i < l->batch->n_tasks; i++) {
     if (l->tasks[i].lane != number) continue;
     gather(l, i);

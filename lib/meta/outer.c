@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "meta/lane.h"
+#include "meta/factor_lane.h"
 #include "model/embed.h"
 #include "model/gradient.h"
 
@@ -22,6 +22,7 @@ struct task_cost {
 
 struct melu__outer {
   struct melu__lanes l;
+  struct melu__factor_lanes f; /* of MELU_FACTORS */
   struct task_cost *order; /* by descending cost */
   size_t order_capacity;
   real *sums; /* (MOST_LANES, n_dense): of the lanes */
@@ -39,7 +40,12 @@ static void free_outer(struct melu__outer *o, const melu_model *model) {
   const struct melu_allocator *a = &model->ctx->allocator;
   void *const all[] = {o->l.tasks, o->l.lanes, o->l.memory, o->l.zeros, o->l.transposed,
                        o->order,   o->sums,    o->arenas,   o->largest, o};
+  melu__factor_free(&o->f, a);
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
+}
+
+static int is_factors(const struct melu__outer *o) {
+  return o->g->model->options.network == MELU_FACTORS;
 }
 
 static struct melu__outer *outer_of(melu_gradient *g) {
@@ -94,6 +100,7 @@ static size_t n_chunks(const melu_gradient *g) {
 
 /* What a task costs, up to a factor: the products over its rows. Its plan would know better, but is chosen later. */
 static double cost_of(const melu_model *model, const struct melu__task *t) {
+  if (model->options.network == MELU_FACTORS) return t->n_support + t->n_query;
   const double m = t->n_support, q = t->n_query, h = (double)melu__model_weight(model, 0)->rows;
   const double width = (double)model->item_width, steps = (double)model->options.inner_steps;
   return (m + q) * width * h + steps * m * (h * h + m * h) + m * (m + q) * width + q * h * h;
@@ -110,7 +117,8 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
     return melu__fail_memory(err);
   for (size_t i = 0; i < batch->n_tasks; i++) o->order[i] = (struct task_cost){cost_of(model, &batch->tasks[i]), i};
   deal(o, batch->n_tasks);
-  const melu_status status = melu__lanes_prepare(&o->l, err);
+  o->f.l = &o->l;
+  const melu_status status = is_factors(o) ? melu__factor_prepare(&o->f, err) : melu__lanes_prepare(&o->l, err);
   if (status) return status;
   const size_t n_dense = o->g->n_dense, arenas = melu__size_mul(o->n_threads, o->l.arena);
   if (!melu__grow(a, &o->sums, &o->sums_capacity, 0, melu__size_mul(o->l.n_lanes, n_dense), sizeof *o->sums) ||
@@ -121,9 +129,39 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
   return MELU_OK;
 }
 
+static real *arena_of(const struct melu__outer *o, size_t thread) {
+  return o->arenas + thread * o->l.arena;
+}
+
 static void run_lane(void *arg, size_t lane, size_t thread) {
   const struct melu__outer *o = arg;
-  melu__lane_run(&o->l, lane, o->arenas + thread * o->l.arena, o->g->losses);
+  melu__lane_run(&o->l, lane, arena_of(o, thread), o->g->losses);
+}
+
+static void run_encode(void *arg, size_t block, size_t thread) {
+  const struct melu__outer *o = arg;
+  melu__factor_encode(&o->f, block, arena_of(o, thread));
+}
+
+static void run_tasks(void *arg, size_t lane, size_t thread) {
+  const struct melu__outer *o = arg;
+  melu__factor_tasks(&o->f, lane, arena_of(o, thread), o->g->losses);
+}
+
+static void run_collect(void *arg, size_t lane, size_t thread) {
+  const struct melu__outer *o = arg;
+  melu__factor_collect(&o->f, lane, arena_of(o, thread));
+}
+
+static void run(struct melu__outer *o) {
+  const struct melu_runner *runner = &o->g->model->ctx->runner;
+  if (!is_factors(o)) {
+    runner->run(runner->arg, run_lane, o, o->l.n_lanes);
+    return;
+  }
+  runner->run(runner->arg, run_encode, o, melu__factor_n_blocks(&o->f));
+  runner->run(runner->arg, run_tasks, o, o->l.n_lanes);
+  runner->run(runner->arg, run_collect, o, o->l.n_lanes);
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */
@@ -142,10 +180,12 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
   o->largest[g->model->n_tables + chunk] = k->largest(n, sum.p);
 }
 
-/* One row of a task's gradient of X, to the table rows whose mean it is: adjoint of melu__embed. */
-static int add_to_rows(struct melu__table_grad *r, const melu_context *ctx, const uint32_t *ids, size_t n,
+/* One row of a gradient of X, to the table rows that made it: adjoint of melu__embed. */
+static int add_to_rows(struct melu__table_grad *r, const melu_model *model, const uint32_t *ids, size_t n,
                        const real *g, real scale) {
-  const real share = n ? scale / (real)n : 0;
+  const melu_context *ctx = model->ctx;
+  const double count = model->options.network == MELU_FACTORS ? sqrt((double)n) : (double)n;
+  const real share = n ? scale / (real)count : 0;
   for (size_t done = 0, k; done < n; done += k) {
     uint32_t places[64];
     for (k = 0; k < sizeof places / sizeof *places && done + k < n; k++) {
@@ -184,7 +224,7 @@ static int add_entities(struct melu__outer *o, struct melu__table_grad *r, const
     size_t n_ids;
     const uint32_t *ids = melu__column_ids(column, entities[i], &n_ids);
     look_ahead(r, column, entities + i, n - i);
-    if (!add_to_rows(r, o->l.model->ctx, ids, n_ids, g + i * ld, scale)) return 0;
+    if (!add_to_rows(r, o->l.model, ids, n_ids, g + i * ld, scale)) return 0;
   }
   return 1;
 }
@@ -197,6 +237,8 @@ static int add_table(struct melu__outer *o, size_t table) {
   const struct melu__table_use use = melu__embed_use(model, table);
   const struct melu__column *column = &batch->data->tables[use.owner].columns[use.column];
   struct melu__table_grad *r = &o->g->tables[table];
+  if (is_factors(o) && use.owner == MELU_ITEM)
+    return add_entities(o, r, column, o->f.items, o->f.n, o->f.grad_x, model->item_width);
   for (size_t t = 0; t < batch->n_tasks; t++) {
     const struct melu__task *task = &batch->tasks[t];
     const real *g = o->l.grad_x + o->l.tasks[t].row * model->item_width + use.first_col;
@@ -263,7 +305,7 @@ melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const 
   if (status) return status;
   melu__transpose_weights(o->l.transposed, model);
   const struct melu_runner *runner = &model->ctx->runner;
-  runner->run(runner->arg, run_lane, o, o->l.n_lanes);
+  run(o);
   for (size_t i = 0; i < batch->n_tasks; i++)
     if (!isfinite(g->losses[i]))
       return melu__fail_at(err, MELU_EDIVERGED, i, "task %zu: the query loss is not finite", i);

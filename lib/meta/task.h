@@ -34,8 +34,29 @@ enum melu__plan_kind {
    * model's W1' is in TRANSPOSED[0]. */
   MELU__PLAN_PREDICT,
   /* The same, with Z = X W1' in place of the model's W1'. */
-  MELU__PLAN_RANK
+  MELU__PLAN_RANK,
+
+  /* MELU_FACTORS alone: XQ and a user's GRADS[1] to SCORES, x (F'F + P)^-1 x' of each row. */
+  MELU__PLAN_SPREAD
 };
+
+/* The same kinds with MELU_FACTORS, whose tasks' rows are those of factors.h, o being in ZS and ZQ:
+ *   META        XS, ZS, XQ, ZQ, YS, YQ, WQ, ROW, POOLED to LOSS, GRAD_XS, _ZS, _XQ, _ZQ, _ROW, _POOLED and GRADS
+ *   ITEMS       XS, the fields' sums, to ZS, the encoded items; ITEMS_GRAD back to GRAD_XS
+ *   USERS       XU to ROW; USERS_GRAD back to GRAD_XU
+ *   ADAPT       XS, ZS, YS, ROW, POOLED to GRADS[0], w, and GRADS[1], F'F + P
+ *   PREDICT     XQ, ZQ and w in GRADS[0] to SCORES; RANK the same */
+
+/* What a plan is to make. */
+struct melu__outputs {
+  struct melu__output at[2 * MELU__MAX_WEIGHTS];
+  size_t n;
+};
+void melu__keep(struct melu__outputs *o, melu__ref node, uint32_t slot);
+void melu__add(struct melu__outputs *o, melu__ref node, uint32_t slot, uint32_t base);
+
+/* The gradient of what comes after, given that of y: y's products with it are summed up. */
+melu__ref melu__pulled(struct melu__tape *t, melu__ref y, uint32_t grad_slot);
 
 /* An adapted user's first layer is kept in the form that takes less memory, which is also the one that takes fewer
  * operations to predict with: KEPT as C (n_support, h) and the transposed support rows X' (item_width, n_support), with
@@ -69,6 +90,11 @@ struct melu__slot_layout {
 };
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind);
 
+/* Both for MELU_FACTORS (meta/factor_task.c). */
+void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                          enum melu__plan_kind kind, size_t n_support, size_t n_query);
+void melu__factor_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind);
+
 /* The transposes of the model's weights, which all tasks share: so many numbers, to be filled anew when the weights
  * have changed. */
 size_t melu__transposed_size(const melu_model *model);
@@ -76,5 +102,8 @@ void melu__transpose_weights(real *memory, const melu_model *model);
 
 /* Points WEIGHTS at the model's and TRANSPOSED at such memory. */
 void melu__model_slots(real *slots[MELU__N_SLOTS], const melu_model *model, real *transposed);
+
+/* Points slots of weights into an array laid out like gradient->dense. */
+void melu__dense_slots(real **slots, const melu_model *model, real *dense);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "model/embed.h"
 
+#include <math.h>
+
 #include "base/context.h"
 #include "tensor/kernels.h"
 
@@ -23,9 +25,67 @@ static size_t first_table(const melu_model *model, melu_owner owner) {
   return n;
 }
 
+/* MELU_FACTORS: the sum over fields of the sum of the ids' rows over the root of their count; then the numbers. */
+struct sum {
+  const melu_model *model;
+  real *row, *numbers; /* where the next field's go */
+  size_t width;
+};
+
+static struct sum sum_begin(const melu_model *model, melu_owner owner, real *row) {
+  const size_t width = owner == MELU_ITEM ? melu__item_cols(&model->options) : melu__user_cols(&model->options);
+  model->ctx->kernels->fill(1, width, 0, (struct melu__mat){row, width});
+  return (struct sum){model, row, row + width, width};
+}
+
+static void sum_ids(struct sum *s, const struct melu__param *table, const uint32_t *ids, size_t n) {
+  real mean[2 * MELU__MAX_RANK + 2];
+  const struct melu__kernels *k = s->model->ctx->kernels;
+  if (n == 0) return;
+  k->mean_rows(n, s->width, table->data, ids, (uint32_t)(table->rows - 1), mean);
+  k->axpy(1, s->width, (real)sqrt((double)n), (struct melu__cmat){mean, s->width}, (struct melu__mat){s->row, s->width});
+}
+
+static void sum_numbers(struct sum *s, const struct melu__field *field, const float *numbers) {
+  embed_numbers(field, numbers, s->numbers);
+  s->numbers += field->width;
+}
+
+static void sum_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row) {
+  const struct melu__param *table = model->params + first_table(model, owner);
+  const struct melu__field *field;
+  struct sum s = sum_begin(model, owner, row);
+  for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
+    if (field->kind == MELU_NUMERIC)
+      sum_numbers(&s, field, values->n_numbers ? values->numbers : NULL);
+    else
+      sum_ids(&s, table++, values->ids, values->n_ids);
+  }
+}
+
+static void sum_entity(const melu_model *model, const struct melu__table *known, melu_owner owner, uint32_t entity,
+                       real *row) {
+  const struct melu__param *table = model->params + first_table(model, owner);
+  struct sum s = sum_begin(model, owner, row);
+  for (size_t i = 0; i < known->n_columns; i++) {
+    const struct melu__column *column = &known->columns[i];
+    size_t n;
+    if (column->field->kind == MELU_NUMERIC) {
+      sum_numbers(&s, column->field, melu__column_numbers(column, entity));
+    } else {
+      const uint32_t *ids = melu__column_ids(column, entity, &n);
+      sum_ids(&s, table++, ids, n);
+    }
+  }
+}
+
 void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row) {
   const struct melu__param *table = model->params + first_table(model, owner);
   const struct melu__field *field;
+  if (model->options.network == MELU_FACTORS) {
+    sum_values(model, owner, values, row);
+    return;
+  }
   for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
     if (field->kind == MELU_NUMERIC)
       embed_numbers(field, values->n_numbers ? values->numbers : NULL, row);
@@ -41,6 +101,10 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
   const struct melu__table *known = &data->tables[owner];
   const size_t width = owner == MELU_ITEM ? model->item_width : model->user_width;
   if (n == 0) return; /* `rows` may be NULL */
+  if (model->options.network == MELU_FACTORS) {
+    for (size_t k = 0; k < n; k++) sum_entity(model, known, owner, entities[k], rows + k * width);
+    return;
+  }
   for (size_t i = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
     if (column->field->kind == MELU_NUMERIC) {
@@ -69,7 +133,7 @@ struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {
   const struct melu__field *field;
   for (; (field = melu__schema_owner_field(model->schema, use.owner, use.column)) != NULL; use.column++) {
     if (field->kind != MELU_NUMERIC && table-- == 0) break;
-    use.first_col += field->width;
+    if (model->options.network == MELU_LAYERS) use.first_col += field->width;
   }
   return use;
 }

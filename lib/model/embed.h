@@ -8,7 +8,10 @@
 
 /* Writes the input row of one user or item: its fields side by side, the mean of table rows for ids (zeros for none,
  * the last row for an id that is not in the vocabulary), (x - shift) scale for numbers (zeros if missing). `row` has
- * the owner's width. `values` must be valid for the schema. */
+ * the owner's width. `values` must be valid for the schema.
+ *
+ * With MELU_FACTORS the fields of ids are summed up, each as the sum of its rows over the root of their count, and the
+ * numbers follow. */
 void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row);
 void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row);
 

@@ -5,18 +5,7 @@
 
 #include <melu.h>
 
-#include "data/schema.h"
-#include "tensor/real.h"
-
-#define MELU__MAX_HIDDEN 8
-#define MELU__MAX_STEPS 64
-
-struct melu__param {
-  char name[MELU__MAX_NAME + 3]; /* "E.<field>", "W1", "b1", ... */
-  size_t rows, cols;             /* a bias is (1, width) */
-  int is_table;
-  real *data; /* (rows, cols); NULL if it is only described */
-};
+#include "model/shape.h"
 
 struct melu__plan_cache; /* tape/plan.h */
 
@@ -25,24 +14,19 @@ struct melu_model {
   melu_schema *schema;
   struct melu_model_options options; /* resolved; .hidden points to `hidden`, .preset to a literal */
   size_t hidden[MELU__MAX_HIDDEN];
-  size_t item_width, user_width; /* columns of W1: the item's part, then the user's */
-  /* First the tables, item fields before user fields, each in schema order; then W1, b1, W2, b2, ... */
-  size_t n_params, n_tables, n_layers;
+  /* Numbers that the fields of an item or a user make. MELU_LAYERS: columns of W1, the item's part, then the user's.
+   * MELU_FACTORS: melu__item_cols or melu__user_cols, then the numeric fields' numbers. */
+  size_t item_width, user_width;
+  size_t n_params, n_tables, n_layers; /* in the order of shape.h; layers of MELU_LAYERS */
   struct melu__param *params;
+  /* MELU_FACTORS: by enum melu__factor_param, the data, and the number among the dense parameters. NULL and UINT32_MAX
+   * where there is none. */
+  real *factors[MELU__N_FACTOR_PARAMS];
+  uint32_t factor_weight[MELU__N_FACTOR_PARAMS];
   uint64_t version;               /* 1 at first, and one more with every change of a parameter */
   real largest;                   /* no number of a parameter is larger */
   struct melu__plan_cache *plans; /* locked inside: a const model may add to it */
 };
-
-/* What a model of this schema and these options consists of, without making it: its number of parameters, and of
- * floats in all of them (SIZE_MAX if that does not fit). For a reader that wants to know before it allocates. */
-melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_schema *schema,
-                                const struct melu_model_options *options, melu_error *err);
-
-/* Describes the parameters of a model of this schema and these options, which melu__model_measure has found good and
- * counted. `params` receives so many of them, in the order of the model, without data. */
-void melu__model_describe(struct melu__param *params, const melu_schema *schema,
-                          const struct melu_model_options *options);
 
 /* The largest number of all parameters, by looking at them. */
 double melu__model_largest(const melu_model *model);

@@ -5,7 +5,8 @@
 
 #include "base/error.h"
 #include "model/embed.h"
-#include "serve/user.h"
+#include "meta/factors.h"
+#include "serve/factor_user.h"
 
 #define MAX_ITEMS 0x80000000u
 
@@ -14,19 +15,29 @@ struct melu_catalog {
   uint64_t version; /* of the model, for which it was made */
   size_t n;
   uint32_t *items; /* positions in the data set */
-  real *x, *z;     /* (n, item width) and (n, first layer's width), to whole blocks; x W1' = z */
+  /* To whole blocks: rows x (n, item width), and z (n, first layer's width) = x W1'. MELU_FACTORS: rows of a task alone.
+   */
+  real *x, *z;
 };
 
-static size_t first_width(const melu_model *model) {
-  return melu__model_weight(model, 0)->rows;
+static int is_factors(const melu_model *model) {
+  return model->options.network == MELU_FACTORS;
+}
+
+static size_t x_width(const melu_model *model) {
+  return is_factors(model) ? melu__task_row(model) : model->item_width;
+}
+
+static size_t z_width(const melu_model *model) {
+  return is_factors(model) ? 0 : melu__model_weight(model, 0)->rows;
 }
 
 static int allocate(melu_catalog *c) {
   const struct melu_allocator *a = &c->model->ctx->allocator;
   const size_t n_blocks = (c->n + MELU__RANK_ROWS - 1) / MELU__RANK_ROWS, rows = n_blocks * MELU__RANK_ROWS;
   c->items = melu__alloc(a, c->n, sizeof *c->items);
-  c->x = melu__alloc(a, melu__size_mul(rows, c->model->item_width), sizeof *c->x);
-  c->z = melu__alloc(a, melu__size_mul(rows, first_width(c->model)), sizeof *c->z);
+  c->x = melu__alloc(a, melu__size_mul(rows, x_width(c->model)), sizeof *c->x);
+  c->z = melu__alloc(a, melu__size_mul(rows, z_width(c->model)), sizeof *c->z);
   return c->items && c->x && c->z;
 }
 
@@ -34,13 +45,17 @@ static int allocate(melu_catalog *c) {
 struct filling {
   melu_catalog *catalog;
   const melu_dataset *data;
+  /* MELU_FACTORS: how to encode a block, and each thread's memory for it. */
+  const struct melu__plan *plan;
+  real *scratch;
+  size_t scratch_size;
 };
 
 static void fill_block(void *arg, size_t block, size_t thread) {
   const struct filling *f = arg;
   melu_catalog *c = f->catalog;
   const melu_model *model = c->model;
-  const size_t first = block * MELU__RANK_ROWS, width = model->item_width, h = first_width(model);
+  const size_t first = block * MELU__RANK_ROWS, width = model->item_width, h = z_width(model);
   real *x = c->x + first * width, *z = c->z + first * h;
   (void)thread;
   const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
@@ -49,6 +64,38 @@ static void fill_block(void *arg, size_t block, size_t thread) {
   const struct melu__cmat w = {melu__model_weight(model, 0)->data, width + model->user_width};
   model->ctx->kernels->gemm(0, 1, MELU__RANK_ROWS, h, width, 1, (struct melu__cmat){x, width}, w, 0,
                             (struct melu__mat){z, h});
+}
+
+static void fill_factors(void *arg, size_t block, size_t thread) {
+  const struct filling *f = arg;
+  const melu_catalog *c = f->catalog;
+  const size_t first = block * MELU__RANK_ROWS;
+  const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
+  real *scratch = f->scratch + thread * f->scratch_size;
+  melu__factor_rows(c->model, f->data, c->items + first, n, MELU__RANK_ROWS, f->plan,
+                    scratch + melu__size_align(melu__plan_arena_size(f->plan), MELU__ALIGN / sizeof(real)), scratch,
+                    c->x + first * x_width(c->model), NULL);
+}
+
+static melu_status fill(melu_catalog *c, const melu_dataset *data, melu_error *err) {
+  const struct melu_runner *runner = &c->model->ctx->runner;
+  const struct melu_allocator *a = &c->model->ctx->allocator;
+  const size_t n_blocks = (c->n + MELU__RANK_ROWS - 1) / MELU__RANK_ROWS, line = MELU__ALIGN / sizeof(real);
+  struct filling filling = {.catalog = c, .data = data};
+  if (!is_factors(c->model)) {
+    runner->run(runner->arg, fill_block, &filling, n_blocks);
+    return MELU_OK;
+  }
+  const melu_status status =
+      melu__task_plan(&filling.plan, c->model, MELU__PLAN_ITEMS, 0, MELU__RANK_ROWS, err);
+  if (status) return status;
+  filling.scratch_size = melu__size_align(melu__plan_arena_size(filling.plan), line) +
+                         melu__size_align(MELU__RANK_ROWS * (c->model->item_width + melu__item_cols(&c->model->options)), line);
+  filling.scratch = melu__alloc(a, melu__size_mul(runner->n_threads, filling.scratch_size), sizeof *filling.scratch);
+  if (!filling.scratch) return melu__fail_memory(err);
+  runner->run(runner->arg, fill_factors, &filling, n_blocks);
+  melu__free(a, filling.scratch);
+  return MELU_OK;
 }
 
 melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
@@ -69,8 +116,11 @@ melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const 
     return melu__fail_memory(err);
   }
   for (size_t i = 0; i < n; i++) c->items[i] = items ? items[i] : (uint32_t)i;
-  struct filling filling = {c, data};
-  model->ctx->runner.run(model->ctx->runner.arg, fill_block, &filling, (n + MELU__RANK_ROWS - 1) / MELU__RANK_ROWS);
+  const melu_status filled = fill(c, data, err);
+  if (filled) {
+    melu_catalog_free(c);
+    return filled;
+  }
   *out = c;
   return MELU_OK;
 }
@@ -103,11 +153,15 @@ static melu_status score_blocks(melu_workspace *ws, const melu_catalog *c, const
   slots[MELU__SLOT_SCORES] = scores;
   for (size_t first = 0; first < c->n; first += MELU__RANK_ROWS) {
     const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
-    slots[MELU__SLOT_XQ] = c->x + first * model->item_width;
-    slots[MELU__SLOT_Z] = c->z + first * first_width(model);
+    slots[MELU__SLOT_XQ] = c->x + first * x_width(model);
+    if (is_factors(model)) slots[MELU__SLOT_ZQ] = slots[MELU__SLOT_XQ] + model->options.rank + 1;
+    slots[MELU__SLOT_Z] = c->z + first * z_width(model);
     melu__plan_run(plan, slots, NULL, ws->scratch.arena);
     if (!isfinite(model->ctx->kernels->largest(n, scores)))
       return melu__fail_at(err, MELU_EDIVERGED, first, "a score is not finite: the weights are too large");
+    if (is_factors(model))
+      for (size_t i = 0; i < n; i++)
+        scores[i] = model->factors[MELU__F_SCALE][0] + model->factors[MELU__F_SCALE][1] * scores[i];
     take(arg, first, n, scores);
   }
   return MELU_OK;

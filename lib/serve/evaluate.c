@@ -2,6 +2,7 @@
 /* Judging a model by its predictions for users that it adapts to. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "data/batch.h"
@@ -15,6 +16,8 @@ struct judge {
   melu_user *user;
   uint32_t *order, *items; /* as long as the longest list of ratings */
   float *ratings;
+  uint32_t *known; /* with history: what a user is adapted to, items and ratings */
+  float *known_ratings;
   struct melu_value *profile; /* one value per user field */
 };
 
@@ -24,7 +27,7 @@ struct evaluation {
   const melu_dataset *data;
   struct melu_evaluate_options options;
   uint32_t *users; /* the eligible ones */
-  size_t n_users, longest;
+  size_t n_users, longest, longest_history; /* lists of ratings */
   float *scores, *truth; /* (n_users, n_query) */
   melu_status *status;   /* of each user */
   struct judge *judges;  /* one per thread */
@@ -65,14 +68,32 @@ static melu_status find_users(struct evaluation *e, melu_error *err) {
                     e->options.max_ratings);
 }
 
+/* The longest list of ratings in the history, as far as it counts. */
+static melu_status measure_history(struct evaluation *e, melu_error *err) {
+  const melu_dataset *h = e->options.history;
+  if (!h) return MELU_OK;
+  if (!h->frozen) return melu__fail(err, MELU_ESTATE, "the history is not frozen");
+  for (uint32_t u = 0; u < melu_dataset_n_users(h); u++) {
+    const size_t n = melu_dataset_ratings(h, u, NULL, NULL);
+    if (n > e->longest_history) e->longest_history = n;
+  }
+  return MELU_OK;
+}
+
 static melu_status make_judge(struct judge *j, const struct evaluation *e, melu_error *err) {
   const struct melu_allocator *a = &e->ctx->allocator;
   size_t max_support = e->longest - e->options.n_query;
   if (max_support > e->options.max_support) max_support = e->options.max_support;
+  const size_t max_history = e->options.max_history ? e->options.max_history : SIZE_MAX;
+  max_support = melu__size_add(max_support, e->longest_history < max_history ? e->longest_history : max_history);
+  j->known = melu__alloc(a, max_support, sizeof *j->known);
+  j->known_ratings = melu__alloc(a, max_support, sizeof *j->known_ratings);
+  if (!j->known || !j->known_ratings) return melu__fail_memory(err);
   melu_status status = melu_workspace_new(&j->workspace, e->model, max_support, err);
   if (!status) status = melu_user_new(&j->user, e->model, err);
   if (status) return status;
-  j->order = melu__alloc(a, e->longest, sizeof *j->order);
+  const size_t longest = e->longest > e->longest_history ? e->longest : e->longest_history;
+  j->order = melu__alloc(a, longest, sizeof *j->order);
   j->items = melu__alloc(a, e->longest, sizeof *j->items);
   j->ratings = melu__alloc(a, e->longest, sizeof *j->ratings);
   j->profile = melu__alloc(a, melu_schema_n_fields(e->model->schema, MELU_USER), sizeof *j->profile);
@@ -86,6 +107,26 @@ static void free_judge(struct judge *j, const struct melu_allocator *a) {
   melu__free(a, j->items);
   melu__free(a, j->ratings);
   melu__free(a, j->profile);
+  melu__free(a, j->known);
+  melu__free(a, j->known_ratings);
+}
+
+/* Adds a user's history to her n known ratings. */
+static melu_status add_history(const struct evaluation *e, uint64_t id, struct judge *j, size_t *n, melu_error *err) {
+  const melu_dataset *h = e->options.history;
+  const uint32_t *items;
+  const float *ratings;
+  uint32_t user;
+  if (!h || melu_dataset_find_user(&user, h, id, NULL)) return MELU_OK;
+  const size_t all = melu_dataset_ratings(h, user, &items, &ratings);
+  const size_t used = e->options.max_history && all > e->options.max_history ? e->options.max_history : all;
+  melu_status status = all ? melu_split_order(j->order, id, 0, all, err) : MELU_OK;
+  for (size_t k = 0; k < used && !status; k++, ++*n) {
+    const uint32_t at = j->order[k];
+    status = melu_dataset_find_item(&j->known[*n], e->data, melu_dataset_item_id(h, items[at]), err);
+    j->known_ratings[*n] = ratings[at];
+  }
+  return status;
 }
 
 /* Adapts to the support set of the i-th user and predicts the query set. */
@@ -103,7 +144,12 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
     j->ratings[k] = ratings[j->order[k]];
   }
   for (size_t k = 0; k < n_query; k++) e->truth[i * n_query + k] = j->ratings[n_rest + k];
-  status = melu_adapt(j->user, j->workspace, e->model, e->data, j->profile, j->items, j->ratings, n_support, err);
+  size_t n_known = n_support;
+  memcpy(j->known, j->items, n_support * sizeof *j->known);
+  memcpy(j->known_ratings, j->ratings, n_support * sizeof *j->known_ratings);
+  status = add_history(e, melu_dataset_user_id(e->data, user), j, &n_known, err);
+  if (status) return status;
+  status = melu_adapt(j->user, j->workspace, e->model, e->data, j->profile, j->known, j->known_ratings, n_known, err);
   if (status) return status;
   return melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query,
                       err);
@@ -128,6 +174,7 @@ static void run_user(void *arg, size_t index, size_t thread) {
 static melu_status prepare(struct evaluation *e, melu_error *err) {
   const struct melu_allocator *a = &e->ctx->allocator;
   melu_status status = find_users(e, err);
+  if (!status) status = measure_history(e, err);
   if (status) return status;
   const size_t n_scores = melu__size_mul(e->n_users, e->options.n_query);
   e->scores = melu__alloc(a, n_scores, sizeof *e->scores);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/embed.h"
+#include "serve/factor_user.h"
 
 #define MAX_SUPPORT 4096
 
@@ -15,10 +16,24 @@ static size_t part_size(size_t n_numbers) {
   return melu__size_align(n_numbers, MELU__ALIGN / sizeof(real));
 }
 
+static int is_factors(const melu_model *model) {
+  return model->options.network == MELU_FACTORS;
+}
+
+static size_t factors_size(const melu_model *model) {
+  const size_t width = melu__user_cols(&model->options);
+  return part_size(width) + width * width;
+}
+
 void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user) {
   const melu_model *model = user->model;
   size_t rows, cols;
   real *p = user->data;
+  if (is_factors(model)) {
+    parts[0] = p;
+    parts[1] = p + part_size(melu__user_cols(&model->options));
+    return;
+  }
   for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
     melu__weight_shape(model, i, &rows, &cols);
     parts[i] = p;
@@ -31,6 +46,7 @@ void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user) {
 
 /* The numbers that say something: the first layer's place may be larger. */
 static size_t used_size(const melu_user *user) {
+  if (is_factors(user->model)) return factors_size(user->model);
   real *parts[MELU__MAX_WEIGHTS];
   size_t rows, cols;
   melu__user_parts(parts, user);
@@ -43,12 +59,16 @@ static int user_init(melu_user *user, const melu_model *model) {
   size_t rows, cols;
   user->model = model;
   user->n_support = 0;
-  for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
-    melu__weight_shape(model, i, &rows, &cols);
-    user->n += part_size(rows * cols);
+  if (is_factors(model)) {
+    user->n = factors_size(model);
+  } else {
+    for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
+      melu__weight_shape(model, i, &rows, &cols);
+      user->n += part_size(rows * cols);
+    }
+    melu__weight_shape(model, 0, &rows, &cols);
+    user->n += rows * cols;
   }
-  melu__weight_shape(model, 0, &rows, &cols);
-  user->n += rows * cols;
   user->data = melu__calloc(&model->ctx->allocator, user->n, sizeof *user->data);
   return user->data != NULL;
 }
@@ -82,7 +102,10 @@ melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *
     melu__free(&model->ctx->allocator, user);
     return melu__fail_memory(err);
   }
-  set_unknown(user);
+  if (is_factors(model))
+    melu__factor_unknown(user);
+  else
+    set_unknown(user);
   *out = user;
   return MELU_OK;
 }
@@ -106,6 +129,12 @@ static melu_status find_plan(const struct melu__plan **out, size_t *arena, const
 static melu_status find_plans(melu_workspace *ws, melu_error *err) {
   size_t arena = 0;
   melu_status status = MELU_OK;
+  const struct melu_allocator *a = &ws->model->ctx->allocator;
+  while (melu__keeps_rows(ws->model, ws->max_kept + 1)) ws->max_kept++;
+  ws->adapt = melu__calloc(a, ws->max_support + 1, sizeof *ws->adapt);
+  ws->predict = melu__calloc(a, (ws->max_kept + 2) * MELU__N_PIECES, sizeof *ws->predict);
+  ws->rank = melu__calloc(a, ws->max_kept + 2, sizeof *ws->rank);
+  if (!ws->adapt || !ws->predict || !ws->rank) return melu__fail_memory(err);
   for (size_t n = 0; n <= ws->max_support && !status; n++)
     status = find_plan(&ws->adapt[n], &arena, ws, MELU__PLAN_ADAPT, n, 0, err);
   for (size_t row = 0; row < ws->max_kept + 2 && !status; row++) {
@@ -132,15 +161,10 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   if (!ws) return melu__fail_memory(err);
   ws->model = model;
   ws->max_support = max_support;
-  while (melu__keeps_rows(model, ws->max_kept + 1)) ws->max_kept++;
-  ws->adapt = melu__calloc(a, max_support + 1, sizeof *ws->adapt);
-  ws->predict = melu__calloc(a, (ws->max_kept + 2) * MELU__N_PIECES, sizeof *ws->predict);
-  ws->rank = melu__calloc(a, ws->max_kept + 2, sizeof *ws->rank);
   melu_status status = MELU_OK;
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
-  if (!ws->adapt || !ws->predict || !ws->rank || !ws->transposed || !user_init(&ws->fresh, model))
-    status = melu__fail_memory(err);
-  if (!status) status = find_plans(ws, err);
+  if (!ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
+  if (!status) status = is_factors(model) ? melu__factor_workspace_init(ws, err) : find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);
     return status;
@@ -154,6 +178,9 @@ void melu_workspace_free(melu_workspace *ws) {
   const struct melu_allocator *a = &ws->model->ctx->allocator;
   melu__scratch_free(&ws->scratch, ws->model);
   melu__free(a, ws->transposed);
+  melu__free(a, ws->rows);
+  melu__free(a, ws->encoding);
+  melu__free(a, ws->pooled);
   melu__free(a, ws->fresh.data);
   melu__free(a, ws->rank);
   melu__free(a, ws->predict);
@@ -204,6 +231,19 @@ static void run_adapt(melu_workspace *ws, size_t n) {
   melu__plan_run(ws->adapt[n], slots, NULL, ws->scratch.arena);
 }
 
+static void adapt_layers(melu_workspace *ws, const melu_dataset *data, const struct melu_value *profile,
+                         const uint32_t *items, const float *ratings, size_t n) {
+  const melu_model *model = ws->model;
+  struct melu__scratch *s = &ws->scratch;
+  if (profile)
+    melu__embed_values(model, MELU_USER, profile, s->xu);
+  else if (model->user_width)
+    memset(s->xu, 0, model->user_width * sizeof *s->xu);
+  melu__embed_many(model, data, MELU_ITEM, items, n, s->xs);
+  for (size_t i = 0; i < n; i++) s->ys[i] = ratings[i];
+  run_adapt(ws, n);
+}
+
 melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *model, const melu_dataset *data,
                        const struct melu_value *profile, const uint32_t *items, const float *ratings, size_t n,
                        melu_error *err) {
@@ -216,14 +256,10 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
     if (!isfinite(ratings[i])) return melu__fail_at(err, MELU_ERANGE, i, "ratings[%zu] is not finite", i);
   if (profile && (status = melu__values_check(model->schema, MELU_USER, NULL, profile, err))) return status;
 
-  struct melu__scratch *s = &ws->scratch;
-  if (profile)
-    melu__embed_values(model, MELU_USER, profile, s->xu);
-  else if (model->user_width)
-    memset(s->xu, 0, model->user_width * sizeof *s->xu);
-  melu__embed_many(model, data, MELU_ITEM, items, n, s->xs);
-  for (size_t i = 0; i < n; i++) s->ys[i] = ratings[i];
-  run_adapt(ws, n);
+  if (is_factors(model))
+    melu__factor_adapt(ws, data, profile, items, ratings, n);
+  else
+    adapt_layers(ws, data, profile, items, ratings, n);
   const size_t used = used_size(&ws->fresh);
   if (!isfinite(model->ctx->kernels->largest(used, ws->fresh.data)))
     return melu__fail(err, MELU_EDIVERGED, "the inner loop diverged: a fast weight is not finite");
@@ -238,11 +274,13 @@ void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user) {
   real *parts[MELU__MAX_WEIGHTS];
   melu__user_parts(parts, user);
   slots[MELU__SLOT_WEIGHTS] = slots[MELU__SLOT_GRADS] = parts[0];
+  if (is_factors(user->model)) return;
   slots[MELU__SLOT_XT] = parts[1];
   for (size_t i = 2; i < 2 * user->model->n_layers + 1; i++) slots[MELU__SLOT_WEIGHTS + i] = parts[i];
 }
 
 size_t melu__workspace_row(const melu_workspace *ws, const melu_user *user) {
+  if (is_factors(user->model)) return 0;
   return user->n_support == MELU__FORMED ? ws->max_kept + 1 : user->n_support;
 }
 
@@ -251,6 +289,7 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
   const melu_status status = check_items(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
+  if (is_factors(model)) return melu__factor_predict(scores, ws, user, data, items, n, 0, err);
   const size_t row = melu__workspace_row(ws, user);
   struct melu__scratch *s = &ws->scratch;
   real *slots[MELU__N_SLOTS], piece[MELU__PREDICT_ROWS];
@@ -273,4 +312,14 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
     done += n_rows;
   }
   return MELU_OK;
+}
+
+melu_status melu_predict_variance(float *variances, melu_workspace *ws, const melu_model *model, const melu_user *user,
+                                  const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
+  const melu_status status = check_items(model, user, ws, data, items, n, err);
+  if (status) return status;
+  if (n && !variances) return melu__fail(err, MELU_EINVAL, "variances is NULL");
+  if (!is_factors(model) || model->options.rule != MELU_CLOSED_FORM)
+    return melu__fail(err, MELU_EINVAL, "variances are for MELU_FACTORS with MELU_CLOSED_FORM");
+  return melu__factor_predict(variances, ws, user, data, items, n, 1, err);
 }

@@ -18,6 +18,7 @@ struct melu_user {
 melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
                               melu_error *err);
 
+/* With MELU_FACTORS [0] w and [1] F'F + P. Else: */
 /* Where a user's matrices are, by number of the weights (struct melu__weights): [0] C or the formed W1', [1] X' or
  * nothing, [2] xu W1u' + b1 with its fast weights: what the user adds to every row; [3] ... upper layers. */
 void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user);
@@ -38,6 +39,9 @@ struct melu_workspace {
   struct melu__scratch scratch;
   real *transposed; /* the weights' transposes, as they were at that version of the model */
   uint64_t transposed_version;
+  /* MELU_FACTORS: `adapt` by padded rows, one `rank`, and: */
+  const struct melu__plan *items, *profile, *scores, *spread;
+  real *rows, *encoding, *pooled; /* of the support set and of a piece; scratch of encoding; pooled rows and m_u */
   melu_user fresh; /* a user in the making: an old one is only replaced by a finished one */
 };
 

@@ -74,6 +74,14 @@ static int shape_slice(const struct melu__tape *t, struct melu__node *n) {
   return n->index <= cols && n->cols <= cols - n->index && set(n, node_a(t, n)->rows, n->cols);
 }
 
+static int shape_diag(const struct melu__tape *t, struct melu__node *n) {
+  return node_a(t, n)->rows == 1 && set(n, node_a(t, n)->cols, node_a(t, n)->cols);
+}
+
+static int shape_diagonal(const struct melu__tape *t, struct melu__node *n) {
+  return node_a(t, n)->rows == node_a(t, n)->cols && set(n, 1, node_a(t, n)->cols);
+}
+
 static int shape_bag(const struct melu__tape *t, struct melu__node *n) {
   return set(n, n->rows, node_a(t, n)->cols);
 }
@@ -162,6 +170,12 @@ static void grad_recip(struct melu__tape *t, melu__ref y, melu__ref g, const int
   d[0] = melu__tape_scale(t, melu__tape_mul(t, g, melu__tape_mul(t, y, y)), -1);
 }
 
+/* r' = 1 / (2 r) */
+static void grad_sqrt(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)want;
+  d[0] = melu__tape_scale(t, melu__tape_mul(t, g, melu__tape_recip(t, y)), 0.5);
+}
+
 static void grad_transpose(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
   (void)y, (void)want;
   d[0] = melu__tape_transpose(t, g);
@@ -180,6 +194,16 @@ static void grad_slice(struct melu__tape *t, melu__ref y, melu__ref g, const int
   if (n.index) g = melu__tape_concat(t, melu__tape_const(t, n.rows, n.index, 0), g);
   if (after) g = melu__tape_concat(t, g, melu__tape_const(t, n.rows, after, 0));
   d[0] = g;
+}
+
+static void grad_diag(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)y, (void)want;
+  d[0] = melu__tape_diagonal(t, g);
+}
+
+static void grad_diagonal(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)y, (void)want;
+  d[0] = melu__tape_diag(t, g);
 }
 
 static void grad_bag(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
@@ -274,6 +298,10 @@ static void run_recip(const struct melu__run *r) {
   r->kernels->recip(ROWS, COLS, r->a, r->out);
 }
 
+static void run_sqrt(const struct melu__run *r) {
+  r->kernels->sqrt(ROWS, COLS, r->a, r->out);
+}
+
 static void run_transpose(const struct melu__run *r) {
   r->kernels->transpose(r->a_rows, r->a_cols, r->a, r->out);
 }
@@ -287,6 +315,15 @@ static void run_concat(const struct melu__run *r) {
 static void run_slice(const struct melu__run *r) {
   const struct melu__cmat part = {r->a.p + r->node->index, r->a.ld};
   r->kernels->copy(ROWS, COLS, part, r->out);
+}
+
+static void run_diag(const struct melu__run *r) {
+  r->kernels->fill(ROWS, COLS, 0, r->out);
+  r->kernels->copy(COLS, 1, (struct melu__cmat){r->a.p, 1}, (struct melu__mat){r->out.p, r->out.ld + 1});
+}
+
+static void run_diagonal(const struct melu__run *r) {
+  r->kernels->copy(COLS, 1, (struct melu__cmat){r->a.p, r->a.ld + 1}, (struct melu__mat){r->out.p, 1});
 }
 
 static void run_bag(const struct melu__run *r) {
@@ -340,9 +377,12 @@ const struct melu__op_info melu__ops[MELU__N_OPS] = {
     [MELU__SIGMOID] = {"sigmoid", 1, shape_like_a, grad_sigmoid, run_sigmoid, NULL, NULL},
     [MELU__LOG] = {"log", 1, shape_like_a, grad_log, run_log, NULL, NULL},
     [MELU__RECIP] = {"recip", 1, shape_like_a, grad_recip, run_recip, NULL, NULL},
+    [MELU__SQRT] = {"sqrt", 1, shape_like_a, grad_sqrt, run_sqrt, NULL, NULL},
     [MELU__TRANSPOSE] = {"transpose", 1, shape_transpose, grad_transpose, run_transpose, NULL, NULL},
     [MELU__CONCAT] = {"concat", 2, shape_concat, grad_concat, run_concat, NULL, NULL},
     [MELU__SLICE] = {"slice", 1, shape_slice, grad_slice, run_slice, NULL, NULL},
+    [MELU__DIAG] = {"diag", 1, shape_diag, grad_diag, run_diag, NULL, NULL},
+    [MELU__DIAGONAL] = {"diagonal", 1, shape_diagonal, grad_diagonal, run_diagonal, NULL, NULL},
     [MELU__BAG] = {"bag", 1, shape_bag, grad_bag, run_bag, NULL, NULL},
     [MELU__BAG_T] = {"bag_t", 1, shape_bag, grad_bag_t, run_bag_t, NULL, NULL},
     [MELU__SOLVE] = {"solve", 2, shape_solve, grad_solve, run_solve, scratch_solve, flops_solve},

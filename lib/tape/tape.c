@@ -121,6 +121,10 @@ melu__ref melu__tape_recip(struct melu__tape *t, melu__ref a) {
   return push(t, MELU__RECIP, a, MELU__NO_NODE);
 }
 
+melu__ref melu__tape_sqrt(struct melu__tape *t, melu__ref a) {
+  return push(t, MELU__SQRT, a, MELU__NO_NODE);
+}
+
 melu__ref melu__tape_transpose(struct melu__tape *t, melu__ref a) {
   return push(t, MELU__TRANSPOSE, a, MELU__NO_NODE);
 }
@@ -132,6 +136,14 @@ melu__ref melu__tape_concat(struct melu__tape *t, melu__ref a, melu__ref b) {
 melu__ref melu__tape_slice(struct melu__tape *t, melu__ref a, size_t first_col, size_t n_cols) {
   if (first_col > UINT32_MAX) return fail(t, MELU_EINVAL);
   return push_sized(t, (struct melu__node){.op = MELU__SLICE, .a = a, .index = (uint32_t)first_col}, 0, n_cols);
+}
+
+melu__ref melu__tape_diag(struct melu__tape *t, melu__ref row) {
+  return push(t, MELU__DIAG, row, MELU__NO_NODE);
+}
+
+melu__ref melu__tape_diagonal(struct melu__tape *t, melu__ref a) {
+  return push(t, MELU__DIAGONAL, a, MELU__NO_NODE);
 }
 
 melu__ref melu__tape_bag(struct melu__tape *t, melu__ref table, uint32_t bag_slot, size_t n_bags) {

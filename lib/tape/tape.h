@@ -32,9 +32,12 @@ enum melu__op {
   MELU__SIGMOID,   /* 1 / (1 + exp(-a)) */
   MELU__LOG,       /* natural logarithm */
   MELU__RECIP,     /* 1 / a */
+  MELU__SQRT,      /* square root */
   MELU__TRANSPOSE, /* a' */
   MELU__CONCAT,    /* [a, b]: columns side by side */
   MELU__SLICE,     /* columns index .. index + n of a; with CONCAT its own adjoint */
+  MELU__DIAG,      /* the diagonal matrix of the row a */
+  MELU__DIAGONAL,  /* the diagonal of the square matrix a, as a row; adjoint of DIAG */
   MELU__BAG,       /* means of rows of the table a, by the lists in bag slot `index` */
   MELU__BAG_T,     /* adjoint of BAG: rows of a scattered to a table */
   MELU__SOLVE,     /* ((a + a') / 2)^-1 b, the bracket being positive definite */
@@ -82,9 +85,12 @@ melu__ref melu__tape_step(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_sigmoid(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_log(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_recip(struct melu__tape *t, melu__ref a);
+melu__ref melu__tape_sqrt(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_transpose(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_concat(struct melu__tape *t, melu__ref a, melu__ref b);
 melu__ref melu__tape_slice(struct melu__tape *t, melu__ref a, size_t first_col, size_t n_cols);
+melu__ref melu__tape_diag(struct melu__tape *t, melu__ref row);
+melu__ref melu__tape_diagonal(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_bag(struct melu__tape *t, melu__ref table, uint32_t bag_slot, size_t n_bags);
 melu__ref melu__tape_bag_t(struct melu__tape *t, melu__ref a, uint32_t bag_slot, size_t n_table_rows);
 melu__ref melu__tape_solve(struct melu__tape *t, melu__ref a, melu__ref b);

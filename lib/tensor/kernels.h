@@ -68,6 +68,7 @@ struct melu__kernels {
   void (*sigmoid)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* no overflow for any a */
   void (*log)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
   void (*recip)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* 1 / a */
+  void (*sqrt)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
   void (*copy)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out);
   void (*fill)(size_t rows, size_t cols, real s, struct melu__mat out);
   void (*transpose)(size_t rows, size_t cols, struct melu__cmat a, struct melu__mat out); /* out (cols, rows) := a' */

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "meta/factor_lane.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "meta/factors.h"
+#include "model/embed.h"
+#include "model/gradient.h"
+
+enum { BLOCK = 128, STEP = 8 }; /* rows of one encoder plan; the last one has a multiple of STEP */
+
+static size_t padded(size_t n) {
+  return melu__size_align(n, MELU__FACTOR_ROWS);
+}
+
+/* ---------------------------------------------------------------------------------------------- preparing */
+
+static melu_status find_plan(const struct melu__plan **out, struct melu__factor_lanes *f, enum melu__plan_kind kind,
+                             size_t n_support, size_t n_query, melu_error *err) {
+  const melu_status status = melu__task_plan(out, f->l->model, kind, n_support, n_query, err);
+  if (!status && melu__plan_arena_size(*out) > f->plans) f->plans = melu__plan_arena_size(*out);
+  return status;
+}
+
+static melu_status find_blocks(struct melu__blocks *b, struct melu__factor_lanes *f, enum melu__plan_kind kind,
+                               enum melu__plan_kind grad, size_t n, melu_error *err) {
+  const size_t rest = melu__size_align(n % BLOCK, STEP);
+  melu_status status = MELU_OK;
+  *b = (struct melu__blocks){.n = n / BLOCK * BLOCK + rest, .most = BLOCK};
+  if (n >= BLOCK) status = find_plan(&b->full, f, kind, 0, BLOCK, err);
+  if (n >= BLOCK && !status) status = find_plan(&b->full_grad, f, grad, 0, BLOCK, err);
+  if (rest && !status) status = find_plan(&b->rest, f, kind, 0, rest, err);
+  if (rest && !status) status = find_plan(&b->rest_grad, f, grad, 0, rest, err);
+  return status;
+}
+
+/* Rows of all tasks, in the order of the batch. */
+static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, melu_error *err) {
+  struct melu__lanes *l = f->l;
+  melu_status status = MELU_OK;
+  size_t n_query = 0;
+  l->n_rows = 0;
+  l->n_users = l->batch->n_tasks;
+  for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
+    const struct melu__task *t = &l->batch->tasks[i];
+    const size_t n_rows = padded(t->n_support) + padded(t->n_query);
+    status = find_plan(&l->tasks[i].plan, f, MELU__PLAN_META, padded(t->n_support), padded(t->n_query), err);
+    l->tasks[i].row = l->n_rows;
+    l->tasks[i].user = i;
+    l->n_rows += n_rows;
+    n_query += t->n_query;
+    if (n_rows > *most_rows) *most_rows = n_rows;
+  }
+  f->weight = (real)l->batch->n_tasks / (real)n_query;
+  return status;
+}
+
+/* The items of a task's support set, or of its query set. */
+static uint32_t item_of(const melu_batch *batch, const struct melu__task *t, size_t k) {
+  const uint32_t *items;
+  melu_dataset_ratings(batch->data, t->user, &items, NULL);
+  return items[batch->positions[t->start + k]];
+}
+
+static size_t row_of(const struct melu__lane_task *t, const struct melu__task *task, size_t k) {
+  return t->row + (k < task->n_support ? k : padded(task->n_support) + k - task->n_support);
+}
+
+/* Numbers the batch's items, and counts the rows of each in start[number + 1]. */
+static int number_items(struct melu__factor_lanes *f) {
+  const melu_batch *batch = f->l->batch;
+  const struct melu_allocator *a = &f->l->model->ctx->allocator;
+  for (size_t i = 0; i < f->n; i++) f->number[f->items[i]] = 0;
+  f->n = 0;
+  const size_t n_items = melu_dataset_n_items(batch->data);
+  if (n_items > f->number_capacity) {
+    if (!melu__grow(a, &f->number, &f->number_capacity, 0, n_items, sizeof *f->number)) return 0;
+    memset(f->number, 0, f->number_capacity * sizeof *f->number);
+  }
+  if (!melu__grow(a, &f->items, &f->items_capacity, 0, batch->n_positions, sizeof *f->items) ||
+      !melu__grow(a, &f->start, &f->start_capacity, 0, batch->n_positions + 2, sizeof *f->start) ||
+      !melu__grow(a, &f->occurrences, &f->occurrences_capacity, 0, batch->n_positions, sizeof *f->occurrences))
+    return 0;
+  memset(f->start, 0, (batch->n_positions + 2) * sizeof *f->start);
+  for (size_t t = 0; t < batch->n_tasks; t++) {
+    const struct melu__task *task = &batch->tasks[t];
+    for (size_t k = 0; k < task->n_support + task->n_query; k++) {
+      const uint32_t item = item_of(batch, task, k);
+      if (!f->number[item]) {
+        f->items[f->n++] = item;
+        f->number[item] = (uint32_t)f->n;
+      }
+      f->start[f->number[item] + 1]++;
+    }
+  }
+  return 1;
+}
+
+/* Sorts the rows by item. */
+static void list_occurrences(struct melu__factor_lanes *f) {
+  const melu_batch *batch = f->l->batch;
+  for (size_t i = 1; i <= f->n + 1; i++) f->start[i] += f->start[i - 1];
+  for (size_t t = 0; t < batch->n_tasks; t++) {
+    const struct melu__task *task = &batch->tasks[t];
+    for (size_t k = 0; k < task->n_support + task->n_query; k++) {
+      const uint32_t number = f->number[item_of(batch, task, k)];
+      f->occurrences[f->start[number]++] = (struct melu__occurrence){
+          (uint32_t)row_of(&f->l->tasks[t], task, k), k < task->n_support ? (uint32_t)f->l->tasks[t].user + 1 : 0};
+    }
+  }
+}
+
+static int allocate(struct melu__factor_lanes *f) {
+  struct melu__lanes *l = f->l;
+  const melu_model *model = l->model;
+  const size_t item_cols = melu__item_cols(&model->options), width = melu__user_cols(&model->options);
+  const size_t n = f->item_blocks.n, n_users = f->user_blocks.n;
+  struct {
+    real **p;
+    size_t rows, cols;
+  } arrays[] = {{&f->x, n, model->item_width},         {&f->z, n, item_cols},
+                {&f->grad_x, n, model->item_width},    {&f->grad_z, n, item_cols},
+                {&l->grad_x, l->n_rows, melu__task_row(model)}, {&l->xu, n_users, model->user_width},
+                {&l->row, n_users, width},             {&l->grad_xu, n_users, model->user_width},
+                {&l->grad_row, n_users, width},        {&f->pooled, n_users, width}};
+  const size_t line = MELU__ALIGN / sizeof(real), n_arrays = sizeof arrays / sizeof *arrays;
+  size_t total = 0;
+  for (size_t i = 0; i < n_arrays; i++)
+    total = melu__size_add(total, melu__size_add(melu__size_mul(arrays[i].rows, arrays[i].cols), line));
+  if (!melu__grow(&model->ctx->allocator, &f->memory, &f->memory_capacity, 0, total, sizeof *f->memory)) return 0;
+  real *at = f->memory;
+  for (size_t i = 0; i < n_arrays; i++) {
+    *arrays[i].p = at;
+    at += melu__size_align(arrays[i].rows * arrays[i].cols, line);
+  }
+  return 1;
+}
+
+melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) {
+  struct melu__lanes *l = f->l;
+  size_t most_rows = 0;
+  f->plans = 0;
+  melu_status status = place_tasks(f, &most_rows, err);
+  if (!status && !number_items(f)) status = melu__fail_memory(err);
+  if (status) return status;
+  list_occurrences(f);
+  status = find_blocks(&f->item_blocks, f, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, f->n, err);
+  if (!status)
+    status = find_blocks(&f->user_blocks, f, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, l->batch->n_tasks, err);
+  if (!status && !allocate(f)) status = melu__fail_memory(err);
+  /* Rows, ratings and weights of a task, and its pooled rows. */
+  f->plans = melu__size_align(f->plans, MELU__ALIGN / sizeof(real));
+  l->arena = melu__size_add(f->plans, melu__size_mul(most_rows, melu__task_row(l->model) + 2));
+  l->arena = melu__size_align(melu__size_add(l->arena, melu__user_cols(&l->model->options)), MELU__ALIGN / sizeof(real));
+  return status;
+}
+
+void melu__factor_free(struct melu__factor_lanes *f, const struct melu_allocator *a) {
+  void *const all[] = {f->number, f->items, f->start, f->occurrences, f->memory};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
+}
+
+/* ------------------------------------------------------------------------------------------------ encoding */
+
+static size_t n_blocks(const struct melu__blocks *b) {
+  return (b->n + b->most - 1) / b->most;
+}
+
+size_t melu__factor_n_blocks(const struct melu__factor_lanes *f) {
+  return n_blocks(&f->item_blocks) + n_blocks(&f->user_blocks);
+}
+
+/* Rows [first, end) of the block, of which those below `used` are not padding. */
+static void block_rows(const struct melu__blocks *b, size_t block, size_t used, size_t *first, size_t *n, size_t *end) {
+  *first = block * b->most;
+  *end = *first + b->most < b->n ? *first + b->most : b->n;
+  *n = (*end < used ? *end : used) - *first;
+}
+
+static const struct melu__plan *block_plan(const struct melu__blocks *b, size_t n_rows, int is_grad) {
+  if (n_rows == b->most) return is_grad ? b->full_grad : b->full;
+  return is_grad ? b->rest_grad : b->rest;
+}
+
+static void clear(real *rows, size_t width, size_t first, size_t end) {
+  memset(rows + first * width, 0, (end - first) * width * sizeof *rows);
+}
+
+static void encode_items(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+  const melu_model *model = f->l->model;
+  const size_t width = model->item_width;
+  size_t first, n, end;
+  block_rows(&f->item_blocks, block, f->n, &first, &n, &end);
+  melu__embed_many(model, f->l->batch->data, MELU_ITEM, f->items + first, n, f->x + first * width);
+  clear(f->x, width, first + n, end);
+  slots[MELU__SLOT_XS] = f->x + first * width;
+  slots[MELU__SLOT_ZS] = f->z + first * melu__item_cols(&model->options);
+  melu__plan_run(block_plan(&f->item_blocks, end - first, 0), slots, NULL, arena);
+}
+
+static void encode_users(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+  const struct melu__lanes *l = f->l;
+  const size_t width = l->model->user_width;
+  size_t first, n, end;
+  block_rows(&f->user_blocks, block, l->batch->n_tasks, &first, &n, &end);
+  for (size_t i = first; i < first + n; i++)
+    melu__embed(l->model, l->batch->data, MELU_USER, l->batch->tasks[i].user, l->xu + i * width);
+  clear(l->xu, width, first + n, end);
+  slots[MELU__SLOT_XU] = l->xu + first * width;
+  slots[MELU__SLOT_ROW] = l->row + first * melu__user_cols(&l->model->options);
+  melu__plan_run(block_plan(&f->user_blocks, end - first, 0), slots, NULL, arena);
+}
+
+void melu__factor_encode(const struct melu__factor_lanes *f, size_t block, real *arena) {
+  real *slots[MELU__N_SLOTS];
+  const size_t n = n_blocks(&f->item_blocks);
+  melu__model_slots(slots, f->l->model, f->l->transposed);
+  if (block < n)
+    encode_items(f, block, slots, arena);
+  else
+    encode_users(f, block - n, slots, arena);
+}
+
+/* --------------------------------------------------------------------------------------------------- tasks */
+
+/* Rows of n of a task's items, from its k-th on, and their ratings. Returns how many rows there are with padding. */
+static size_t gather(const struct melu__factor_lanes *f, const struct melu__task *task, size_t k, size_t n, real *x,
+                     real *y, real *pooled) {
+  const melu_model *model = f->l->model;
+  const melu_batch *batch = f->l->batch;
+  const real *scale = model->factors[MELU__F_SCALE];
+  const size_t item_cols = melu__item_cols(&model->options), ld = melu__task_row(model);
+  const uint32_t *items;
+  const float *ratings;
+  melu_dataset_ratings(batch->data, task->user, &items, &ratings);
+  if (pooled) clear(pooled, melu__user_cols(&model->options), 0, 1);
+  for (size_t i = 0; i < n; i++) {
+    const uint32_t position = batch->positions[task->start + k + i];
+    const real *encoded = f->z + (size_t)(f->number[items[position]] - 1) * item_cols;
+    melu__set_task_row(model, encoded, x + i * ld);
+    if (pooled) melu__add_to_pool(model, encoded, pooled);
+    y[i] = (ratings[position] - scale[0]) / scale[1];
+  }
+  clear(x, ld, n, padded(n));
+  memset(y + n, 0, (padded(n) - n) * sizeof *y);
+  return padded(n);
+}
+
+static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[MELU__N_SLOTS], real *arena,
+                     double *losses) {
+  const struct melu__lanes *l = f->l;
+  const melu_model *model = l->model;
+  const struct melu__task *task = &l->batch->tasks[i];
+  const size_t ld = melu__task_row(model), width = melu__user_cols(&model->options), rank = model->options.rank;
+  const size_t ns = padded(task->n_support), nq = padded(task->n_query), user = l->tasks[i].user;
+  real *xs = arena + f->plans, *xq = xs + ns * ld, *ys = xq + nq * ld, *yq = ys + ns, *wq = yq + nq, loss;
+  real *grad = l->grad_x + l->tasks[i].row * ld;
+  slots[MELU__SLOT_POOLED] = wq + nq;
+  gather(f, task, 0, task->n_support, xs, ys, slots[MELU__SLOT_POOLED]);
+  gather(f, task, task->n_support, task->n_query, xq, yq, NULL);
+  for (size_t k = 0; k < nq; k++) wq[k] = k < task->n_query ? f->weight : 0;
+  slots[MELU__SLOT_XS] = xs;
+  slots[MELU__SLOT_ZS] = xs + rank + 1;
+  slots[MELU__SLOT_XQ] = xq;
+  slots[MELU__SLOT_ZQ] = xq + rank + 1;
+  slots[MELU__SLOT_YS] = ys;
+  slots[MELU__SLOT_YQ] = yq;
+  slots[MELU__SLOT_WQ] = wq;
+  slots[MELU__SLOT_ROW] = l->row + user * width;
+  slots[MELU__SLOT_GRAD_XS] = grad;
+  slots[MELU__SLOT_GRAD_ZS] = grad + rank + 1;
+  slots[MELU__SLOT_GRAD_XQ] = grad + ns * ld;
+  slots[MELU__SLOT_GRAD_ZQ] = grad + ns * ld + rank + 1;
+  slots[MELU__SLOT_GRAD_ROW] = l->grad_row + user * width;
+  slots[MELU__SLOT_GRAD_POOLED] = f->pooled + user * width;
+  slots[MELU__SLOT_LOSS] = &loss;
+  melu__plan_run(l->tasks[i].plan, slots, NULL, arena);
+  losses[i] = loss;
+}
+
+void melu__factor_tasks(const struct melu__factor_lanes *f, size_t lane, real *arena, double *losses) {
+  const struct melu__lanes *l = f->l;
+  const size_t n_dense = melu__dense_offset(l->model, l->model->n_params);
+  real *slots[MELU__N_SLOTS];
+  melu__model_slots(slots, l->model, l->transposed);
+  memset(l->lanes[lane].sums, 0, n_dense * sizeof *l->lanes[lane].sums);
+  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, l->lanes[lane].sums);
+  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->lanes[lane].sums);
+  for (size_t i = 0; i < l->batch->n_tasks; i++)
+    if (l->tasks[i].lane == lane) run_task(f, i, slots, arena, losses);
+}
+
+/* -------------------------------------------------------------------------------------------------- collecting */
+
+/* The sum of what came back to an item from its rows, in their order. */
+static void collect_item(const struct melu__factor_lanes *f, size_t item) {
+  const struct melu__lanes *l = f->l;
+  const struct melu__kernels *k = l->model->ctx->kernels;
+  const size_t rank = l->model->options.rank, width = rank + 1, ld = melu__task_row(l->model);
+  real *sum = f->grad_z + item * melu__item_cols(&l->model->options);
+  clear(sum, 2 * width, 0, 1);
+  for (size_t i = f->start[item]; i < f->start[item + 1]; i++) {
+    const struct melu__occurrence at = f->occurrences[i];
+    const real *g = l->grad_x + at.row * ld;
+    k->axpy(1, rank, 1, (struct melu__cmat){g, rank}, (struct melu__mat){sum, rank});
+    sum[rank] += g[rank + 1];
+    if (at.pooled)
+      k->axpy(1, width, 1, (struct melu__cmat){f->pooled + (at.pooled - 1) * width, width},
+              (struct melu__mat){sum + width, width});
+  }
+}
+
+static void collect_items(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+  const size_t width = f->l->model->item_width, cols = melu__item_cols(&f->l->model->options);
+  size_t first, n, end;
+  block_rows(&f->item_blocks, block, f->n, &first, &n, &end);
+  for (size_t i = first; i < first + n; i++) collect_item(f, i);
+  clear(f->grad_z, cols, first + n, end);
+  slots[MELU__SLOT_XS] = f->x + first * width;
+  slots[MELU__SLOT_GRAD_XS] = f->grad_x + first * width;
+  slots[MELU__SLOT_GRAD_ZS] = f->grad_z + first * cols;
+  melu__plan_run(block_plan(&f->item_blocks, end - first, 1), slots, NULL, arena);
+}
+
+static void collect_users(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+  const struct melu__lanes *l = f->l;
+  const size_t width = l->model->user_width, cols = melu__user_cols(&l->model->options);
+  size_t first, n, end;
+  block_rows(&f->user_blocks, block, l->batch->n_tasks, &first, &n, &end);
+  clear(l->grad_row, cols, first + n, end);
+  slots[MELU__SLOT_XU] = l->xu + first * width;
+  slots[MELU__SLOT_GRAD_XU] = l->grad_xu + first * width;
+  slots[MELU__SLOT_GRAD_ROW] = l->grad_row + first * cols;
+  melu__plan_run(block_plan(&f->user_blocks, end - first, 1), slots, NULL, arena);
+}
+
+/* Blocks are dealt to the lanes, so that their sums of dense gradients have a fixed order too. */
+void melu__factor_collect(const struct melu__factor_lanes *f, size_t lane, real *arena) {
+  const struct melu__lanes *l = f->l;
+  const size_t n_items = n_blocks(&f->item_blocks), n = melu__factor_n_blocks(f);
+  real *slots[MELU__N_SLOTS];
+  melu__model_slots(slots, l->model, l->transposed);
+  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, l->lanes[lane].sums);
+  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->lanes[lane].sums);
+  for (size_t block = lane; block < n; block += l->n_lanes) {
+    if (block < n_items)
+      collect_items(f, block, slots, arena);
+    else
+      collect_users(f, block - n_items, slots, arena);
+  }
+}

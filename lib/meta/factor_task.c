@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The plans of MELU_FACTORS. */
+#include "meta/factors.h"
+#include "meta/loss.h"
+#include "meta/task.h"
+
+/* The outer loss: after the adaptation, or the mean of those after each step. */
+struct outer_loss {
+  melu__ref xq, zq, yq, wq, sum;
+  size_t n_query, n;
+};
+
+static void add_loss(void *arg, struct melu__factors *f) {
+  struct outer_loss *l = arg;
+  const melu__ref score = melu__factors_predict(f, l->xq, l->zq);
+  const melu__ref loss = melu__loss(f->tape, f->model->options.loss, score, l->yq, l->wq, l->n_query);
+  l->sum = l->n++ ? melu__tape_add(f->tape, l->sum, loss) : loss;
+}
+
+/* Gradients of dense parameters, wrt[first .. n), go where their input slots say. */
+static void add_weights(struct melu__outputs *o, const struct melu__tape *t, const melu__ref *wrt, const melu__ref *g,
+                        size_t first, size_t n) {
+  for (size_t i = first; i < n && !t->status; i++) {
+    const uint32_t w = t->nodes[wrt[i]].index - MELU__SLOT_WEIGHTS;
+    melu__add(o, g[i], MELU__SLOT_GRADS + w, MELU__SLOT_BASES + w);
+  }
+}
+
+static void record_meta(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
+                        size_t n_query) {
+  static const uint32_t to[] = {MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ,  MELU__SLOT_GRAD_ZS,
+                                MELU__SLOT_GRAD_ZQ, MELU__SLOT_GRAD_ROW, MELU__SLOT_GRAD_POOLED};
+  static const enum melu__factor_param params[] = {MELU__F_POOL,      MELU__F_POOL_RATED, MELU__F_SHRINK,
+                                                   MELU__F_PRECISION, MELU__F_RATE};
+  enum { N = sizeof to / sizeof *to, N_PARAMS = sizeof params / sizeof *params };
+  const size_t width = melu__user_cols(&model->options);
+  struct melu__factors f;
+  struct outer_loss loss = {.n_query = n_query};
+  melu__factors_begin(&f, t, model, n_support);
+  loss.xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, width);
+  loss.zq = melu__tape_input(t, MELU__SLOT_ZQ, n_query, 1);
+  loss.yq = melu__tape_input(t, MELU__SLOT_YQ, n_query, 1);
+  loss.wq = melu__tape_input(t, MELU__SLOT_WQ, n_query, 1);
+  melu__factors_adapt(&f, model->options.multi_step ? add_loss : NULL, &loss);
+  if (loss.n == 0) add_loss(&loss, &f);
+  const melu__ref mean = melu__tape_scale(t, loss.sum, 1.0 / (double)loss.n);
+
+  melu__ref wrt[N + N_PARAMS] = {f.f, loss.xq, f.o, loss.zq, f.m_user, f.pooled}, g[N + N_PARAMS];
+  size_t n = N;
+  for (size_t i = 0; i < N_PARAMS; i++)
+    if (f.params.at[params[i]] != MELU__NO_NODE) wrt[n++] = f.params.at[params[i]];
+  melu__tape_grad(t, mean, wrt, n, g);
+  melu__keep(o, mean, MELU__SLOT_LOSS);
+  for (size_t i = 0; i < N; i++) melu__keep(o, g[i], to[i]);
+  add_weights(o, t, wrt, g, N, n);
+}
+
+/* An encoder, or its gradient back to its rows and to the dense parameters it has. */
+static void record_encoder(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int of_users,
+                           int is_grad, size_t n) {
+  static const enum melu__factor_param params[2][4] = {{MELU__F_H1, MELU__F_H1_BIAS, MELU__F_H2, MELU__F_N_ITEM},
+                                                       {MELU__F_PRIOR, MELU__F_N_USER, MELU__F_SCALE, MELU__F_SCALE}};
+  const struct melu__factor_inputs inputs = melu__factor_inputs(t, model);
+  const melu__ref x = of_users ? melu__tape_input(t, MELU__SLOT_XU, n, model->user_width)
+                               : melu__tape_input(t, MELU__SLOT_XS, n, model->item_width);
+  const melu__ref y = of_users ? melu__encode_users(t, model, &inputs, x) : melu__encode_items(t, model, &inputs, x);
+  melu__ref wrt[5] = {x}, g[5];
+  size_t k = 1;
+  if (!is_grad) {
+    melu__keep(o, y, of_users ? MELU__SLOT_ROW : MELU__SLOT_ZS);
+    return;
+  }
+  for (size_t i = 0; i < (of_users ? 2 : 4); i++)
+    if (inputs.at[params[of_users][i]] != MELU__NO_NODE) wrt[k++] = inputs.at[params[of_users][i]];
+  melu__tape_grad(t, melu__pulled(t, y, of_users ? MELU__SLOT_GRAD_ROW : MELU__SLOT_GRAD_ZS), wrt, k, g);
+  melu__keep(o, g[0], of_users ? MELU__SLOT_GRAD_XU : MELU__SLOT_GRAD_XS);
+  add_weights(o, t, wrt, g, 1, k);
+}
+
+static void record_adapt(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support) {
+  struct melu__factors f;
+  melu__factors_begin(&f, t, model, n_support);
+  melu__factors_adapt(&f, NULL, NULL);
+  melu__keep(o, f.w, MELU__SLOT_GRADS);
+  melu__keep(o, melu__factors_gram(&f), MELU__SLOT_GRADS + 1);
+}
+
+static void record_predict(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n) {
+  const size_t width = melu__user_cols(&model->options);
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n, width), z = melu__tape_input(t, MELU__SLOT_ZQ, n, 1);
+  const melu__ref w = melu__tape_input(t, MELU__SLOT_GRADS, 1, width);
+  melu__keep(o, melu__tape_add(t, z, melu__tape_matmul(t, x, w, 0, 1)), MELU__SLOT_SCORES);
+}
+
+static void record_spread(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n) {
+  const size_t width = melu__user_cols(&model->options);
+  const melu__ref xt = melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_XQ, n, width));
+  const melu__ref gram = melu__tape_input(t, MELU__SLOT_GRADS + 1, width, width);
+  const melu__ref each = melu__tape_sum_rows(t, melu__tape_mul(t, xt, melu__tape_solve(t, gram, xt)));
+  melu__keep(o, melu__tape_transpose(t, each), MELU__SLOT_SCORES);
+}
+
+void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                          enum melu__plan_kind kind, size_t n_support, size_t n_query) {
+  switch (kind) {
+    case MELU__PLAN_META:
+      record_meta(o, t, model, n_support, n_query);
+      break;
+    case MELU__PLAN_ITEMS:
+    case MELU__PLAN_ITEMS_GRAD:
+      record_encoder(o, t, model, 0, kind == MELU__PLAN_ITEMS_GRAD, n_query);
+      break;
+    case MELU__PLAN_USERS:
+    case MELU__PLAN_USERS_GRAD:
+      record_encoder(o, t, model, 1, kind == MELU__PLAN_USERS_GRAD, n_query);
+      break;
+    case MELU__PLAN_ADAPT:
+      record_adapt(o, t, model, n_support);
+      break;
+    case MELU__PLAN_SPREAD:
+      record_spread(o, t, model, n_query);
+      break;
+    default:
+      record_predict(o, t, model, n_query);
+  }
+}
+
+void melu__factor_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {
+  static const uint32_t rows[] = {MELU__SLOT_XS,      MELU__SLOT_XQ,      MELU__SLOT_ZS,      MELU__SLOT_ZQ,
+                                  MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ, MELU__SLOT_GRAD_ZS, MELU__SLOT_GRAD_ZQ};
+  if (kind == MELU__PLAN_ITEMS || kind == MELU__PLAN_ITEMS_GRAD) return;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) layout->ld[rows[i]] = melu__task_row(model);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "model/prior.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tensor/kernels.h"
+
+int melu__prior_init(struct melu__prior *p, const melu_model *model) {
+  const struct melu_allocator *a = &model->ctx->allocator;
+  p->model = model;
+  p->last = melu__calloc(a, model->n_tables, sizeof *p->last);
+  if (!p->last) return 0;
+  for (size_t i = 0; i < model->n_tables; i++) {
+    p->last[i] = melu__calloc(a, model->params[i].rows, sizeof **p->last);
+    if (!p->last[i]) return 0;
+  }
+  return 1;
+}
+
+void melu__prior_free(struct melu__prior *p) {
+  if (!p->model) return;
+  const struct melu_allocator *a = &p->model->ctx->allocator;
+  for (size_t i = 0; p->last && i < p->model->n_tables; i++) melu__free(a, p->last[i]);
+  melu__free(a, p->last);
+}
+
+/* Columns [first, first + n) of a parameter with a prior of their own. */
+struct group {
+  size_t first, n;
+  double prior;
+};
+
+static size_t groups_of(struct group groups[3], const struct melu__prior *p, size_t param) {
+  const melu_model *model = p->model;
+  const struct melu__param *what = &model->params[param];
+  const size_t rank = model->options.rank;
+  const int is_factors = model->options.network == MELU_FACTORS;
+  if (is_factors && what->cols == melu__item_cols(&model->options)) {
+    groups[0] = (struct group){0, rank, p->vectors};
+    groups[1] = (struct group){rank, 1, p->offsets};
+    groups[2] = (struct group){rank + 1, rank + 1, p->pooled};
+    return 3;
+  }
+  /* Biases, and what is no weight, have no prior. */
+  const int is_free = is_factors ? what->rows == 1 : what->name[0] != 'W';
+  if (!what->is_table && is_free) return 0;
+  groups[0] = (struct group){0, what->cols, what->is_table && !is_factors ? p->vectors : p->dense};
+  return 1;
+}
+
+static void add_row(const struct melu__prior *p, size_t param, size_t row, real *g, double shares) {
+  const struct melu__param *what = &p->model->params[param];
+  struct group groups[3];
+  const size_t n = groups_of(groups, p, param);
+  for (size_t i = 0; i < n; i++) {
+    const struct group *c = &groups[i];
+    const real times = (real)(2 * c->prior / p->n_ratings * shares);
+    if (times == 0) continue;
+    p->model->ctx->kernels->axpy(1, c->n, times, (struct melu__cmat){what->data + row * what->cols + c->first, c->n},
+                                 (struct melu__mat){g + c->first, c->n});
+  }
+}
+
+void melu__prior_add(struct melu__prior *p, melu_gradient *g) {
+  const melu_model *model = p->model;
+  if (p->vectors == 0 && p->offsets == 0 && p->pooled == 0 && p->dense == 0) return;
+  const uint32_t step = (uint32_t)++p->step;
+  for (size_t i = 0; i < model->n_params; i++) {
+    const struct melu__param *what = &model->params[i];
+    struct melu__table_grad *t = what->is_table ? &g->tables[i] : NULL;
+    const size_t n = t ? t->n : what->rows;
+    real *values = t ? t->values : g->dense + melu__dense_offset(model, i);
+    for (size_t k = 0; k < n; k++) {
+      const size_t row = t ? t->rows[k] : k;
+      const double shares = t ? (double)(step - p->last[i][row]) : 1;
+      if (t) p->last[i][row] = step;
+      add_row(p, i, row, values + k * what->cols, shares);
+    }
+    const real largest = model->ctx->kernels->largest(n * what->cols, values);
+    if (largest > g->largest) g->largest = largest;
+  }
+}

@@ -677,6 +677,11 @@ struct melu_metrics {
   double rmse_user;   /* mean over users of the square root */
   double ndcg_paper[4];
   double ndcg_linear[4];
+  /* Set by melu_evaluate where they apply, else 0. */
+  double log_loss; /* MELU_LOGISTIC: mean over users of the mean cross-entropy, in nats */
+  double auc;      /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
+                      scores count half. Without both kinds 0.5 */
+  double coverage; /* with `intervals`: share of queries inside their 80 % interval */
 };
 
 /* Adds one user's n queries to the means; start with a struct of zeros. Errors: MELU_EINVAL (NULL, n = 0, rating_min
@@ -693,6 +698,7 @@ struct melu_evaluate_options {
   size_t max_support; /* the first so many of the support order; 0: all; MELU_NONE: none */
   const melu_dataset *history; /* what else is known of users, by their ids: their ratings in this set, of the same
                                   items, join the support set. NULL: nothing */
+  int intervals; /* not 0: measure the coverage too, of models that have variances (melu_predict_variance) */
   size_t max_history;          /* of a longer list so many, those first in the order of split 0; 0: all */
 };
 

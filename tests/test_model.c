@@ -38,11 +38,15 @@ static melu_schema *make_schema(size_t n_tags) {
   return schema;
 }
 
+static melu_model *make_model_with(const melu_schema *schema, const struct melu_model_options *o) {
+  melu_model *model;
+  WORLD_TRY(melu_model_new(&model, ctx, schema, o, &err));
+  return model;
+}
+
 static melu_model *make_model(const melu_schema *schema, uint64_t seed) {
   const struct melu_model_options o = {.size = sizeof o, .seed = seed};
-  melu_model *model;
-  WORLD_TRY(melu_model_new(&model, ctx, schema, &o, &err));
-  return model;
+  return make_model_with(schema, &o);
 }
 
 static float *values_of(const melu_model *model, const char *name, size_t *rows, size_t *cols) {
@@ -63,33 +67,27 @@ static float *values_of(const melu_model *model, const char *name, size_t *rows,
 
 /* ------------------------------------------------------------------------------------------------- parameters */
 
-START_TEST(parameters_of_the_preset) {
-  static const struct {
-    const char *name;
-    size_t rows, cols;
-    int is_table;
-  } expected[] = {{"E.tags", 101, 50, 1}, {"E.maker", 8, 32, 1}, {"E.age", 501, 40, 1},
-                  {"W1", 64, 126, 0},     {"b1", 1, 64, 0},      {"W2", 64, 64, 0},
-                  {"b2", 1, 64, 0},       {"W3", 1, 64, 0},      {"b3", 1, 1, 0}};
-  const size_t n = sizeof expected / sizeof *expected;
-  melu_schema *schema = make_schema(100);
-  melu_model *model = make_model(schema, 0);
+struct expected {
+  const char *name;
+  size_t rows, cols;
+  int is_table;
+};
+
+/* The model has these n parameters, and measuring and describing say so too. */
+static void check_params(const melu_model *model, const struct melu_model_options *o, const struct expected *expected,
+                         size_t n) {
   size_t n_params, n_numbers, total = 0;
-  WORLD_TRY(melu__model_measure(&n_params, &n_numbers, schema, NULL, &err));
-  melu_schema_free(schema); /* the model has a copy */
+  struct melu__param described[32];
+  WORLD_TRY(melu__model_measure(&n_params, &n_numbers, melu_model_schema(model), o, &err));
+  ck_assert_uint_le(n, 32);
   ck_assert_uint_eq(melu_model_n_params(model), n);
   ck_assert_uint_eq(n_params, n);
-  ck_assert_uint_eq(model->item_width, 85);
-  ck_assert_uint_eq(model->user_width, 41);
-  ck_assert_uint_eq(melu_schema_n_fields(melu_model_schema(model), MELU_ITEM), 3);
-  struct melu__param described[sizeof expected / sizeof *expected];
-  melu__model_describe(described, melu_model_schema(model), NULL);
+  melu__model_describe(described, melu_model_schema(model), o);
   for (size_t i = 0; i < n; i++) {
     struct melu_param p;
     WORLD_TRY(melu_model_param(&p, model, i, &err));
     ck_assert_str_eq(p.name, expected[i].name);
-    ck_assert_uint_eq(p.rows, expected[i].rows);
-    ck_assert_uint_eq(p.cols, expected[i].cols);
+    ck_assert_msg(p.rows == expected[i].rows && p.cols == expected[i].cols, "%s: (%zu, %zu)", p.name, p.rows, p.cols);
     ck_assert_int_eq(p.is_table, expected[i].is_table);
     total += p.rows * p.cols;
     ck_assert_str_eq(described[i].name, p.name);
@@ -98,10 +96,85 @@ START_TEST(parameters_of_the_preset) {
     ck_assert_ptr_eq(melu__model_find(model, p.name), &model->params[i]);
   }
   ck_assert_uint_eq(n_numbers, total);
+}
+
+START_TEST(parameters_of_the_preset) {
+  static const struct expected expected[] = {{"E.tags", 101, 50, 1}, {"E.maker", 8, 32, 1}, {"E.age", 501, 40, 1},
+                                             {"W1", 64, 126, 0},     {"b1", 1, 64, 0},      {"W2", 64, 64, 0},
+                                             {"b2", 1, 64, 0},       {"W3", 1, 64, 0},      {"b3", 1, 1, 0}};
+  melu_schema *schema = make_schema(100);
+  melu_model *model = make_model(schema, 0);
+  melu_schema_free(schema); /* the model has a copy */
+  check_params(model, NULL, expected, sizeof expected / sizeof *expected);
+  ck_assert_uint_eq(model->item_width, 85);
+  ck_assert_uint_eq(model->user_width, 41);
+  ck_assert_uint_eq(melu_schema_n_fields(melu_model_schema(model), MELU_ITEM), 3);
   ck_assert_ptr_eq(melu__model_weight(model, 1), melu__model_find(model, "W2"));
   ck_assert_ptr_eq(melu__model_bias(model, 2), melu__model_find(model, "b3"));
   ck_assert_ptr_null(melu__model_find(model, "W4"));
   melu_model_free(model);
+}
+END_TEST
+
+/* An item's row is [phi (3), o, y (5)], a user's (5). */
+START_TEST(parameters_of_factors) {
+  static const size_t hidden[1] = {6};
+  static const struct expected most[] = {
+      {"E.tags", 101, 9, 1}, {"E.maker", 8, 9, 1},   {"E.age", 501, 5, 1}, {"scale", 1, 2, 0}, {"noise", 1, 1, 0},
+      {"names", 1, 2, 0},    {"new", 1, 2, 0},       {"prior", 1, 5, 0},   {"pool", 6, 5, 0},  {"pool_rated", 6, 5, 0},
+      {"shrink", 1, 1, 0},   {"precision", 1, 5, 0}, {"rate", 1, 5, 0},    {"H1", 6, 3, 0},    {"h1", 1, 6, 0},
+      {"H2", 3, 6, 0},       {"N.item", 3, 9, 0},    {"N.user", 1, 5, 0}};
+  static const struct expected least[] = {{"E.name", 5, 9, 1},   {"scale", 1, 2, 0}, {"noise", 1, 1, 0},
+                                          {"names", 1, 1, 0},    {"new", 1, 2, 0},   {"prior", 1, 5, 0},
+                                          {"precision", 1, 5, 0}};
+  struct melu_model_options o = {.size = sizeof o,
+                                 .preset = "best",
+                                 .hidden = hidden,
+                                 .n_hidden = 1,
+                                 .rank = 3,
+                                 .rule = MELU_STEPS,
+                                 .rates = MELU_RATE_PER_ENTRY};
+  melu_schema *schema = make_schema(100);
+  melu_model *model = make_model_with(schema, &o);
+  check_params(model, &o, most, sizeof most / sizeof *most);
+  ck_assert_uint_eq(model->n_tables, 3);
+  for (size_t k = 0; k < MELU__N_FACTOR_PARAMS; k++) { /* all of them, in this order */
+    ck_assert_ptr_eq(model->factors[k], model->params[model->n_tables + k].data);
+    ck_assert_uint_eq(model->factor_weight[k], k);
+  }
+  melu_model_free(model);
+  o.rates = MELU_RATE_PER_TENSOR;
+  model = make_model_with(schema, &o);
+  ck_assert_uint_eq(melu__model_find(model, "rate")->cols, 1);
+  melu_model_free(model);
+  melu_schema_free(schema);
+
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  add(schema, "name", MELU_ITEM, MELU_ONE, 4, 1); /* its width does not matter */
+  o = (struct melu_model_options){.size = sizeof o, .preset = "best", .n_hidden = MELU_NONE, .rank = 3, .history = -1};
+  model = make_model_with(schema, &o);
+  check_params(model, &o, least, sizeof least / sizeof *least);
+  ck_assert_ptr_null(model->factors[MELU__F_POOL]);
+  ck_assert_uint_eq(model->factor_weight[MELU__F_POOL], UINT32_MAX);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* Items are known by their ids: users' fields and numbers are not enough. */
+START_TEST(factors_need_items) {
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best"};
+  melu_schema *schema;
+  melu_model *model = (melu_model *)&err;
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  add(schema, "age", MELU_USER, MELU_ONE, 3, 1);
+  add(schema, "price", MELU_ITEM, MELU_NUMERIC, 0, 1);
+  ck_assert_int_eq(melu_model_new(&model, ctx, schema, &o, &err), MELU_EINVAL);
+  ck_assert_ptr_null(model);
+  ck_assert_msg(strstr(err.message, "MELU_FACTORS") != NULL, "%s", err.message);
+  add(schema, "name", MELU_ITEM, MELU_ONE, 1, 1);
+  melu_model_free(make_model_with(schema, &o));
+  melu_schema_free(schema);
 }
 END_TEST
 
@@ -162,6 +235,99 @@ START_TEST(first_values_are_distributed_as_promised) {
   v = values_of(model, "W2", &rows, &cols);
   check_moments(v, rows * cols, 1.0 / 64 / 3, 1 / sqrt(64));
   free(v);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+static void check_constant(const melu_model *model, const char *name, size_t first, size_t n, double value) {
+  size_t rows, cols;
+  float *v = values_of(model, name, &rows, &cols);
+  ck_assert_uint_le(first + n, rows * cols);
+  for (size_t i = first; i < first + n; i++)
+    ck_assert_msg(test_relative_error(v[i], value, 1e-3) < 1e-6, "%s: %zu is %g, not %g", name, i, v[i], value);
+  free(v);
+}
+
+static size_t n_numbers_of(const melu_model *model, const char *name) {
+  const struct melu__param *p = melu__model_find(model, name);
+  return p->rows * p->cols;
+}
+
+/* Items of many fields: small vectors, no offset, smaller y, and nothing of an unknown id. */
+static void check_item_table(const melu_model *model, const char *name, uint32_t number) {
+  const size_t rank = model->options.rank;
+  size_t rows, cols;
+  float *v = values_of(model, name, &rows, &cols), *parts[2];
+  for (int k = 0; k < 2; k++) ck_assert_ptr_nonnull(parts[k] = malloc(rows * cols * sizeof **parts));
+  size_t n[2] = {0, 0};
+  for (uint32_t r = 0; r + 1 < rows; r++) {
+    struct melu__rng rng = melu__rng(model->options.seed, MELU__RNG_INIT, number, r);
+    for (size_t j = 0; j < cols; j++) {
+      const double drawn = 0.05 * melu__rng_normal(&rng) * (j < rank ? 1 : j == rank ? 0 : 0.2);
+      ck_assert(test_relative_error(v[r * cols + j], drawn, 1e-6) < 1e-6);
+      if (j != rank) parts[j > rank][n[j > rank]++] = v[r * cols + j];
+    }
+  }
+  check_moments(parts[0], n[0], 0.05 * 0.05, 0);
+  check_moments(parts[1], n[1], 0.01 * 0.01, 0);
+  check_constant(model, name, (rows - 1) * cols, cols, 0);
+  free(parts[0]);
+  free(parts[1]);
+  free(v);
+}
+
+START_TEST(first_values_of_factors) {
+  static const char *const zeros[] = {"E.age", "names", "new", "prior", "pool", "pool_rated", "h1", "N.item", "N.user"};
+  const struct melu_model_options o = {.size = sizeof o,
+                                       .preset = "best",
+                                       .seed = 11,
+                                       .inner_lr = 0.3,
+                                       .rating_min = -2,
+                                       .rating_max = 10,
+                                       .rule = MELU_STEPS,
+                                       .rates = MELU_RATE_PER_ENTRY};
+  melu_schema *schema = make_schema(100);
+  melu_model *model = make_model_with(schema, &o);
+  check_item_table(model, "E.tags", 0);
+  check_item_table(model, "E.maker", 1);
+  for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++)
+    check_constant(model, zeros[i], 0, n_numbers_of(model, zeros[i]), 0);
+  check_constant(model, "scale", 0, 1, 4); /* the middle of the range */
+  check_constant(model, "scale", 1, 1, 3); /* a quarter of its width */
+  check_constant(model, "noise", 0, 1, 0.5);
+  check_constant(model, "shrink", 0, 1, log(exp(5) - 1)); /* softplus(x) = log(1 + exp(x)) = 5 */
+  check_constant(model, "precision", 0, 48, log(exp(1) - 1));
+  check_constant(model, "precision", 48, 1, log(exp(5) - 1));
+  check_constant(model, "precision", 49, 1, log(exp(10) - 1));
+  check_constant(model, "rate", 0, 50, 0.3);
+  size_t rows, cols;
+  float *v = values_of(model, "H1", &rows, &cols);
+  check_moments(v, rows * cols, 0.1 * 0.1, 0);
+  free(v);
+  v = values_of(model, "H2", &rows, &cols);
+  check_moments(v, rows * cols, 0.01 * 0.01, 0);
+  free(v);
+  ck_assert(model->largest == (real)melu__model_largest(model));
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* Clicks have a logit, and no scale but its own. */
+START_TEST(first_values_of_logistic) {
+  const struct melu_model_options o = {.size = sizeof o,
+                                       .preset = "best",
+                                       .rule = MELU_STEPS,
+                                       .rates = MELU_RATE_PER_TENSOR,
+                                       .loss = MELU_LOGISTIC,
+                                       .rating_min = 2,
+                                       .rating_max = 6};
+  melu_schema *schema = make_schema(4);
+  melu_model *model = make_model_with(schema, &o);
+  check_constant(model, "scale", 0, 1, 0);
+  check_constant(model, "scale", 1, 1, 1);
+  check_constant(model, "rate", 0, 1, 0.1);
   melu_model_free(model);
   melu_schema_free(schema);
 }
@@ -232,20 +398,79 @@ END_TEST
 
 /* ---------------------------------------------------------------------------------------------------- options */
 
+static struct melu_model_options options_of(const melu_model *model) {
+  struct melu_model_options o = {.size = sizeof o};
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
+  return o;
+}
+
+static void check_options(const melu_model *model, const struct melu_model_options *expected) {
+  const struct melu_model_options o = options_of(model), *e = expected;
+  ck_assert_uint_eq(o.size, sizeof o);
+  ck_assert_str_eq(o.preset, e->preset);
+  ck_assert_uint_eq(o.seed, e->seed);
+  ck_assert_uint_eq(o.n_hidden, e->n_hidden);
+  if (o.n_hidden != MELU_NONE) ck_assert(memcmp(o.hidden, e->hidden, o.n_hidden * sizeof *o.hidden) == 0);
+  ck_assert_uint_eq(o.inner_steps, e->inner_steps);
+  ck_assert(o.inner_lr == e->inner_lr && o.rating_min == e->rating_min && o.rating_max == e->rating_max);
+  ck_assert_int_eq(o.first_order, e->first_order);
+  ck_assert_uint_eq(o.network, e->network);
+  ck_assert_uint_eq(o.rank, e->rank);
+  ck_assert_uint_eq(o.rule, e->rule);
+  ck_assert_uint_eq(o.adapt, e->adapt);
+  ck_assert_uint_eq(o.rates, e->rates);
+  ck_assert_uint_eq(o.loss, e->loss);
+  ck_assert_int_eq(o.multi_step, e->multi_step);
+  ck_assert_int_eq(o.history, e->history);
+  ck_assert_int_eq(o.learn_precision, e->learn_precision);
+}
+
+static const size_t melu_hidden[] = {64, 64}, best_hidden[] = {96};
+static const struct melu_model_options melu = {.preset = "melu",
+                                               .hidden = melu_hidden,
+                                               .n_hidden = 2,
+                                               .inner_steps = 5,
+                                               .inner_lr = 0.01,
+                                               .rating_min = 1,
+                                               .rating_max = 5,
+                                               .network = MELU_LAYERS,
+                                               .rank = 48,
+                                               .rule = MELU_STEPS,
+                                               .adapt = MELU_ADAPT_HEAD | MELU_ADAPT_HIDDEN,
+                                               .rates = MELU_RATE_FIXED,
+                                               .loss = MELU_SQUARED,
+                                               .multi_step = -1,
+                                               .history = -1,
+                                               .learn_precision = -1},
+                                       best = {.preset = "best",
+                                               .hidden = best_hidden,
+                                               .n_hidden = 1,
+                                               .inner_steps = 5,
+                                               .inner_lr = 0.1,
+                                               .rating_min = 1,
+                                               .rating_max = 5,
+                                               .network = MELU_FACTORS,
+                                               .rank = 48,
+                                               .rule = MELU_CLOSED_FORM,
+                                               .adapt = MELU_ADAPT_HEAD,
+                                               .rates = MELU_RATE_FIXED,
+                                               .loss = MELU_MIXED,
+                                               .multi_step = -1,
+                                               .history = 1,
+                                               .learn_precision = -1};
+
 START_TEST(options_are_resolved) {
   melu_schema *schema = make_schema(4);
-  melu_model *model;
-  struct melu_model_options o = {.size = sizeof o};
-  WORLD_TRY(melu_model_new(&model, ctx, schema, NULL, &err));
-  WORLD_TRY(melu_model_get_options(&o, model, &err));
-  ck_assert_uint_eq(o.size, sizeof o);
-  ck_assert_str_eq(o.preset, "melu");
-  ck_assert(o.seed == 0 && o.n_hidden == 2 && o.hidden[0] == 64 && o.hidden[1] == 64);
-  ck_assert(o.inner_steps == 5 && o.inner_lr == 0.01 && o.first_order == 0);
-  ck_assert(o.rating_min == 1 && o.rating_max == 5);
+  struct melu_model_options o = {.size = sizeof o, .preset = "best"}, expected = melu;
+  melu_model *model = make_model_with(schema, NULL);
+  check_options(model, &melu);
+  melu_model_free(model);
+  model = make_model_with(schema, &o);
+  check_options(model, &best);
   melu_model_free(model);
 
   size_t hidden[8] = {3, 1, 4, 1, 5, 9, 2, 6};
+  const size_t kept[8] = {3, 1, 4, 1, 5, 9, 2, 6};
   char preset[] = "melu";
   o = (struct melu_model_options){.size = sizeof o,
                                   .preset = preset,
@@ -255,17 +480,95 @@ START_TEST(options_are_resolved) {
                                   .inner_steps = MELU_NONE,
                                   .inner_lr = 1e-300,
                                   .first_order = -7,
-                                  .rating_max = 0.5};
-  WORLD_TRY(melu_model_new(&model, ctx, schema, &o, &err));
+                                  .rating_max = 0.5,
+                                  .multi_step = 7};
+  model = make_model_with(schema, &o);
   memset(hidden, 0, sizeof hidden); /* all was copied */
   memset(preset, 'x', sizeof preset - 1);
-  o = (struct melu_model_options){.size = sizeof o};
-  WORLD_TRY(melu_model_get_options(&o, model, &err));
-  ck_assert_str_eq(o.preset, "melu");
-  ck_assert(o.seed == UINT64_MAX && o.n_hidden == 8 && o.hidden[2] == 4 && o.hidden[7] == 6);
-  ck_assert(o.inner_steps == MELU_NONE && o.inner_lr == 1e-300 && o.first_order == 1);
-  ck_assert(o.rating_min == 0 && o.rating_max == 0.5);
+  expected.seed = UINT64_MAX;
+  expected.hidden = kept;
+  expected.n_hidden = 8;
+  expected.inner_steps = MELU_NONE;
+  expected.inner_lr = 1e-300;
+  expected.first_order = 1;
+  expected.rating_min = 0;
+  expected.rating_max = 0.5;
+  expected.multi_step = 1;
+  check_options(model, &expected);
   melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* What was not said follows from what was. */
+START_TEST(options_that_follow_from_others) {
+  melu_schema *schema = make_schema(4);
+  struct melu_model_options o = {.size = sizeof o, .rule = MELU_CLOSED_FORM}, expected = melu;
+  melu_model *model = make_model_with(schema, &o);
+  expected.rule = MELU_CLOSED_FORM;
+  expected.adapt = MELU_ADAPT_HEAD;
+  check_options(model, &expected);
+  melu_model_free(model);
+
+  o = (struct melu_model_options){.size = sizeof o, .loss = MELU_LOGISTIC};
+  model = make_model_with(schema, &o);
+  expected = melu;
+  expected.loss = MELU_LOGISTIC;
+  expected.rating_min = 0;
+  expected.rating_max = 1;
+  check_options(model, &expected);
+  melu_model_free(model);
+
+  o = (struct melu_model_options){
+      .size = sizeof o, .preset = "best", .n_hidden = MELU_NONE, .multi_step = -1, .history = -5, .learn_precision = 9};
+  model = make_model_with(schema, &o);
+  expected = best;
+  expected.n_hidden = MELU_NONE;
+  expected.history = -1;
+  expected.learn_precision = 1;
+  check_options(model, &expected);
+  melu_model_free(model);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* What melu_model_get_options says can be given to melu_model_new, and makes the same model. */
+START_TEST(options_make_the_same_model_again) {
+  static const size_t one[1] = {5};
+  const size_t size = sizeof(struct melu_model_options);
+  const struct melu_model_options given[] = {
+      {.size = size},
+      {.size = size, .preset = "best", .seed = 3},
+      {.size = size, .inner_steps = MELU_NONE, .loss = MELU_PAIRWISE, .rates = MELU_RATE_PER_TENSOR, .multi_step = 1},
+      {.size = size, .adapt = MELU_ADAPT_USER | MELU_ADAPT_ITEMS, .rates = MELU_RATE_PER_ENTRY, .loss = MELU_HUBER},
+      {.size = size, .hidden = one, .n_hidden = 1, .rule = MELU_CLOSED_FORM, .loss = MELU_ABSOLUTE},
+      {.size = size, .preset = "best", .n_hidden = MELU_NONE, .rank = 255, .history = -1, .loss = MELU_LOGISTIC},
+      {.size = size,
+       .preset = "best",
+       .hidden = one,
+       .n_hidden = 1,
+       .rank = 1,
+       .rule = MELU_STEPS,
+       .rates = MELU_RATE_PER_TENSOR,
+       .multi_step = 1,
+       .learn_precision = 1},
+      {.size = size, .preset = "best", .network = MELU_LAYERS, .history = -1},
+      {.size = size, .hidden = one, .n_hidden = 1, .network = MELU_FACTORS, .adapt = MELU_ADAPT_HEAD, .history = 1}};
+  melu_schema *schema = make_schema(4);
+  for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+    size_t n, m;
+    melu_model *first = make_model_with(schema, &given[i]);
+    const struct melu_model_options o = options_of(first);
+    melu_model *second = make_model_with(schema, &o);
+    check_options(second, &o);
+    ck_assert_uint_eq(melu_model_n_params(first), melu_model_n_params(second));
+    float *a = world_weights(first, &n), *b = world_weights(second, &m);
+    ck_assert_msg(n == m && memcmp(a, b, n * sizeof *a) == 0, "model %zu", i);
+    free(a);
+    free(b);
+    melu_model_free(first);
+    melu_model_free(second);
+  }
   melu_schema_free(schema);
 }
 END_TEST
@@ -318,7 +621,9 @@ START_TEST(options_out_of_range) {
       {{.size = size, .n_hidden = 2}, MELU_EINVAL, "hidden is NULL"},
       {{.size = size, .hidden = hidden}, MELU_EINVAL, "n_hidden is 0"},
       {{.size = size, .hidden = hidden, .n_hidden = 9}, MELU_EINVAL, "n_hidden is 9"},
-      {{.size = size, .hidden = hidden, .n_hidden = MELU_NONE}, MELU_EINVAL, "n_hidden"},
+      {{.size = size, .hidden = hidden, .n_hidden = MELU_NONE}, MELU_EINVAL, "n_hidden is 0, not in 1 .. 8"},
+      {{.size = size, .preset = "best", .hidden = hidden, .n_hidden = 2}, MELU_EINVAL, "n_hidden is 2, not in 0 .. 1"},
+      {{.size = size, .preset = "best", .hidden = wide, .n_hidden = 1}, MELU_EINVAL, "hidden[0] is 65537"},
       {{.size = size, .hidden = zero, .n_hidden = 2}, MELU_EINVAL, "hidden[1] is 0"},
       {{.size = size, .hidden = wide, .n_hidden = 1}, MELU_EINVAL, "hidden[0] is 65537"},
       {{.size = size, .inner_steps = 65}, MELU_ELIMIT, "inner_steps is 65"},
@@ -330,6 +635,27 @@ START_TEST(options_out_of_range) {
       {{.size = size, .rating_max = INFINITY}, MELU_EINVAL, "ratings"},
       {{.size = size, .rating_min = -INFINITY}, MELU_EINVAL, "ratings"},
       {{.size = size, .rating_min = NAN, .rating_max = 5}, MELU_EINVAL, "ratings"},
+      {{.size = size, .network = (melu_network)3}, MELU_EINVAL, "network is 3"},
+      {{.size = size, .rule = (melu_rule)3}, MELU_EINVAL, "rule is 3"},
+      {{.size = size, .rates = (melu_rates)4}, MELU_EINVAL, "rates is 4"},
+      {{.size = size, .loss = (melu_loss)7}, MELU_EINVAL, "loss is 7"},
+      {{.size = size, .loss = (melu_loss)-1}, MELU_EINVAL, "loss is"},
+      {{.size = size, .adapt = 16}, MELU_EINVAL, "adapt is 16"},
+      {{.size = size, .rank = 256}, MELU_EINVAL, "rank is 256"},
+      {{.size = size, .preset = "best", .rank = MELU_NONE}, MELU_EINVAL, "rank"},
+      /* what excludes each other */
+      {{.size = size, .network = MELU_FACTORS, .n_hidden = MELU_NONE, .adapt = 3}, MELU_EINVAL, "adapts the head alone"},
+      {{.size = size, .preset = "best", .adapt = 3}, MELU_EINVAL, "adapts the head alone"},
+      {{.size = size, .preset = "best", .adapt = MELU_ADAPT_USER}, MELU_EINVAL, "adapts the head alone"},
+      {{.size = size, .preset = "best", .rule = MELU_STEPS, .adapt = 9}, MELU_EINVAL, "FACTORS adapts the head alone"},
+      {{.size = size, .rule = MELU_CLOSED_FORM, .adapt = 3}, MELU_EINVAL, "CLOSED_FORM adapts the head alone"},
+      {{.size = size, .rule = MELU_CLOSED_FORM, .multi_step = 1}, MELU_EINVAL, "no steps and no rates"},
+      {{.size = size, .rule = MELU_CLOSED_FORM, .rates = MELU_RATE_PER_TENSOR}, MELU_EINVAL, "no steps and no rates"},
+      {{.size = size, .preset = "best", .rates = MELU_RATE_PER_ENTRY}, MELU_EINVAL, "no steps and no rates"},
+      {{.size = size, .rule = MELU_CLOSED_FORM, .loss = MELU_LOGISTIC}, MELU_EINVAL, "is for MELU_FACTORS"},
+      {{.size = size, .history = 1}, MELU_EINVAL, "history is for MELU_FACTORS"},
+      {{.size = size, .preset = "best", .network = MELU_LAYERS}, MELU_EINVAL, "history is for MELU_FACTORS"},
+      {{.size = size, .learn_precision = 1}, MELU_EINVAL, "learn_precision is for MELU_FACTORS"},
   };
   melu_schema *schema = make_schema(4);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -381,10 +707,28 @@ START_TEST(sizes_without_reason) {
 }
 END_TEST
 
-START_TEST(every_allocation_fails_once) {
+/* Of MELU_FACTORS the rank decides, not the widths. */
+START_TEST(ranks_without_reason) {
+  static const struct {
+    size_t rank;
+    melu_status status;
+  } ranks[] = {{254, MELU_OK}, {255, MELU_ELIMIT}};
+  melu_schema *schema;
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  add(schema, "name", MELU_ITEM, MELU_ONE, 0x7fffffff, 4096);
+  for (size_t i = 0; i < 2; i++) {
+    const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = ranks[i].rank};
+    size_t n_params, n_numbers;
+    ck_assert_int_eq(melu__model_measure(&n_params, &n_numbers, schema, &o, &err), ranks[i].status);
+  }
+  melu_schema_free(schema);
+}
+END_TEST
+
+static void fail_every_allocation(const struct melu_model_options *options) {
   melu_schema *schema = make_schema(4);
   size_t n_reference;
-  melu_model *reference = make_model(schema, 0);
+  melu_model *reference = make_model_with(schema, options);
   float *expected = world_weights(reference, &n_reference);
   for (int from_there_on = 0; from_there_on < 2; from_there_on++) {
     melu_status status = MELU_ENOMEM;
@@ -398,10 +742,10 @@ START_TEST(every_allocation_fails_once) {
       WORLD_TRY(melu_context_new(&own, &o, &err));
       heap.fail_at = heap.made + n;
       heap.from_there_on = from_there_on;
-      status = melu_model_new(&model, own, schema, NULL, &err);
+      status = melu_model_new(&model, own, schema, options, &err);
       ck_assert((status == MELU_OK) == (model != NULL));
       heap.fail_at = 0;
-      if (status) WORLD_TRY(melu_model_new(&model, own, schema, NULL, &err)); /* the cause is gone */
+      if (status) WORLD_TRY(melu_model_new(&model, own, schema, options, &err)); /* the cause is gone */
       size_t m;
       float *values = world_weights(model, &m);
       ck_assert(m == n_reference && memcmp(values, expected, m * sizeof *values) == 0);
@@ -416,6 +760,12 @@ START_TEST(every_allocation_fails_once) {
   free(expected);
   melu_model_free(reference);
   melu_schema_free(schema);
+}
+
+START_TEST(every_allocation_fails_once) {
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best"};
+  fail_every_allocation(NULL);
+  fail_every_allocation(&o);
 }
 END_TEST
 
@@ -505,14 +855,21 @@ END_TEST
 int main(void) {
   const TTest *const tests[] = {
       parameters_of_the_preset,
+      parameters_of_factors,
+      factors_need_items,
       fields_of_numbers_alone,
       first_values_are_distributed_as_promised,
+      first_values_of_factors,
+      first_values_of_logistic,
       a_value_depends_on_seed_parameter_and_row,
       a_field_whose_vocabulary_is_empty,
       options_are_resolved,
+      options_that_follow_from_others,
+      options_make_the_same_model_again,
       options_of_another_size,
       options_out_of_range,
       sizes_without_reason,
+      ranks_without_reason,
       every_allocation_fails_once,
       rows_are_read_and_written,
       bad_arguments,

@@ -15,6 +15,7 @@
 #include "data/schema.h"
 #include "io/json_read.h"
 #include "io/safetensors.h"
+#include "model/model.h"
 #include "support.h"
 #include "tensor/real.h"
 #include "world.h"
@@ -131,21 +132,25 @@ struct bytes {
 };
 
 /* A model of one item field, one number wide, with that vocabulary. */
-static melu_model *model_of_texts(const struct bytes *texts, size_t n) {
+static melu_model *model_of_texts_with(const struct bytes *texts, size_t n, const struct melu_model_options *o) {
   melu_schema *schema;
   melu_model *model;
-  const size_t hidden[1] = {1};
   const struct melu_field field = {.size = sizeof field, .name = "word", .owner = MELU_ITEM, .width = 1};
-  const struct melu_model_options o = {.size = sizeof o, .hidden = hidden, .n_hidden = 1};
   struct melu__vocab *vocab = melu__vocab_new(&w.ctx->allocator);
   for (size_t i = 0; i < n; i++) ck_assert_uint_eq(melu__vocab_add(vocab, texts[i].at, texts[i].n, NULL), i);
   WORLD_TRY(melu_schema_new(&schema, w.ctx, &err));
   WORLD_TRY(melu_schema_add(schema, &field, &err));
   WORLD_TRY(melu__schema_set_texts(schema, "word", vocab, &err));
-  WORLD_TRY(melu_model_new(&model, w.ctx, schema, &o, &err));
+  WORLD_TRY(melu_model_new(&model, w.ctx, schema, o, &err));
   melu__vocab_free(vocab);
   melu_schema_free(schema);
   return model;
+}
+
+static melu_model *model_of_texts(const struct bytes *texts, size_t n) {
+  const size_t hidden[1] = {1};
+  const struct melu_model_options o = {.size = sizeof o, .hidden = hidden, .n_hidden = 1};
+  return model_of_texts_with(texts, n, &o);
 }
 
 /* A small model whose vocabulary has texts that JSON must escape. */
@@ -184,42 +189,243 @@ static melu_model *model_with_texts(void) {
   return model;
 }
 
-START_TEST(everything_comes_back) {
-  melu_model *models[2] = {w.model, model_with_texts()}, *loaded;
-  for (int i = 0; i < 2; i++) {
-    size_t n, m;
-    struct melu_model_options a = {.size = sizeof a}, b = {.size = sizeof b};
-    WORLD_TRY(melu_model_save(models[i], path, &err));
-    WORLD_TRY(melu_model_load(&loaded, w.ctx, path, &err));
-    float *before = world_weights(models[i], &n), *after = world_weights(loaded, &m);
-    ck_assert_uint_eq(n, m);
-    ck_assert(memcmp(before, after, n * sizeof *before) == 0);
-    WORLD_TRY(melu_model_get_options(&a, models[i], &err));
-    WORLD_TRY(melu_model_get_options(&b, loaded, &err));
-    ck_assert_uint_eq(a.n_hidden, b.n_hidden);
-    ck_assert(memcmp(a.hidden, b.hidden, a.n_hidden * sizeof *a.hidden) == 0);
-    ck_assert(a.seed == b.seed && a.inner_steps == b.inner_steps && a.inner_lr == b.inner_lr);
-    ck_assert(a.first_order == b.first_order && a.rating_min == b.rating_min && a.rating_max == b.rating_max);
-    ck_assert_str_eq(a.preset, b.preset);
-
-    /* The same model gives the same bytes, and the loaded one is the same model. */
-    unsigned char *first = read_file(&n), *second;
-    WORLD_TRY(melu_model_save(loaded, path, &err));
-    second = read_file(&m);
-    ck_assert(n == m && memcmp(first, second, n) == 0);
-    free(first);
-    free(second);
-    free(before);
-    free(after);
-    melu_model_free(loaded);
+/* A model of the world's items, of whose numbers none is zero, as those of a new one may be. */
+static melu_model *model_with(const struct melu_model_options *o) {
+  melu_model *model;
+  uint64_t random = 5;
+  WORLD_TRY(melu_model_new(&model, w.ctx, melu_dataset_schema(w.data), o, &err));
+  for (size_t i = 0; i < melu_model_n_params(model); i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, model, i, &err));
+    float *values = malloc(p.rows * p.cols * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    WORLD_TRY(melu_model_read(values, model, p.name, 0, p.rows, &err));
+    for (size_t k = 0; k < p.rows * p.cols; k++) values[k] += 0.01f + 1e-11f * (float)world_random(&random);
+    WORLD_TRY(melu_model_write(model, p.name, 0, p.rows, values, &err));
+    free(values);
   }
+  return model;
+}
+
+static void check_same_options(const melu_model *first, const melu_model *second) {
+  struct melu_model_options a = {.size = sizeof a}, b = {.size = sizeof b};
+  WORLD_TRY(melu_model_get_options(&a, first, &err));
+  WORLD_TRY(melu_model_get_options(&b, second, &err));
+  ck_assert_str_eq(a.preset, b.preset);
+  ck_assert_uint_eq(a.n_hidden, b.n_hidden);
+  if (a.n_hidden != MELU_NONE) ck_assert(memcmp(a.hidden, b.hidden, a.n_hidden * sizeof *a.hidden) == 0);
+  ck_assert(a.seed == b.seed && a.inner_steps == b.inner_steps && a.inner_lr == b.inner_lr);
+  ck_assert(a.first_order == b.first_order && a.rating_min == b.rating_min && a.rating_max == b.rating_max);
+  ck_assert(a.network == b.network && a.rank == b.rank && a.rule == b.rule && a.adapt == b.adapt);
+  ck_assert(a.rates == b.rates && a.loss == b.loss);
+  ck_assert_int_eq(a.multi_step, b.multi_step);
+  ck_assert_int_eq(a.history, b.history);
+  ck_assert_int_eq(a.learn_precision, b.learn_precision);
+}
+
+static void check_same_params(const melu_model *first, const melu_model *second) {
+  size_t n, m;
+  ck_assert_uint_eq(melu_model_n_params(first), melu_model_n_params(second));
+  for (size_t i = 0; i < melu_model_n_params(first); i++) {
+    struct melu_param a, b;
+    WORLD_TRY(melu_model_param(&a, first, i, &err));
+    WORLD_TRY(melu_model_param(&b, second, i, &err));
+    ck_assert_str_eq(a.name, b.name);
+    ck_assert(a.rows == b.rows && a.cols == b.cols && a.is_table == b.is_table);
+  }
+  float *before = world_weights(first, &n), *after = world_weights(second, &m);
+  ck_assert_uint_eq(n, m);
+  ck_assert(memcmp(before, after, n * sizeof *before) == 0);
+  free(before);
+  free(after);
+}
+
+/* Saves the model and returns what is loaded, which is the same and is saved as the same bytes. */
+static melu_model *there_and_back(const melu_model *model) {
+  size_t n, m;
+  melu_model *loaded;
+  WORLD_TRY(melu_model_save(model, path, &err));
   WORLD_TRY(melu_model_load(&loaded, w.ctx, path, &err));
+  check_same_options(model, loaded);
+  check_same_params(model, loaded);
+  unsigned char *first = read_file(&n);
+  WORLD_TRY(melu_model_save(loaded, path, &err));
+  unsigned char *second = read_file(&m);
+  ck_assert(n == m && memcmp(first, second, n) == 0);
+  free(first);
+  free(second);
+  return loaded;
+}
+
+START_TEST(everything_comes_back) {
+  melu_model *model = model_with_texts(), *loaded = there_and_back(w.model);
+  melu_model_free(loaded);
+  loaded = there_and_back(model);
   const melu_schema *schema = melu_model_schema(loaded);
   ck_assert_str_eq(melu_schema_value_text(schema, "tag", 0), "a \"quote\"");
   ck_assert_uint_eq(melu_schema_value_id(schema, "tag", "\xc3\xa9t\xc3\xa9"), 2);
   ck_assert_uint_eq(melu_schema_value_id(schema, "tag", "nothing"), MELU_UNKNOWN);
   melu_model_free(loaded);
-  melu_model_free(models[1]);
+  melu_model_free(model);
+}
+END_TEST
+
+/* What the file says of the options, read by jansson. */
+static json_t *saved_options(void) {
+  size_t n;
+  uint64_t length;
+  unsigned char *bytes = read_file(&n);
+  memcpy(&length, bytes, 8);
+  json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
+  const json_t *meta = json_object_get(header, "__metadata__");
+  json_t *options = json_loads(json_string_value(json_object_get(meta, "options")), JSON_REJECT_DUPLICATES, NULL);
+  ck_assert_ptr_nonnull(options);
+  json_decref(header);
+  free(bytes);
+  return options;
+}
+
+/* Every way to have the options, each with another value than its preset's, and what the file says of them. */
+static const size_t five[1] = {5};
+static const struct variant {
+  struct melu_model_options o;
+  const char *hidden, *network, *rule, *adapt, *rates, *loss;
+} variants[] = {
+    {{.size = sizeof variants->o, .preset = "best"}, "[96]", "factors", "closed_form", "[\"head\"]", "fixed", "mixed"},
+    {{.size = sizeof variants->o,
+      .preset = "best",
+      .hidden = five,
+      .n_hidden = 1,
+      .inner_steps = 7,
+      .inner_lr = 0.3,
+      .first_order = 1,
+      .rating_min = -1,
+      .rating_max = 1,
+      .rank = 3,
+      .rule = MELU_STEPS,
+      .rates = MELU_RATE_PER_ENTRY,
+      .loss = MELU_SQUARED,
+      .multi_step = 1,
+      .history = -1,
+      .learn_precision = 1},
+     "[5]",
+     "factors",
+     "steps",
+     "[\"head\"]",
+     "per_entry",
+     "squared"},
+    {{.size = sizeof variants->o,
+      .preset = "best",
+      .n_hidden = MELU_NONE,
+      .inner_steps = MELU_NONE,
+      .rank = 1,
+      .rule = MELU_STEPS,
+      .rates = MELU_RATE_PER_TENSOR,
+      .loss = MELU_LOGISTIC},
+     "[]",
+     "factors",
+     "steps",
+     "[\"head\"]",
+     "per_tensor",
+     "logistic"},
+    {{.size = sizeof variants->o, .preset = "best", .rank = 255, .loss = MELU_PAIRWISE, .learn_precision = 1},
+     "[96]",
+     "factors",
+     "closed_form",
+     "[\"head\"]",
+     "fixed",
+     "pairwise"},
+    {{.size = sizeof variants->o,
+      .hidden = five,
+      .n_hidden = 1,
+      .network = MELU_FACTORS,
+      .adapt = MELU_ADAPT_HEAD,
+      .history = 1},
+     "[5]",
+     "factors",
+     "steps",
+     "[\"head\"]",
+     "fixed",
+     "squared"},
+    {{.size = sizeof variants->o, .preset = "best", .network = MELU_LAYERS, .rank = 9, .history = -1},
+     "[96]",
+     "layers",
+     "closed_form",
+     "[\"head\"]",
+     "fixed",
+     "mixed"},
+    {{.size = sizeof variants->o, .rates = MELU_RATE_PER_TENSOR, .loss = MELU_ABSOLUTE, .multi_step = 1},
+     "[64,64]",
+     "layers",
+     "steps",
+     "[\"head\",\"hidden\"]",
+     "per_tensor",
+     "absolute"},
+    {{.size = sizeof variants->o, .adapt = 15, .rates = MELU_RATE_PER_ENTRY, .loss = MELU_HUBER},
+     "[64,64]",
+     "layers",
+     "steps",
+     "[\"head\",\"hidden\",\"user\",\"items\"]",
+     "per_entry",
+     "huber"},
+    {{.size = sizeof variants->o, .adapt = MELU_ADAPT_HEAD | MELU_ADAPT_ITEMS, .loss = MELU_LOGISTIC},
+     "[64,64]",
+     "layers",
+     "steps",
+     "[\"head\",\"items\"]",
+     "fixed",
+     "logistic"},
+    {{.size = sizeof variants->o, .adapt = MELU_ADAPT_USER, .loss = MELU_PAIRWISE},
+     "[64,64]",
+     "layers",
+     "steps",
+     "[\"user\"]",
+     "fixed",
+     "pairwise"}};
+
+static void check_saved_options(const struct variant *v, const melu_model *model) {
+  struct melu_model_options o = {.size = sizeof o};
+  const char *preset, *seed, *network, *rule, *rates, *loss;
+  json_t *hidden, *adapt, *saved = saved_options();
+  json_int_t inner_steps, rank;
+  double inner_lr, rating_min, rating_max;
+  int first_order, multi_step, history, learn_precision;
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
+  ck_assert_int_eq(
+      json_unpack(saved, "{s:s, s:s, s:o, s:I, s:f, s:b, s:f, s:f, s:s, s:I, s:s, s:o, s:s, s:s, s:b, s:b, s:b!}",
+                  "preset", &preset, "seed", &seed, "hidden", &hidden, "inner_steps", &inner_steps, "inner_lr",
+                  &inner_lr, "first_order", &first_order, "rating_min", &rating_min, "rating_max", &rating_max,
+                  "network", &network, "rank", &rank, "rule", &rule, "adapt", &adapt, "rates", &rates, "loss", &loss,
+                  "multi_step", &multi_step, "history", &history, "learn_precision", &learn_precision),
+      0);
+  char *widths = json_dumps(hidden, JSON_COMPACT), *names = json_dumps(adapt, JSON_COMPACT);
+  ck_assert_str_eq(preset, o.preset);
+  ck_assert_str_eq(widths, v->hidden);
+  ck_assert_uint_eq((size_t)inner_steps, o.inner_steps == MELU_NONE ? 0 : o.inner_steps);
+  ck_assert(inner_lr == o.inner_lr && rating_min == o.rating_min && rating_max == o.rating_max);
+  ck_assert_int_eq(first_order, o.first_order);
+  ck_assert_str_eq(network, v->network);
+  ck_assert_uint_eq((size_t)rank, o.rank);
+  ck_assert_str_eq(rule, v->rule);
+  ck_assert_str_eq(names, v->adapt);
+  ck_assert_str_eq(rates, v->rates);
+  ck_assert_str_eq(loss, v->loss);
+  ck_assert_int_eq(multi_step, o.multi_step > 0);
+  ck_assert_int_eq(history, o.history > 0);
+  ck_assert_int_eq(learn_precision, o.learn_precision > 0);
+  free(widths);
+  free(names);
+  json_decref(saved);
+}
+
+START_TEST(every_option_comes_back) {
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    melu_model *model = model_with(&variants[i].o), *loaded = there_and_back(model);
+    check_saved_options(&variants[i], loaded);
+    check_saved_options(&variants[i], model);
+    melu_model_free(model);
+    melu_model_free(loaded);
+  }
 }
 END_TEST
 
@@ -271,37 +477,47 @@ START_TEST(texts_of_any_bytes_come_back) {
 }
 END_TEST
 
+/* The shape that PyTorch gives a parameter: a bias has one dimension, and so has what goes with it. */
+static size_t n_dims_of(const char *name, int has_one_rate) {
+  if (strncmp(name, "rate.", 5) == 0) return has_one_rate || name[5] == 'b' ? 1 : 2;
+  return name[0] == 'b' ? 1 : 2;
+}
+
 /* Anybody can read the file who reads JSON and floats. Here jansson does, of which the library uses nothing to read. */
-START_TEST(an_independent_reader_finds_the_same) {
+static void read_independently(const melu_model *model, int has_one_rate) {
   size_t n, at = 0;
   uint64_t length;
-  WORLD_TRY(melu_model_save(w.model, path, &err));
+  WORLD_TRY(melu_model_save(model, path, &err));
   unsigned char *bytes = read_file(&n);
   memcpy(&length, bytes, 8);
   const unsigned char *data = bytes + 8 + length;
   ck_assert_uint_eq(length % 8, 0);
   json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
   const json_t *meta = json_object_get(header, "__metadata__");
-  ck_assert_uint_eq(json_object_size(header), melu_model_n_params(w.model) + 1);
-  for (size_t i = 0; i < melu_model_n_params(w.model); i++) {
+  ck_assert_uint_eq(json_object_size(header), melu_model_n_params(model) + 1);
+  for (size_t i = 0; i < melu_model_n_params(model); i++) {
     struct melu_param p;
-    float values[128];
-    json_int_t rows, cols = 1, begin, end;
-    WORLD_TRY(melu_model_param(&p, w.model, i, &err));
+    json_int_t rows = 1, cols, begin, end;
+    WORLD_TRY(melu_model_param(&p, model, i, &err));
+    float *values = malloc(p.rows * p.cols * sizeof *values);
+    ck_assert_ptr_nonnull(values);
     json_t *t = json_object_get(header, p.name);
-    const char *dtype, *form = p.name[0] == 'b' ? "{s:s,s:[I!],s:[I,I!]!}" : "{s:s,s:[II!],s:[I,I!]!}";
-    ck_assert_int_eq(p.name[0] == 'b'
-                         ? json_unpack(t, form, "dtype", &dtype, "shape", &rows, "data_offsets", &begin, &end)
-                         : json_unpack(t, form, "dtype", &dtype, "shape", &rows, &cols, "data_offsets", &begin, &end),
-                     0);
+    const char *dtype;
+    ck_assert_int_eq(
+        n_dims_of(p.name, has_one_rate) == 1
+            ? json_unpack(t, "{s:s,s:[I!],s:[I,I!]!}", "dtype", &dtype, "shape", &cols, "data_offsets", &begin, &end)
+            : json_unpack(t, "{s:s,s:[II!],s:[I,I!]!}", "dtype", &dtype, "shape", &rows, &cols, "data_offsets", &begin,
+                          &end),
+        0);
     ck_assert_str_eq(dtype, "F32");
-    ck_assert(p.name[0] == 'b' ? (size_t)rows == p.cols : (size_t)rows == p.rows && (size_t)cols == p.cols);
+    ck_assert((size_t)rows == p.rows && (size_t)cols == p.cols);
     ck_assert_uint_eq((size_t)begin, at);
     at += 4 * p.rows * p.cols;
     ck_assert_uint_eq((size_t)end, at);
-    WORLD_TRY(melu_model_read(values, w.model, p.name, 0, p.rows, &err));
+    WORLD_TRY(melu_model_read(values, model, p.name, 0, p.rows, &err));
     ck_assert(memcmp(values, data + begin, 4 * p.rows * p.cols) ==
               0); /* this test runs where numbers are as in the file */
+    free(values);
   }
   ck_assert_uint_eq(8 + length + at, n);
   ck_assert_str_eq(json_string_value(json_object_get(meta, "format")), "melu-model");
@@ -311,37 +527,90 @@ START_TEST(an_independent_reader_finds_the_same) {
   const json_t *field = json_array_get(json_object_get(schema, "fields"), 2);
   ck_assert_str_eq(json_string_value(json_object_get(field, "name")), "age");
   ck_assert_int_eq(json_integer_value(json_object_get(field, "n_values")), 5);
-  json_t *options = json_loads(json_string_value(json_object_get(meta, "options")), 0, NULL);
-  ck_assert(json_real_value(json_object_get(options, "inner_lr")) == 0.05);
   json_decref(schema);
-  json_decref(options);
   json_decref(header);
   free(bytes);
 }
+
+START_TEST(an_independent_reader_finds_the_same) {
+  read_independently(w.model, 0);
+  json_t *options = saved_options();
+  ck_assert(json_real_value(json_object_get(options, "inner_lr")) == 0.05);
+  json_decref(options);
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    melu_model *model = model_with(&variants[i].o);
+    read_independently(model, variants[i].o.rates == MELU_RATE_PER_TENSOR);
+    melu_model_free(model);
+  }
+}
 END_TEST
 
-/* A loaded model's data set is the one that it was trained on. The double build saves floats. */
-START_TEST(a_loaded_model_predicts_the_same) {
-  melu_model *loaded;
-  float scores[2][3];
-  const uint32_t items[3] = {0, 1, 2};
+static void check_predictions(const melu_model *model) {
+  melu_model *loaded = there_and_back(model);
+  struct melu_model_options o = {.size = sizeof o};
+  float scores[2][WORLD_ITEMS], variances[2][WORLD_ITEMS] = {{0}};
+  const uint32_t items[WORLD_ITEMS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, age = 2;
   const float ratings[3] = {1, 5, 3};
-  WORLD_TRY(melu_model_save(w.model, path, &err));
-  WORLD_TRY(melu_model_load(&loaded, w.ctx, path, &err));
+  const struct melu_value profile = {.ids = &age, .n_ids = 1};
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
   for (int i = 0; i < 2; i++) {
-    const melu_model *model = i ? loaded : w.model;
+    const melu_model *m = i ? loaded : model;
     melu_workspace *ws;
     melu_user *user;
-    WORLD_TRY(melu_workspace_new(&ws, model, 3, &err));
-    WORLD_TRY(melu_user_new(&user, model, &err));
-    WORLD_TRY(melu_adapt(user, ws, model, w.data, NULL, items, ratings, 3, &err));
-    WORLD_TRY(melu_predict(scores[i], ws, model, user, w.data, items, 3, &err));
+    WORLD_TRY(melu_workspace_new(&ws, m, 3, &err));
+    WORLD_TRY(melu_user_new(&user, m, &err));
+    WORLD_TRY(melu_adapt(user, ws, m, w.data, &profile, items, ratings, 3, &err));
+    WORLD_TRY(melu_predict(scores[i], ws, m, user, w.data, items, WORLD_ITEMS, &err));
+    if (o.network == MELU_FACTORS && o.rule == MELU_CLOSED_FORM)
+      WORLD_TRY(melu_predict_variance(variances[i], ws, m, user, w.data, items, WORLD_ITEMS, &err));
     melu_user_free(user);
     melu_workspace_free(ws);
   }
-  const double tolerance = sizeof(real) == sizeof(float) ? 0 : 1e-5;
-  for (int i = 0; i < 3; i++) ck_assert(test_relative_error(scores[1][i], scores[0][i], 1) <= tolerance);
+  ck_assert(memcmp(scores[0], scores[1], sizeof *scores) == 0);
+  ck_assert(memcmp(variances[0], variances[1], sizeof *variances) == 0);
+  ck_assert(scores[0][0] != scores[0][1]);
   melu_model_free(loaded);
+}
+
+/* A loaded model's data set is the one that it was trained on. */
+START_TEST(a_loaded_model_predicts_the_same) {
+  check_predictions(w.model);
+  for (size_t i = 0; i < 4; i++) { /* those of the preset "best" */
+    ck_assert_str_eq(variants[i].o.preset, "best");
+    melu_model *model = model_with(&variants[i].o);
+    check_predictions(model);
+    melu_model_free(model);
+  }
+}
+END_TEST
+
+/* The first training of a model sets its scale, and to zero what no rating leads to. A loaded model has had it. */
+START_TEST(a_loaded_model_goes_on_training) {
+  static const char *const names[] = {"scale", "names", "E.genre", "E.age"};
+  const struct melu_optimizer_options optimizer = {.size = sizeof optimizer, .lr = 1e-12};
+  const struct melu_fit_options fit = {.size = sizeof fit, .n_epochs = 1, .optimizer = &optimizer};
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .n_hidden = MELU_NONE, .rank = 2};
+  melu_model *model = model_with(&o), *loaded = there_and_back(model), *other;
+  WORLD_TRY(melu_fit(loaded, w.data, &fit, &err));
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    float before[64], after[64];
+    const struct melu__param *p = melu__model_find(model, names[i]);
+    WORLD_TRY(melu_model_read(before, model, names[i], 0, p->rows, &err));
+    WORLD_TRY(melu_model_read(after, loaded, names[i], 0, p->rows, &err));
+    for (size_t k = 0; k < p->rows * p->cols; k++)
+      ck_assert_msg(fabsf(before[k] - after[k]) < 1e-6f, "%s: %zu: %g, %g", names[i], k, before[k], after[k]);
+  }
+  melu_model_free(loaded);
+
+  /* So it is not because the data have the scale that a model begins with. */
+  float first[2], trained[2];
+  WORLD_TRY(melu_model_new(&other, w.ctx, melu_dataset_schema(w.data), &o, &err));
+  WORLD_TRY(melu_model_read(first, other, "scale", 0, 1, &err));
+  WORLD_TRY(melu_fit(other, w.data, &fit, &err));
+  WORLD_TRY(melu_model_read(trained, other, "scale", 0, 1, &err));
+  ck_assert(fabsf(first[0] - trained[0]) > 0.05f && fabsf(first[1] - trained[1]) > 0.05f);
+  melu_model_free(model);
+  melu_model_free(other);
 }
 END_TEST
 
@@ -629,12 +898,26 @@ static melu_status load_replaced(const melu_model *model, const char *from, cons
   return load();
 }
 
+/* What is put in place of a text of the file, and what becomes of that. */
+struct change {
+  const char *from, *to;
+  melu_status status;
+  const char *says;
+};
+
+static void check_changes(const melu_model *model, const struct change *changes, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    err.message[0] = '\0';
+    const melu_status status = load_replaced(model, changes[i].from, changes[i].to);
+    ck_assert_msg(status == changes[i].status, "%s: %s, %s", changes[i].to, melu_status_name(status), err.message);
+    ck_assert_msg(strstr(err.message, changes[i].says) != NULL, "%s: %s", changes[i].to, err.message);
+    if (status) ck_assert_int_eq(err.status, status);
+    if (status) ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
+  }
+}
+
 START_TEST(schema_options_and_tensors_are_held_against_each_other) {
-  static const struct {
-    const char *from, *to;
-    melu_status status;
-    const char *says;
-  } changes[] = {
+  static const struct change changes[] = {
       /* vocabularies */
       {"[\\\"ab\\\",\\\"c\\\",[\\\"ff\\\"]]", "[\\\"ab\\\",\\\"c\\\",[\\\"FF\\\"]]", MELU_EFORMAT, "vocabulary"},
       {"[\\\"ff\\\"]", "[\\\"fff\\\"]", MELU_EFORMAT, "vocabulary"},
@@ -684,7 +967,7 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
       {"\\\"inner_lr\\\":0.01", "\\\"inner_lr\\\":1e-2", MELU_OK, ""},
       {"\\\"rating_min\\\":1.0", "\\\"rating_min\\\":5.0", MELU_EFORMAT, "an option"},
       {"\\\"rating_max\\\":5.0", "\\\"rating_max\\\":5.0,\\\"x\\\":0", MELU_EFORMAT, "an option"},
-      {"\\\"rating_max\\\":5.0}", "\\\"rating_max\\\":5.0}}", MELU_EFORMAT, "an option"},
+      {"\\\"rating_max\\\":5.0", "\\\"rating_max\\\":5.0}", MELU_EFORMAT, "an option"},
       /* tensors */
       {"\"E.word\"", "\"E.wort\"", MELU_EFORMAT, "tensor \"E.word\" is missing"},
       {"\"b2\"", "\"b\\u0032\"", MELU_OK, ""},
@@ -697,15 +980,116 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
   };
   static const struct bytes texts[] = {BYTES("ab"), BYTES("c"), BYTES("\xff")};
   melu_model *model = model_of_texts(texts, 3);
-  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
-    err.message[0] = '\0';
-    const melu_status status = load_replaced(model, changes[i].from, changes[i].to);
-    ck_assert_msg(status == changes[i].status, "%s: %s, %s", changes[i].to, melu_status_name(status), err.message);
-    ck_assert_msg(strstr(err.message, changes[i].says) != NULL, "%s: %s", changes[i].to, err.message);
-    if (status) ck_assert_int_eq(err.status, status);
-    if (status) ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
-  }
+  check_changes(model, changes, sizeof changes / sizeof *changes);
   melu_model_free(model);
+}
+END_TEST
+
+/* Each way in which what a file says of the network and of learning may be no model's. */
+START_TEST(options_of_no_model) {
+#define Q(text) "\\\"" text "\\\""
+#define MISSING MELU_EFORMAT, "an option is missing, of the wrong type, or unknown"
+  static const struct change of_layers[] = {
+      /* names */
+      {Q("network") ":" Q("layers"), Q("network") ":" Q("layer"), MISSING},
+      {Q("network") ":" Q("layers"), Q("network") ":" Q(""), MISSING},
+      {Q("network") ":" Q("layers"), Q("network") ":1", MISSING},
+      {Q("network") ":" Q("layers"), Q("network") ":" Q("factors"), MELU_EFORMAT, "the head alone"},
+      {Q("rule") ":" Q("steps"), Q("rule") ":" Q("Steps"), MISSING},
+      {Q("rule") ":" Q("steps"), Q("rule") ":null", MISSING},
+      {Q("rule") ":" Q("steps"), Q("rule") ":" Q("closed_form"), MELU_EFORMAT, "the head alone"},
+      {Q("rates") ":" Q("fixed"), Q("rates") ":" Q("per_row"), MISSING},
+      {Q("rates") ":" Q("fixed"), Q("rates") ":[]", MISSING},
+      {Q("loss") ":" Q("squared"), Q("loss") ":" Q("square"), MISSING},
+      {Q("loss") ":" Q("squared"), Q("loss") ":" Q("layers"), MISSING},
+      {Q("loss") ":" Q("squared"), Q("loss") ":0", MISSING},
+      {Q("loss") ":" Q("squared"), Q("loss") ":" Q("logistic"), MELU_OK, ""},
+      {Q("loss") ":" Q("squared"), Q("loss") ":" Q("pairwise"), MELU_OK, ""},
+      /* the rank */
+      {Q("rank") ":48", Q("rank") ":0", MELU_EFORMAT, "an option is out of range"},
+      {Q("rank") ":48", Q("rank") ":256", MELU_EFORMAT, "rank is 256"},
+      {Q("rank") ":48", Q("rank") ":18446744073709551615", MISSING},
+      {Q("rank") ":48", Q("rank") ":48.0", MISSING},
+      {Q("rank") ":48", Q("rank") ":-48", MISSING},
+      {Q("rank") ":48", Q("rank") ":" Q("48"), MISSING},
+      {Q("rank") ":48", Q("rank") ":255", MELU_OK, ""},
+      /* what is adapted */
+      {"[" Q("head") "," Q("hidden") "]", "[]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("hidden") "," Q("head") "]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("head") "]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("body") "]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("items") "," Q("user") "]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("hidden") ",]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") " " Q("hidden") "]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("hidden") ",4]", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "," Q("hidden"), MISSING},
+      {"[" Q("head") "," Q("hidden") "]", Q("head"), MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "3", MISSING},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("hidden") "," Q("user") "]", MELU_OK, ""},
+      {"[" Q("head") "," Q("hidden") "]", "[" Q("head") "]", MELU_OK, ""},
+      /* switches */
+      {Q("multi_step") ":false", Q("multi_step") ":0", MISSING},
+      {Q("multi_step") ":false", Q("multi_step") ":-1", MISSING},
+      {Q("multi_step") ":false", Q("multi_step") ":True", MISSING},
+      {Q("multi_step") ":false", Q("multi_step") ":" Q("false"), MISSING},
+      {Q("multi_step") ":false", Q("multi_step") ":true", MELU_OK, ""},
+      {Q("history") ":false", Q("history") ":null", MISSING},
+      {Q("history") ":false", Q("history") ":true", MELU_EFORMAT, "history is for MELU_FACTORS"},
+      {Q("learn_precision") ":false", Q("learn_precision") ":1", MISSING},
+      {Q("learn_precision") ":false", Q("learn_precision") ":true", MELU_EFORMAT, "learn_precision is for"},
+      /* each is there, in its place, once, and nothing else */
+      {"," Q("network") ":" Q("layers"), "", MISSING},
+      {"," Q("rank") ":48", "", MISSING},
+      {"," Q("rule") ":" Q("steps"), "", MISSING},
+      {"," Q("adapt") ":[" Q("head") "," Q("hidden") "]", "", MISSING},
+      {"," Q("rates") ":" Q("fixed"), "", MISSING},
+      {"," Q("loss") ":" Q("squared"), "", MISSING},
+      {"," Q("multi_step") ":false", "", MISSING},
+      {"," Q("history") ":false", "", MISSING},
+      {"," Q("learn_precision") ":false", "", MISSING},
+      {Q("rank") ":48", Q("ranks") ":48", MISSING},
+      {Q("network") ":", Q("networks") ":", MISSING},
+      {Q("rule") ":", Q("rules") ":", MISSING},
+      {Q("adapt") ":", Q("adapts") ":", MISSING},
+      {Q("rates") ":", Q("rate") ":", MISSING},
+      {Q("loss") ":", Q("losses") ":", MISSING},
+      {Q("multi_step") ":", Q("multi_steps") ":", MISSING},
+      {Q("history") ":", Q("histories") ":", MISSING},
+      {Q("learn_precision") ":", Q("learn_precisions") ":", MISSING},
+      {Q("multi_step") ":false," Q("history") ":false", Q("history") ":false," Q("multi_step") ":false", MISSING},
+      {Q("rank") ":48", Q("rank") ":48," Q("rank") ":48", MISSING},
+      {Q("learn_precision") ":false", Q("learn_precision") ":false," Q("x") ":0", MISSING},
+      {Q("learn_precision") ":false}", Q("learn_precision") ":false}}", MISSING},
+      {Q("learn_precision") ":false}", Q("learn_precision") ":false", MISSING},
+  };
+  static const struct change of_factors[] = {
+      {Q("hidden") ":[5]", Q("hidden") ":[5,5]", MELU_EFORMAT, "n_hidden is 2"},
+      {Q("hidden") ":[5]", Q("hidden") ":[]", MELU_EFORMAT, "is none of this model's"},
+      {Q("hidden") ":[5]", Q("hidden") ":[6]", MELU_EFORMAT, "tensor \"H1\" is not of the type and shape"},
+      {Q("rank") ":2", Q("rank") ":3", MELU_EFORMAT, "tensor \"E.word\" is not of the type and shape"},
+      {Q("rank") ":2", Q("rank") ":0", MELU_EFORMAT, "an option is out of range"},
+      {Q("history") ":true", Q("history") ":false", MELU_EFORMAT, "is none of this model's"},
+      {Q("learn_precision") ":false", Q("learn_precision") ":true", MELU_OK, ""},
+      {Q("adapt") ":[" Q("head") "]", Q("adapt") ":[" Q("user") "]", MELU_EFORMAT, "the head alone"},
+      {Q("adapt") ":[" Q("head") "]", Q("adapt") ":[" Q("head") "," Q("items") "]", MELU_EFORMAT, "the head alone"},
+      {Q("rates") ":" Q("fixed"), Q("rates") ":" Q("per_entry"), MELU_EFORMAT, "no steps and no rates"},
+      {Q("multi_step") ":false", Q("multi_step") ":true", MELU_EFORMAT, "no steps and no rates"},
+      {Q("rule") ":" Q("closed_form"), Q("rule") ":" Q("steps"), MELU_OK, ""},
+      {Q("rule") ":" Q("closed_form") "," Q("adapt") ":[" Q("head") "]," Q("rates") ":" Q("fixed"),
+       Q("rule") ":" Q("steps") "," Q("adapt") ":[" Q("head") "]," Q("rates") ":" Q("per_tensor"), MELU_EFORMAT,
+       "tensor \"rate\" is missing"},
+      {Q("network") ":" Q("factors"), Q("network") ":" Q("layers"), MELU_EFORMAT, "history is for MELU_FACTORS"},
+      {Q("loss") ":" Q("mixed"), Q("loss") ":" Q("logistic"), MELU_OK, ""},
+      {"\"shape\":[1,2]", "\"shape\":[2]", MELU_EFORMAT, "is not of the type and shape"},
+      {"\"precision\"", "\"precisiom\"", MELU_EFORMAT, "tensor \"precision\" is missing"},
+  };
+  static const struct bytes texts[] = {BYTES("ab"), BYTES("c")};
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .hidden = five, .n_hidden = 1, .rank = 2};
+  melu_model *layers = model_of_texts(texts, 2), *factors = model_of_texts_with(texts, 2, &o);
+  check_changes(layers, of_layers, sizeof of_layers / sizeof *of_layers);
+  check_changes(factors, of_factors, sizeof of_factors / sizeof *of_factors);
+  melu_model_free(layers);
+  melu_model_free(factors);
 }
 END_TEST
 
@@ -1253,14 +1637,17 @@ int main(void) {
   tcase_set_timeout(t, 120);
   tcase_add_checked_fixture(t, open_all, close_all);
   tcase_add_test(t, everything_comes_back);
+  tcase_add_test(t, every_option_comes_back);
   tcase_add_test(t, texts_of_any_bytes_come_back);
   tcase_add_test(t, an_independent_reader_finds_the_same);
   tcase_add_test(t, a_loaded_model_predicts_the_same);
+  tcase_add_test(t, a_loaded_model_goes_on_training);
   tcase_add_test(t, truncated_at_every_byte);
   tcase_add_test(t, every_bit_flipped);
   tcase_add_test(t, hostile_headers);
   tcase_add_test(t, a_right_checksum_is_not_enough);
   tcase_add_test(t, schema_options_and_tensors_are_held_against_each_other);
+  tcase_add_test(t, options_of_no_model);
   tcase_add_test(t, a_refused_file_takes_little_memory);
   tcase_add_test(t, a_claimed_vocabulary_takes_little_memory);
   tcase_add_test(t, a_refused_vocabulary_takes_little_memory);

@@ -17,11 +17,22 @@
 static const char *const owner_names[] = {"user", "item"};
 static const char *const kind_names[] = {"one", "many", "numeric"};
 
-/* A parameter as a tensor: a bias, (1, n) in the model, has one dimension in the file, as in PyTorch. */
-static struct melu__tensor tensor_of(const struct melu__param *p) {
+/* Of options: those of an enum by their numbers from 1 on, those of melu_model_options.adapt by their bits from 0 on.
+ */
+static const char *const network_names[] = {"layers", "factors"};
+static const char *const rule_names[] = {"steps", "closed_form"};
+static const char *const adapt_names[] = {"head", "hidden", "user", "items"};
+static const char *const rates_names[] = {"fixed", "per_tensor", "per_entry"};
+static const char *const loss_names[] = {"squared", "absolute", "huber", "mixed", "logistic", "pairwise"};
+#define N_NAMES(names) (int)(sizeof(names) / sizeof *(names))
+
+/* A parameter as a tensor. A bias, (1, n) in the model, has one dimension in the file, as in PyTorch; so have the rates
+ * of a bias, and the one rate of a whole tensor. */
+static struct melu__tensor tensor_of(const struct melu__param *p, melu_rates rates) {
   struct melu__tensor t = {
       .name = p->name, .dtype = MELU__F32, .n_dims = 2, .dims = {p->rows, p->cols}, .data = p->data};
-  if (p->name[0] == 'b') {
+  const int is_rate = strncmp(p->name, "rate.", 5) == 0;
+  if (p->name[is_rate ? 5 : 0] == 'b' || (is_rate && rates == MELU_RATE_PER_TENSOR)) {
     t.n_dims = 1;
     t.dims[0] = p->cols;
   }
@@ -79,19 +90,41 @@ static json_t *schema_json(const melu_schema *schema, const struct melu_allocato
   return fields ? json_pack("{s:o}", "fields", fields) : NULL;
 }
 
+static json_t *widths_json(const struct melu_model_options *o) {
+  json_t *list = json_array();
+  for (size_t l = 0; list && l < o->n_hidden; l++) {
+    if (json_array_append_new(list, json_integer((json_int_t)o->hidden[l])) == 0) continue;
+    json_decref(list);
+    return NULL;
+  }
+  return list;
+}
+
+static json_t *adapt_json(const struct melu_model_options *o) {
+  json_t *list = json_array();
+  for (int i = 0; list && i < N_NAMES(adapt_names); i++) {
+    if (!(o->adapt & 1u << i) || json_array_append_new(list, json_string(adapt_names[i])) == 0) continue;
+    json_decref(list);
+    return NULL;
+  }
+  return list;
+}
+
 static json_t *options_json(const struct melu_model_options *o) {
   char seed[24];
-  json_t *hidden = json_array();
-  int failed = !hidden;
-  for (size_t l = 0; l < o->n_hidden && !failed; l++)
-    failed = json_array_append_new(hidden, json_integer((json_int_t)o->hidden[l])) != 0;
   snprintf(seed, sizeof seed, "%" PRIu64, o->seed); /* JSON's integers end at 2^63 */
-  if (!failed)
-    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:b, s:f, s:f}", "preset", o->preset, "seed", seed, "hidden", hidden,
-                     "inner_steps", (json_int_t)o->inner_steps, "inner_lr", o->inner_lr, "first_order", o->first_order,
-                     "rating_min", o->rating_min, "rating_max", o->rating_max);
+  json_t *hidden = widths_json(o), *adapt = adapt_json(o), *options = NULL;
+  if (hidden && adapt)
+    options = json_pack("{s:s, s:s, s:O, s:I, s:f, s:b, s:f, s:f, s:s, s:I, s:s, s:O, s:s, s:s, s:b, s:b, s:b}",
+                        "preset", o->preset, "seed", seed, "hidden", hidden, "inner_steps", (json_int_t)o->inner_steps,
+                        "inner_lr", o->inner_lr, "first_order", o->first_order, "rating_min", o->rating_min,
+                        "rating_max", o->rating_max, "network", network_names[o->network - 1], "rank",
+                        (json_int_t)o->rank, "rule", rule_names[o->rule - 1], "adapt", adapt, "rates",
+                        rates_names[o->rates - 1], "loss", loss_names[o->loss - 1], "multi_step", o->multi_step,
+                        "history", o->history, "learn_precision", o->learn_precision);
   json_decref(hidden);
-  return NULL;
+  json_decref(adapt);
+  return options;
 }
 
 /* Sets a metadata text to an object written as JSON. The object is given away. */
@@ -122,7 +155,7 @@ melu_status melu_model_save(const melu_model *model, const char *path, melu_erro
   json_t *metadata = metadata_json(model);
   melu_status status = MELU_ENOMEM;
   if (tensors && metadata) {
-    for (size_t i = 0; i < model->n_params; i++) tensors[i] = tensor_of(&model->params[i]);
+    for (size_t i = 0; i < model->n_params; i++) tensors[i] = tensor_of(&model->params[i], model->options.rates);
     status = melu__safetensors_save(model->ctx, path, metadata, tensors, model->n_params, err);
   } else {
     melu__fail_memory(err);
@@ -277,6 +310,45 @@ static melu_status load_schema(struct loading *l, melu_error *err) {
   return status;
 }
 
+/* The member of an enum whose names stand for 1, 2, ... */
+static int take_choice(struct melu__json *j, const char *option, const char *const *names, int n, unsigned *out) {
+  int i;
+  if (!melu__json_member(j, ',', option) || !take_name(j, names, n, &i)) return 0;
+  *out = (unsigned)i + 1;
+  return 1;
+}
+
+/* What is adapted: a list of names in their order, not empty. */
+static int take_adapt(struct melu__json *j, unsigned *out) {
+  int last = -1, more, i;
+  if (!melu__json_member(j, ',', "adapt") || !melu__json_mark(j, '[')) return 0;
+  for (size_t n = 0; (more = melu__json_next(j, n, ']')) != 0; n++) {
+    if (more < 0 || !take_name(j, adapt_names, N_NAMES(adapt_names), &i) || i <= last) return 0;
+    *out |= 1u << i;
+    last = i;
+  }
+  return last >= 0;
+}
+
+/* The options that say what the network is and how it learns. */
+static int take_method(struct melu__json *j, struct melu_model_options *o) {
+  unsigned network, rule, rates, loss;
+  if (!take_choice(j, "network", network_names, N_NAMES(network_names), &network) ||
+      !melu__json_member(j, ',', "rank") || !take_size(j, &o->rank) ||
+      !take_choice(j, "rule", rule_names, N_NAMES(rule_names), &rule) || !take_adapt(j, &o->adapt) ||
+      !take_choice(j, "rates", rates_names, N_NAMES(rates_names), &rates) ||
+      !take_choice(j, "loss", loss_names, N_NAMES(loss_names), &loss) || !melu__json_member(j, ',', "multi_step") ||
+      !melu__json_bool(j, &o->multi_step) || !melu__json_member(j, ',', "history") ||
+      !melu__json_bool(j, &o->history) || !melu__json_member(j, ',', "learn_precision") ||
+      !melu__json_bool(j, &o->learn_precision))
+    return 0;
+  o->network = (melu_network)network;
+  o->rule = (melu_rule)rule;
+  o->rates = (melu_rates)rates;
+  o->loss = (melu_loss)loss;
+  return 1;
+}
+
 static melu_status load_options(struct loading *l, melu_error *err) {
   struct melu__json j = open_json(l, "options");
   struct melu_model_options *o = &l->options;
@@ -297,12 +369,12 @@ static melu_status load_options(struct loading *l, melu_error *err) {
       !melu__json_member(&j, ',', "inner_lr") || !melu__json_real(&j, &o->inner_lr) ||
       !melu__json_member(&j, ',', "first_order") || !melu__json_bool(&j, &o->first_order) ||
       !melu__json_member(&j, ',', "rating_min") || !melu__json_real(&j, &o->rating_min) ||
-      !melu__json_member(&j, ',', "rating_max") || !melu__json_real(&j, &o->rating_max) || !melu__json_mark(&j, '}') ||
-      !melu__json_end(&j))
+      !melu__json_member(&j, ',', "rating_max") || !melu__json_real(&j, &o->rating_max) || !take_method(&j, o) ||
+      !melu__json_mark(&j, '}') || !melu__json_end(&j))
     return bad(err, "an option is missing, of the wrong type, or unknown");
   /* Zeros that would stand for a default: no model is saved with them. */
-  if (o->inner_lr <= 0 || o->rating_min >= o->rating_max) return bad(err, "an option is out of range");
-  if (o->inner_steps == 0) o->inner_steps = MELU_NONE;
+  if (o->inner_lr <= 0 || o->rating_min >= o->rating_max || o->rank == 0) return bad(err, "an option is out of range");
+  *o = melu__options_given(o);
   return MELU_OK;
 }
 
@@ -328,7 +400,7 @@ static melu_status check_tensors(struct loading *l, melu_error *err) {
   if (!l->params) return melu__fail_memory(err);
   melu__model_describe(l->params, l->schema, &l->options);
   for (size_t i = 0; i < l->n_params && !status; i++) {
-    const struct melu__tensor tensor = tensor_of(&l->params[i]);
+    const struct melu__tensor tensor = tensor_of(&l->params[i], l->options.rates);
     status = melu__safetensors_expect(&l->file, &tensor, err);
   }
   for (size_t t = 0; t < l->file.n_tensors && l->file.n_tensors > l->n_params && !status; t++) {

@@ -45,7 +45,7 @@ static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, 
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
     const size_t n_rows = padded(t->n_support) + padded(t->n_query);
-    status = find_plan(&l->tasks[i].plan, f, MELU__PLAN_META, padded(t->n_support), padded(t->n_query), err);
+    status = find_plan(&l->tasks[i].plan, f, f->kind, padded(t->n_support), padded(t->n_query), err);
     l->tasks[i].row = l->n_rows;
     l->tasks[i].user = i;
     l->n_rows += n_rows;
@@ -114,7 +114,7 @@ static void list_occurrences(struct melu__factor_lanes *f) {
 static int allocate(struct melu__factor_lanes *f) {
   struct melu__lanes *l = f->l;
   const melu_model *model = l->model;
-  const size_t item_cols = melu__item_cols(&model->options), width = melu__user_cols(&model->options);
+  const size_t item_cols = melu__encoded_cols(model), width = melu__user_cols(&model->options);
   const size_t n = f->item_blocks.n, n_users = f->user_blocks.n;
   struct {
     real **p;
@@ -195,7 +195,7 @@ static void encode_items(const struct melu__factor_lanes *f, size_t block, real 
   melu__embed_many(model, f->l->batch->data, MELU_ITEM, f->items + first, n, f->x + first * width);
   clear(f->x, width, first + n, end);
   slots[MELU__SLOT_XS] = f->x + first * width;
-  slots[MELU__SLOT_ZS] = f->z + first * melu__item_cols(&model->options);
+  slots[MELU__SLOT_ZS] = f->z + first * melu__encoded_cols(model);
   melu__plan_run(block_plan(&f->item_blocks, end - first, 0), slots, NULL, arena);
 }
 
@@ -230,7 +230,7 @@ static size_t gather(const struct melu__factor_lanes *f, const struct melu__task
   const melu_model *model = f->l->model;
   const melu_batch *batch = f->l->batch;
   const real *scale = model->factors[MELU__F_SCALE];
-  const size_t item_cols = melu__item_cols(&model->options), ld = melu__task_row(model);
+  const size_t item_cols = melu__encoded_cols(model), ld = melu__task_row(model);
   const uint32_t *items;
   const float *ratings;
   melu_dataset_ratings(batch->data, task->user, &items, &ratings);
@@ -252,7 +252,7 @@ static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[M
   const struct melu__lanes *l = f->l;
   const melu_model *model = l->model;
   const struct melu__task *task = &l->batch->tasks[i];
-  const size_t ld = melu__task_row(model), width = melu__user_cols(&model->options), rank = model->options.rank;
+  const size_t ld = melu__task_row(model), width = melu__user_cols(&model->options);
   const size_t ns = padded(task->n_support), nq = padded(task->n_query), user = l->tasks[i].user;
   real *xs = arena + f->plans, *xq = xs + ns * ld, *ys = xq + nq * ld, *yq = ys + ns, *wq = yq + nq, loss;
   real *grad = l->grad_x + l->tasks[i].row * ld;
@@ -261,17 +261,17 @@ static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[M
   gather(f, task, task->n_support, task->n_query, xq, yq, NULL);
   for (size_t k = 0; k < nq; k++) wq[k] = k < task->n_query ? f->weight : 0;
   slots[MELU__SLOT_XS] = xs;
-  slots[MELU__SLOT_ZS] = xs + rank + 1;
+  slots[MELU__SLOT_ZS] = xs + width;
   slots[MELU__SLOT_XQ] = xq;
-  slots[MELU__SLOT_ZQ] = xq + rank + 1;
+  slots[MELU__SLOT_ZQ] = xq + width;
   slots[MELU__SLOT_YS] = ys;
   slots[MELU__SLOT_YQ] = yq;
   slots[MELU__SLOT_WQ] = wq;
   slots[MELU__SLOT_ROW] = l->row + user * width;
   slots[MELU__SLOT_GRAD_XS] = grad;
-  slots[MELU__SLOT_GRAD_ZS] = grad + rank + 1;
+  slots[MELU__SLOT_GRAD_ZS] = grad + width;
   slots[MELU__SLOT_GRAD_XQ] = grad + ns * ld;
-  slots[MELU__SLOT_GRAD_ZQ] = grad + ns * ld + rank + 1;
+  slots[MELU__SLOT_GRAD_ZQ] = grad + ns * ld + width;
   slots[MELU__SLOT_GRAD_ROW] = l->grad_row + user * width;
   slots[MELU__SLOT_GRAD_POOLED] = f->pooled + user * width;
   slots[MELU__SLOT_LOSS] = &loss;
@@ -297,22 +297,23 @@ void melu__factor_tasks(const struct melu__factor_lanes *f, size_t lane, real *a
 static void collect_item(const struct melu__factor_lanes *f, size_t item) {
   const struct melu__lanes *l = f->l;
   const struct melu__kernels *k = l->model->ctx->kernels;
-  const size_t rank = l->model->options.rank, width = rank + 1, ld = melu__task_row(l->model);
-  real *sum = f->grad_z + item * melu__item_cols(&l->model->options);
-  clear(sum, 2 * width, 0, 1);
+  const size_t rank = l->model->options.rank, width = melu__user_cols(&l->model->options);
+  const size_t ld = melu__task_row(l->model), cols = melu__encoded_cols(l->model);
+  real *sum = f->grad_z + item * cols;
+  clear(sum, cols, 0, 1);
   for (size_t i = f->start[item]; i < f->start[item + 1]; i++) {
     const struct melu__occurrence at = f->occurrences[i];
     const real *g = l->grad_x + at.row * ld;
     k->axpy(1, rank, 1, (struct melu__cmat){g, rank}, (struct melu__mat){sum, rank});
-    sum[rank] += g[rank + 1];
+    sum[rank] += g[width];
     if (at.pooled)
       k->axpy(1, width, 1, (struct melu__cmat){f->pooled + (at.pooled - 1) * width, width},
-              (struct melu__mat){sum + width, width});
+              (struct melu__mat){sum + rank + 1, width});
   }
 }
 
 static void collect_items(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
-  const size_t width = f->l->model->item_width, cols = melu__item_cols(&f->l->model->options);
+  const size_t width = f->l->model->item_width, cols = melu__encoded_cols(f->l->model);
   size_t first, n, end;
   block_rows(&f->item_blocks, block, f->n, &first, &n, &end);
   for (size_t i = first; i < first + n; i++) collect_item(f, i);

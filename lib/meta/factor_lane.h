@@ -12,14 +12,15 @@ struct melu__occurrence {
 };
 
 struct melu__factor_lanes {
-  struct melu__lanes *l; /* tasks and their lanes, rows, sums; of its arrays grad_x, xu, row, grad_xu, grad_row, arena */
+  enum melu__plan_kind kind; /* of the tasks' plans: META or NOISE */
+  struct melu__lanes *l;     /* tasks and their lanes, rows, sums; of its arrays grad_x, xu, row, grad_xu, grad_row, arena */
   uint32_t *number;      /* by item of the data set: 1 + its place in `items`, 0 if it is not in the batch */
   uint32_t *items;       /* the batch's, in the order of their first row */
   size_t n;
   size_t *start; /* of each item's occurrences; n + 1 */
   struct melu__occurrence *occurrences;
-  real *x, *z, *grad_x, *grad_z; /* (n, item_width), (n, item_cols): rows to whole blocks */
-  real *pooled;                  /* gradient of the tasks' pooled rows, (n_tasks, rank + 1) */
+  real *x, *z, *grad_x, *grad_z; /* (n, item_width), (n, melu__encoded_cols): rows to whole blocks */
+  real *pooled;                  /* gradient of the tasks' pooled rows, (n_tasks, melu__user_cols) */
   size_t number_capacity, items_capacity, start_capacity, occurrences_capacity, memory_capacity;
   real *memory;
   struct melu__blocks item_blocks, user_blocks;

@@ -10,6 +10,16 @@ struct outer_loss {
   size_t n_query, n;
 };
 
+static struct outer_loss begin(struct melu__factors *f, struct melu__tape *t, const melu_model *model, size_t n_support,
+                               size_t n_query) {
+  melu__factors_begin(f, t, model, n_support);
+  return (struct outer_loss){.xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, melu__user_cols(&model->options)),
+                             .zq = melu__tape_input(t, MELU__SLOT_ZQ, n_query, 1),
+                             .yq = melu__tape_input(t, MELU__SLOT_YQ, n_query, 1),
+                             .wq = melu__tape_input(t, MELU__SLOT_WQ, n_query, 1),
+                             .n_query = n_query};
+}
+
 static void add_loss(void *arg, struct melu__factors *f) {
   struct outer_loss *l = arg;
   const melu__ref score = melu__factors_predict(f, l->xq, l->zq);
@@ -33,14 +43,8 @@ static void record_meta(struct melu__outputs *o, struct melu__tape *t, const mel
   static const enum melu__factor_param params[] = {MELU__F_POOL,      MELU__F_POOL_RATED, MELU__F_SHRINK,
                                                    MELU__F_PRECISION, MELU__F_RATE};
   enum { N = sizeof to / sizeof *to, N_PARAMS = sizeof params / sizeof *params };
-  const size_t width = melu__user_cols(&model->options);
   struct melu__factors f;
-  struct outer_loss loss = {.n_query = n_query};
-  melu__factors_begin(&f, t, model, n_support);
-  loss.xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, width);
-  loss.zq = melu__tape_input(t, MELU__SLOT_ZQ, n_query, 1);
-  loss.yq = melu__tape_input(t, MELU__SLOT_YQ, n_query, 1);
-  loss.wq = melu__tape_input(t, MELU__SLOT_WQ, n_query, 1);
+  struct outer_loss loss = begin(&f, t, model, n_support, n_query);
   melu__factors_adapt(&f, model->options.multi_step ? add_loss : NULL, &loss);
   if (loss.n == 0) add_loss(&loss, &f);
   const melu__ref mean = melu__tape_scale(t, loss.sum, 1.0 / (double)loss.n);
@@ -58,19 +62,20 @@ static void record_meta(struct melu__outputs *o, struct melu__tape *t, const mel
 /* An encoder, or its gradient back to its rows and to the dense parameters it has. */
 static void record_encoder(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int of_users,
                            int is_grad, size_t n) {
-  static const enum melu__factor_param params[2][4] = {{MELU__F_H1, MELU__F_H1_BIAS, MELU__F_H2, MELU__F_N_ITEM},
-                                                       {MELU__F_PRIOR, MELU__F_N_USER, MELU__F_SCALE, MELU__F_SCALE}};
+  static const enum melu__factor_param params[2][5] = {
+      {MELU__F_H1, MELU__F_H1_BIAS, MELU__F_H2, MELU__F_N_ITEM, MELU__F_NEW},
+                                                       {MELU__F_PRIOR, MELU__F_N_USER}};
   const struct melu__factor_inputs inputs = melu__factor_inputs(t, model);
   const melu__ref x = of_users ? melu__tape_input(t, MELU__SLOT_XU, n, model->user_width)
                                : melu__tape_input(t, MELU__SLOT_XS, n, model->item_width);
   const melu__ref y = of_users ? melu__encode_users(t, model, &inputs, x) : melu__encode_items(t, model, &inputs, x);
-  melu__ref wrt[5] = {x}, g[5];
+  melu__ref wrt[6] = {x}, g[6];
   size_t k = 1;
   if (!is_grad) {
     melu__keep(o, y, of_users ? MELU__SLOT_ROW : MELU__SLOT_ZS);
     return;
   }
-  for (size_t i = 0; i < (of_users ? 2 : 4); i++)
+  for (size_t i = 0; i < (of_users ? 2 : 5); i++)
     if (inputs.at[params[of_users][i]] != MELU__NO_NODE) wrt[k++] = inputs.at[params[of_users][i]];
   melu__tape_grad(t, melu__pulled(t, y, of_users ? MELU__SLOT_GRAD_ROW : MELU__SLOT_GRAD_ZS), wrt, k, g);
   melu__keep(o, g[0], of_users ? MELU__SLOT_GRAD_XU : MELU__SLOT_GRAD_XS);
@@ -92,12 +97,28 @@ static void record_predict(struct melu__outputs *o, struct melu__tape *t, const 
   melu__keep(o, melu__tape_add(t, z, melu__tape_matmul(t, x, w, 0, 1)), MELU__SLOT_SCORES);
 }
 
+/* x (F'F + P)^-1 x' of each row x: (n, 1). */
+static melu__ref spread_of(struct melu__tape *t, melu__ref gram, melu__ref x) {
+  const melu__ref xt = melu__tape_transpose(t, x);
+  return melu__tape_transpose(t, melu__tape_sum_rows(t, melu__tape_mul(t, xt, melu__tape_solve(t, gram, xt))));
+}
+
 static void record_spread(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n) {
   const size_t width = melu__user_cols(&model->options);
-  const melu__ref xt = melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_XQ, n, width));
-  const melu__ref gram = melu__tape_input(t, MELU__SLOT_GRADS + 1, width, width);
-  const melu__ref each = melu__tape_sum_rows(t, melu__tape_mul(t, xt, melu__tape_solve(t, gram, xt)));
-  melu__keep(o, melu__tape_transpose(t, each), MELU__SLOT_SCORES);
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n, width);
+  melu__keep(o, spread_of(t, melu__tape_input(t, MELU__SLOT_GRADS + 1, width, width), x), MELU__SLOT_SCORES);
+}
+
+static void record_noise(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
+                         size_t n_query) {
+  struct melu__factors f;
+  struct outer_loss in = begin(&f, t, model, n_support, n_query);
+  melu__factors_adapt(&f, NULL, NULL);
+  const melu__ref e = melu__tape_sub(t, melu__factors_predict(&f, in.xq, in.zq), in.yq);
+  const melu__ref one = melu__tape_const(t, n_query, 1, 1);
+  const melu__ref expected = melu__tape_add(t, one, spread_of(t, melu__factors_gram(&f), in.xq));
+  const melu__ref each = melu__tape_mul(t, melu__tape_mul(t, e, e), melu__tape_recip(t, expected));
+  melu__keep(o, melu__tape_sum_all(t, melu__tape_mul(t, in.wq, each)), MELU__SLOT_LOSS);
 }
 
 void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
@@ -116,6 +137,9 @@ void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const m
       break;
     case MELU__PLAN_ADAPT:
       record_adapt(o, t, model, n_support);
+      break;
+    case MELU__PLAN_NOISE:
+      record_noise(o, t, model, n_support, n_query);
       break;
     case MELU__PLAN_SPREAD:
       record_spread(o, t, model, n_query);

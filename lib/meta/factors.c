@@ -5,19 +5,24 @@
 
 #define ENCODER_GAIN 5 /* phi is of the order of 0.1: what enters the hidden layer is of the order of 1 */
 
+size_t melu__encoded_cols(const melu_model *model) {
+  return melu__item_cols(&model->options) + 1;
+}
+
 size_t melu__task_row(const melu_model *model) {
-  return melu__size_align(model->options.rank + 2, 8);
+  return melu__size_align(melu__user_cols(&model->options) + 1, 8);
 }
 
 void melu__set_task_row(const melu_model *model, const real *encoded, real *row) {
   const size_t rank = model->options.rank;
   memcpy(row, encoded, rank * sizeof *row);
   row[rank] = 1;
-  row[rank + 1] = encoded[rank];
+  row[rank + 1] = encoded[melu__encoded_cols(model) - 1];
+  row[rank + 2] = encoded[rank];
 }
 
 void melu__add_to_pool(const melu_model *model, const real *encoded, real *pooled) {
-  const size_t rank = model->options.rank, width = rank + 1;
+  const size_t rank = model->options.rank, width = melu__user_cols(&model->options);
   model->ctx->kernels->axpy(1, width, 1, (struct melu__cmat){encoded + rank + 1, width},
                             (struct melu__mat){pooled, width});
 }
@@ -36,31 +41,48 @@ struct melu__factor_inputs melu__factor_inputs(struct melu__tape *t, const melu_
   return inputs;
 }
 
-/* The first `width` columns of x, and what the numbers in those behind them add. */
-static melu__ref sum_of_fields(struct melu__tape *t, melu__ref x, size_t width, size_t all_width, melu__ref numbers) {
-  if (all_width == width) return x;
-  const melu__ref n = melu__tape_slice(t, x, width, all_width - width);
-  return melu__tape_add(t, melu__tape_slice(t, x, 0, width), melu__tape_matmul(t, n, numbers, 0, 0));
+/* The first `width` columns of x, and what the numbers in those from `first` on add. */
+static melu__ref sum_of_fields(struct melu__tape *t, melu__ref x, size_t width, size_t first, size_t all_width,
+                               melu__ref numbers) {
+  const melu__ref sum = melu__tape_slice(t, x, 0, width);
+  if (all_width == first) return sum;
+  const melu__ref n = melu__tape_slice(t, x, first, all_width - first);
+  return melu__tape_add(t, sum, melu__tape_matmul(t, n, numbers, 0, 0));
+}
+
+static melu__ref hidden_layer(struct melu__tape *t, const melu__ref *p, melu__ref phi) {
+  const melu__ref in = melu__tape_matmul(t, melu__tape_scale(t, phi, ENCODER_GAIN), p[MELU__F_H1], 0, 1);
+  const melu__ref h = melu__tape_relu(t, melu__tape_add_row(t, in, p[MELU__F_H1_BIAS]));
+  return melu__tape_matmul(t, h, p[MELU__F_H2], 0, 1);
+}
+
+/* What is known of new items is less, and of another size: x (n, width) times the entry of "new" in rows of those. */
+static melu__ref change_of_new(struct melu__tape *t, melu__ref is_new, melu__ref x, melu__ref change, size_t entry,
+                               size_t width) {
+  const melu__ref times = melu__tape_fill(t, melu__tape_slice(t, change, entry, 1), 1, width);
+  return melu__tape_mul(t, melu__tape_matmul(t, is_new, times, 0, 0), x);
 }
 
 melu__ref melu__encode_items(struct melu__tape *t, const melu_model *model, const struct melu__factor_inputs *params,
                              melu__ref x) {
   const struct melu_model_options *o = &model->options;
   const melu__ref *p = params->at;
-  const melu__ref sum = sum_of_fields(t, x, melu__item_cols(o), model->item_width, p[MELU__F_N_ITEM]);
-  if (!o->n_hidden) return sum;
-  const melu__ref phi = melu__tape_slice(t, sum, 0, o->rank);
-  const melu__ref rest = melu__tape_slice(t, sum, o->rank, melu__item_cols(o) - o->rank);
-  const melu__ref in = melu__tape_matmul(t, melu__tape_scale(t, phi, ENCODER_GAIN), p[MELU__F_H1], 0, 1);
-  const melu__ref h = melu__tape_relu(t, melu__tape_add_row(t, in, p[MELU__F_H1_BIAS]));
-  const melu__ref more = melu__tape_matmul(t, h, p[MELU__F_H2], 0, 1);
-  return melu__tape_concat(t, melu__tape_add(t, phi, more), rest);
+  const size_t cols = melu__item_cols(o);
+  const melu__ref sum = sum_of_fields(t, x, cols, cols + 1, model->item_width, p[MELU__F_N_ITEM]);
+  const melu__ref is_new = melu__tape_slice(t, x, cols, 1);
+  melu__ref phi = melu__tape_slice(t, sum, 0, o->rank);
+  const melu__ref offset = melu__tape_slice(t, sum, o->rank, 1);
+  const melu__ref y = melu__tape_slice(t, sum, o->rank + 1, cols - o->rank - 1);
+  if (o->n_hidden) phi = melu__tape_add(t, phi, hidden_layer(t, p, phi));
+  phi = melu__tape_add(t, phi, change_of_new(t, is_new, phi, p[MELU__F_NEW], 0, o->rank));
+  const melu__ref changed = melu__tape_add(t, offset, change_of_new(t, is_new, offset, p[MELU__F_NEW], 1, 1));
+  return melu__tape_concat(t, melu__tape_concat(t, phi, changed), melu__tape_concat(t, y, is_new));
 }
 
 melu__ref melu__encode_users(struct melu__tape *t, const melu_model *model, const struct melu__factor_inputs *params,
                              melu__ref xu) {
   const size_t width = melu__user_cols(&model->options);
-  const melu__ref sum = sum_of_fields(t, xu, width, model->user_width, params->at[MELU__F_N_USER]);
+  const melu__ref sum = sum_of_fields(t, xu, width, width, model->user_width, params->at[MELU__F_N_USER]);
   return melu__tape_add_row(t, sum, params->at[MELU__F_PRIOR]);
 }
 
@@ -76,14 +98,14 @@ static melu__ref mul_number(struct melu__tape *t, melu__ref row, melu__ref numbe
   return melu__tape_mul(t, row, melu__tape_fill(t, number, 1, cols));
 }
 
-/* The last entry, the level's, is always learnt: it is the scale of ratings that decides it. */
+/* Those of the levels are always learnt: it is the ratings that decide them. */
 static melu__ref precision(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const size_t rank = f->model->options.rank;
+  const size_t rank = f->model->options.rank, rest = melu__user_cols(&f->model->options) - rank;
   const melu__ref all = softplus(t, f->params.at[MELU__F_PRECISION]);
   if (f->model->options.learn_precision) return all;
   return melu__tape_concat(t, melu__tape_detach(t, melu__tape_slice(t, all, 0, rank)),
-                           melu__tape_slice(t, all, rank, 1));
+                           melu__tape_slice(t, all, rank, rest));
 }
 
 /* What the user's history adds to the mean of her prior. */
@@ -151,9 +173,9 @@ static void solve(struct melu__factors *f) {
 static melu__ref inner_rate(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
   const struct melu_model_options *o = &f->model->options;
-  if (o->rates == MELU_RATE_FIXED) return melu__tape_const(t, 1, o->rank + 1, o->inner_lr);
+  if (o->rates == MELU_RATE_FIXED) return melu__tape_const(t, 1, melu__user_cols(o), o->inner_lr);
   const melu__ref rate = f->params.at[MELU__F_RATE];
-  return o->rates == MELU_RATE_PER_ENTRY ? rate : melu__tape_fill(t, rate, 1, o->rank + 1);
+  return o->rates == MELU_RATE_PER_ENTRY ? rate : melu__tape_fill(t, rate, 1, melu__user_cols(o));
 }
 
 /* Down the sum of the losses and the prior's: w += a (F' residual - P (w - m)) / (1 + n / 4), the bracket keeping steps

@@ -9,13 +9,16 @@
 /* Rows of a support or query set are padded to a multiple of this with rows of zeros, so that there are few shapes. */
 enum { MELU__FACTOR_ROWS = 8 };
 
-/* An encoded item is [phi (rank), o, y (rank + 1)]. A row of a task is [phi, 1, o], so many numbers apart; the 1 is a 0
- * in a row of padding. */
+/* An encoded item is [phi (rank), o, y (melu__user_cols), is new]. */
+size_t melu__encoded_cols(const melu_model *model);
+
+/* A row of a task is [phi, 1, is new, o], so many numbers apart; the 1 is a 0 in a row of padding. o is at
+ * melu__user_cols. */
 size_t melu__task_row(const melu_model *model);
 
 void melu__set_task_row(const melu_model *model, const real *encoded, real *row);
 
-/* Adds an encoded item's y to the sum of a support set's, (1, rank + 1). */
+/* Adds an encoded item's y to the sum of a support set's, (1, melu__user_cols). */
 void melu__add_to_pool(const melu_model *model, const real *encoded, real *pooled);
 
 /* The dense parameters as inputs of a recording, where the model has them. */
@@ -28,7 +31,7 @@ struct melu__factor_inputs melu__factor_inputs(struct melu__tape *t, const melu_
 melu__ref melu__encode_items(struct melu__tape *t, const melu_model *model, const struct melu__factor_inputs *params,
                              melu__ref x);
 
-/* Of rows xu (n, user_width): m_u (n, rank + 1). */
+/* Of rows xu (n, user_width): m_u (n, melu__user_cols). */
 melu__ref melu__encode_users(struct melu__tape *t, const melu_model *model, const struct melu__factor_inputs *params,
                              melu__ref xu);
 
@@ -38,12 +41,12 @@ struct melu__factors {
   const melu_model *model;
   size_t n_support;
   struct melu__factor_inputs params;
-  melu__ref f, o, y;   /* inputs, of the support rows: [phi, 1], o, ratings */
+  melu__ref f, o, y;   /* inputs, of the support rows: [phi, 1, is new], o, ratings */
   melu__ref pooled;    /* input: sum y_i */
   melu__ref m_user;    /* input: m_u */
-  melu__ref precision; /* (1, rank + 1) */
-  melu__ref m;         /* the prior's mean, (1, rank + 1) */
-  melu__ref w;         /* the user's vector so far, (1, rank + 1) */
+  melu__ref precision; /* (1, melu__user_cols) */
+  melu__ref m;         /* the prior's mean, likewise */
+  melu__ref w;         /* the user's vector so far */
 };
 
 /* Begins a task: w is the prior's mean. */
@@ -58,7 +61,7 @@ melu__ref melu__factors_gram(struct melu__factors *f);
 /* Records the adaptation that the model's options say. `after`, if not NULL, is called after each inner step. */
 void melu__factors_adapt(struct melu__factors *f, void (*after)(void *arg, struct melu__factors *f), void *arg);
 
-/* o + F w for rows f (n, rank + 1), o (n, 1). */
+/* o + F w for rows f (n, melu__user_cols), o (n, 1). */
 melu__ref melu__factors_predict(struct melu__factors *f, melu__ref rows, melu__ref offsets);
 
 #endif

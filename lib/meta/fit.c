@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "meta/episode.h"
+#include "meta/outer.h"
 #include "model/embed.h"
 #include "model/prior.h"
 #include "model/undo.h"
@@ -154,35 +155,55 @@ static void set_scale(struct fit *f) {
   if (variance > 1e-12 * (1 + mean * mean)) scale[1] = (real)sqrt(variance);
 }
 
-/* Marks the rows of a table that training on these users will touch. */
-static void mark_rows(const struct fit *f, size_t table, unsigned char *is_met) {
+/* How many items, or users, of those that are trained on have each row of a table: 0, 1, or 2 for more. */
+static void count_rows(const struct fit *f, size_t table, const unsigned char *is_rated, unsigned char *count) {
   const struct melu__table_use use = melu__embed_use(f->model, table);
   const struct melu__column *column = &f->data->tables[use.owner].columns[use.column];
-  for (size_t i = 0; i < f->n_users; i++) {
-    const uint32_t *items = &f->users[i];
-    size_t n = 1;
-    if (use.owner == MELU_ITEM) n = melu_dataset_ratings(f->data, f->users[i], &items, NULL);
-    for (size_t k = 0; k < n; k++) {
-      size_t n_ids;
-      const uint32_t *ids = melu__column_ids(column, items[k], &n_ids);
-      for (size_t j = 0; j < n_ids; j++) is_met[ids[j]] = 1;
-    }
+  const size_t n = use.owner == MELU_ITEM ? melu_dataset_n_items(f->data) : f->n_users;
+  for (size_t i = 0; i < n; i++) {
+    const size_t entity = use.owner == MELU_ITEM ? i : f->users[i];
+    size_t n_ids;
+    const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
+    if (use.owner == MELU_ITEM && !is_rated[i]) continue;
+    for (size_t j = 0; j < n_ids; j++) count[ids[j]] = (unsigned char)(count[ids[j]] + (count[ids[j]] < 2));
   }
 }
 
+/* A table of one id an item in which no row has two items names them. */
+static int is_name(const struct fit *f, size_t table, const unsigned char *count) {
+  const struct melu__field *field = melu__table_field(f->model->schema, table);
+  if (field->owner != MELU_ITEM || field->kind != MELU_ONE) return 0;
+  for (size_t r = 0; r < f->model->params[table].rows; r++)
+    if (count[r] > 1) return 0;
+  return 1;
+}
+
 /* What training will not touch says nothing. */
+static melu_status clear_table(struct fit *f, size_t t, const unsigned char *is_rated, melu_error *err) {
+  const struct melu__param *p = &f->model->params[t];
+  unsigned char *count = melu__calloc(&f->ctx->allocator, p->rows, 1);
+  if (!count) return melu__fail_memory(err);
+  count_rows(f, t, is_rated, count);
+  if (is_name(f, t, count)) f->model->factors[MELU__F_NAMES][t] = 1;
+  for (size_t r = 0; r < p->rows; r++)
+    if (!count[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
+  melu__free(&f->ctx->allocator, count);
+  return MELU_OK;
+}
+
 static melu_status clear_rows(struct fit *f, melu_error *err) {
   const struct melu_allocator *a = &f->ctx->allocator;
-  for (size_t i = 0; i < f->model->n_tables; i++) {
-    const struct melu__param *p = &f->model->params[i];
-    unsigned char *is_met = melu__calloc(a, p->rows, 1);
-    if (!is_met) return melu__fail_memory(err);
-    mark_rows(f, i, is_met);
-    for (size_t r = 0; r < p->rows; r++)
-      if (!is_met[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
-    melu__free(a, is_met);
+  melu_status status = MELU_OK;
+  unsigned char *is_rated = melu__calloc(a, melu_dataset_n_items(f->data), 1);
+  if (!is_rated) return melu__fail_memory(err);
+  for (size_t i = 0; i < f->n_users; i++) {
+    const uint32_t *items;
+    const size_t n = melu_dataset_ratings(f->data, f->users[i], &items, NULL);
+    for (size_t k = 0; k < n; k++) is_rated[items[k]] = 1;
   }
-  return MELU_OK;
+  for (size_t t = 0; t < f->model->n_tables && !status; t++) status = clear_table(f, t, is_rated, err);
+  melu__free(a, is_rated);
+  return status;
 }
 
 static melu_status start(struct fit *f, melu_error *err) {
@@ -290,6 +311,34 @@ static void restore_best(struct fit *f) {
   f->model->largest = (real)melu__model_largest(f->model);
 }
 
+/* ---------------------------------------------------------------------------------------------------- noise */
+
+enum { NOISE_USERS = 1000 };
+
+/* How far ratings are from predictions: of the users left out, or, if there are none, of some that were trained on, asked
+ * something new. */
+static melu_status set_noise(struct fit *f, melu_error *err) {
+  const melu_model *model = f->model;
+  size_t i = f->n_left_out ? f->n_users : 0;
+  const size_t end = f->n_left_out ? f->n_users + f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
+  melu_status status = MELU_OK;
+  double sum = 0, n = 0;
+  if (model->options.network != MELU_FACTORS || model->options.rule != MELU_CLOSED_FORM) return MELU_OK;
+  if (model->options.loss == MELU_LOGISTIC) return MELU_OK;
+  while (i < end && !status) {
+    double part = 0;
+    status = fill_batch(f, &i, end, UINT32_MAX, err);
+    if (!status) status = melu__noise(&part, f->gradient, model, f->batch, err);
+    for (size_t k = 0; k < f->batch->n_tasks; k++) n += f->batch->tasks[k].n_query;
+    sum += part;
+  }
+  if (!status && sum > 0) {
+    *f->model->factors[MELU__F_NOISE] = (real)(sum / n);
+    f->model->version++;
+  }
+  return status;
+}
+
 /* ------------------------------------------------------------------------------------------------------ all */
 
 static melu_status prepare(struct fit *f, melu_error *err) {
@@ -344,7 +393,8 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
     if (!status) status = validate(&f, epoch, err);
     if (f.options.patience && epoch - f.best_epoch >= f.options.patience) break;
   }
-  if (f.best && f.best_validation > 0 && !status) restore_best(&f);
+  if (f.best && !status) restore_best(&f);
+  if (!status) status = set_noise(&f, err);
   release(&f);
   return status;
 }

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The inner loop, recorded on a tape: adaptation of the decision layers to one user's support set.
+/* The inner loop of MELU_LAYERS, recorded on a tape: adaptation to one user's support set.
  *
- *     theta_{k+1} = theta_k - a dL(theta_k) / dtheta,   L = mean squared error over the support rows  (MeLU, eq. 6)
+ *     theta_{k+1} = theta_k - a dL(theta_k) / dtheta,   L = mean loss over the support rows  (MeLU, eq. 6)
+ *
+ * theta is what the model's options name. Or the last layer is fitted in closed form: with H the support rows' hidden
+ * features and a column of ones, m = [W, b] of the last layer and P = diag(softplus(precision)),
+ *
+ *     w = m + (H'H + P)^-1 H' (y - H m)
  *
  * A row of the first layer's input is [item part, user part]; the user part is the same in all rows of a task. So the
  * first layer is kept as two matrices, and the user part enters as one row vector.
@@ -13,7 +18,14 @@
  *     Z_{k+1} = Z_k - a K D_k,    query: Zq = Xq W' + b - a (Xq X' + 1) C,    W_k = W - a C_k' X
  *
  * and the weights, larger than everything else, are never formed. It is exact, and cheaper when there are fewer support
- * rows than inputs. */
+ * rows than inputs. It is for what the paper adapts, all layers and nothing else, at a fixed rate.
+ *
+ * Embedding rows that are adapted are never formed either. Of a field, X = A E, A (rows, values) holding 1 / n where a
+ * row has one of n ids. A step with G = dL/dX of the support rows leaves E - a A_s' G, so that any rows become
+ *
+ *     X_{k+1} = X_k - a (A A_s') G
+ *
+ * and A A_s', how much rows overlap the support rows (overlap.h), is given to the plan. */
 #ifndef MELU__INNER_H
 #define MELU__INNER_H
 
@@ -49,12 +61,15 @@ enum melu__slot {
   MELU__SLOT_WQ,      /* MELU_FACTORS: weights of the query rows, (n_query, 1) */
   MELU__SLOT_Z,       /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
   MELU__SLOT_XT,      /* PREDICT: the transpose of the user's support rows */
-  MELU__SLOT_WEIGHTS, /* n_weights of them, in the order of struct melu__weights */
-  MELU__MAX_WEIGHTS = 2 * (MELU__MAX_HIDDEN + 1) + 1,
+  MELU__SLOT_WEIGHTS, /* n_weights of them: those of struct melu__weights, then learnt rates or the precision */
+  MELU__MAX_WEIGHTS = 4 * (MELU__MAX_HIDDEN + 1) + 3,
   MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */
   MELU__SLOT_GRADS = MELU__SLOT_TRANSPOSED + MELU__MAX_WEIGHTS,
   MELU__SLOT_BASES = MELU__SLOT_GRADS + MELU__MAX_WEIGHTS, /* what gradients of weights are added to */
-  MELU__N_SLOTS = MELU__SLOT_BASES + MELU__MAX_WEIGHTS
+  MELU__SLOT_OVERLAP_S = MELU__SLOT_BASES + MELU__MAX_WEIGHTS, /* MELU_ADAPT_ITEMS, of each field of ids: A A_s' of */
+  MELU__SLOT_OVERLAP_Q = MELU__SLOT_OVERLAP_S + MELU__MAX_ADAPTED_FIELDS, /* support rows, and of query rows */
+  MELU__SLOT_MOVED = MELU__SLOT_OVERLAP_Q + MELU__MAX_ADAPTED_FIELDS, /* ADAPT: the sum of a G, (n_support, item_width) */
+  MELU__N_SLOTS
 };
 
 /* The decision layers as nodes: [0] W1's item columns, [1] W1's user columns, [2] b1, [3] W2, [4] b2, ... With
@@ -65,6 +80,9 @@ struct melu__weights {
 };
 
 size_t melu__n_weights(const melu_model *model);
+
+/* Whether the model's inner loop has a DUAL form. */
+int melu__has_dual(const melu_model *model);
 
 /* The decision layers as matrices: views into the arrays `data` of W1, b1, W2, b2, ..., each laid out as in the model.
  * The two halves of W1 are views of one array. */
@@ -89,7 +107,10 @@ struct melu__inner {
   melu__ref zs;           /* the input ZS, if it began from that */
   melu__ref xs_k, xu_k;   /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
   struct melu__weights w; /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
-  melu__ref user_row;     /* xu W1u' + b1 */
+  struct melu__weights learnt; /* inputs: learnt rates, or the precision of the closed form */
+  melu__ref user_row;          /* xu W1u' + b1 */
+  melu__ref xs_now, xu_now;    /* DIRECT: as far as they are adapted */
+  melu__ref moved;             /* MELU_ADAPT_ITEMS: the sum of a G; MELU__NO_NODE before the first step */
   melu__ref z;            /* DUAL: Z_k of the support rows */
   melu__ref k, kappa;     /* DUAL: K, and the part of it that is the same for all rows */
   melu__ref c;            /* DUAL: C_k; MELU__NO_NODE before the first step */
@@ -107,10 +128,12 @@ void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *tape, c
 /* Records one inner step and returns the support loss before it. n_support must not be 0. */
 melu__ref melu__inner_step(struct melu__inner *in);
 
-/* Records all steps of the model's options; none without support rows. */
-void melu__inner_steps(struct melu__inner *in);
+/* Records the adaptation that the model's options say; nothing without support rows. `after`, if not NULL, is called
+ * after each step. */
+void melu__inner_adapt(struct melu__inner *in, void (*after)(void *arg, struct melu__inner *in), void *arg);
 
-/* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far. */
+/* Predictions (n_rows, 1) for rows x (n_rows, item_width) of the same user with the fast weights so far; with
+ * MELU_ADAPT_ITEMS for the query rows, those of OVERLAP_Q. */
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows);
 
 /* The same in DUAL form, given z (n_rows, h) = x W1'. */
@@ -124,8 +147,12 @@ melu__ref melu__inner_kappas(struct melu__tape *tape, const melu_model *model, m
 struct melu__weights melu__inner_weights(struct melu__inner *in);
 melu__ref melu__inner_user_row(struct melu__inner *in);
 
-/* Mean squared error of predictions (n, 1) against ratings (n, 1), n > 0. */
+/* Mean squared error of predictions (n, 1) against ratings (n, 1), n > 0; the mean of any loss. */
 melu__ref melu__squared_error(struct melu__tape *tape, melu__ref prediction, melu__ref rating, size_t n);
+melu__ref melu__mean_loss(struct melu__tape *tape, melu_loss loss, melu__ref prediction, melu__ref rating, size_t n);
+
+/* log(1 + exp(x)) */
+melu__ref melu__softplus(struct melu__tape *tape, melu__ref x);
 
 /* From the first layer's pre-activations to the predictions. */
 melu__ref melu__upper_layers(struct melu__tape *tape, const struct melu__weights *w, melu__ref z);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "meta/factor_lane.h"
+#include "meta/outer.h"
 #include "model/embed.h"
 #include "model/gradient.h"
 
@@ -153,14 +154,19 @@ static void run_collect(void *arg, size_t lane, size_t thread) {
   melu__factor_collect(&o->f, lane, arena_of(o, thread));
 }
 
+static void run_forward(struct melu__outer *o) {
+  const struct melu_runner *runner = &o->g->model->ctx->runner;
+  runner->run(runner->arg, run_encode, o, melu__factor_n_blocks(&o->f));
+  runner->run(runner->arg, run_tasks, o, o->l.n_lanes);
+}
+
 static void run(struct melu__outer *o) {
   const struct melu_runner *runner = &o->g->model->ctx->runner;
   if (!is_factors(o)) {
     runner->run(runner->arg, run_lane, o, o->l.n_lanes);
     return;
   }
-  runner->run(runner->arg, run_encode, o, melu__factor_n_blocks(&o->f));
-  runner->run(runner->arg, run_tasks, o, o->l.n_lanes);
+  run_forward(o);
   runner->run(runner->arg, run_collect, o, o->l.n_lanes);
 }
 
@@ -288,7 +294,9 @@ static melu_status finish(struct melu__outer *o, melu_error *err) {
   return MELU_OK;
 }
 
-melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const melu_batch *batch, melu_error *err) {
+/* Checks, and everything before the runs. */
+static melu_status begin(struct melu__outer **out, enum melu__plan_kind kind, melu_gradient *g, const melu_model *model,
+                         const melu_batch *batch, melu_error *err) {
   if (!g || !model || !batch)
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !g ? "gradient" : !model ? "model" : "batch");
   if (g->model != model) return melu__fail(err, MELU_EINVAL, "the gradient was made for another model");
@@ -298,17 +306,43 @@ melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const 
 
   struct melu__outer *o = outer_of(g);
   if (!o || !melu__gradient_begin(g, batch->n_tasks)) return melu__fail_memory(err);
+  *out = o;
   o->g = g;
   o->l.model = model;
   o->l.batch = batch;
+  o->f.kind = kind;
   const melu_status status = prepare(o, err);
-  if (status) return status;
-  melu__transpose_weights(o->l.transposed, model);
-  const struct melu_runner *runner = &model->ctx->runner;
-  run(o);
-  for (size_t i = 0; i < batch->n_tasks; i++)
+  if (!status) melu__transpose_weights(o->l.transposed, model);
+  return status;
+}
+
+static melu_status check_losses(const melu_gradient *g, size_t n, melu_error *err) {
+  for (size_t i = 0; i < n; i++)
     if (!isfinite(g->losses[i]))
       return melu__fail_at(err, MELU_EDIVERGED, i, "task %zu: the query loss is not finite", i);
+  return MELU_OK;
+}
+
+melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const melu_batch *batch, melu_error *err) {
+  struct melu__outer *o;
+  melu_status status = begin(&o, MELU__PLAN_META, g, model, batch, err);
+  if (status) return status;
+  const struct melu_runner *runner = &model->ctx->runner;
+  run(o);
+  status = check_losses(g, batch->n_tasks, err);
+  if (status) return status;
   runner->run(runner->arg, run_sum, o, n_chunks(g) + model->n_tables);
   return finish(o, err);
+}
+
+melu_status melu__noise(double *sum, melu_gradient *g, const melu_model *model, const melu_batch *batch,
+                        melu_error *err) {
+  struct melu__outer *o;
+  melu_status status = begin(&o, MELU__PLAN_NOISE, g, model, batch, err);
+  if (status) return status;
+  run_forward(o);
+  status = check_losses(g, batch->n_tasks, err);
+  *sum = 0;
+  for (size_t i = 0; i < batch->n_tasks && !status; i++) *sum += g->losses[i] / o->f.weight;
+  return status;
 }

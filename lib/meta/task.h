@@ -37,7 +37,9 @@ enum melu__plan_kind {
   MELU__PLAN_RANK,
 
   /* MELU_FACTORS alone: XQ and a user's GRADS[1] to SCORES, x (F'F + P)^-1 x' of each row. */
-  MELU__PLAN_SPREAD
+  MELU__PLAN_SPREAD,
+  /* The inputs of META to LOSS: the sum of weight e^2 / (1 + x (F'F + P)^-1 x') over the query rows x. */
+  MELU__PLAN_NOISE
 };
 
 /* The same kinds with MELU_FACTORS, whose tasks' rows are those of factors.h, o being in ZS and ZQ:

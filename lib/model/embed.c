@@ -29,18 +29,29 @@ static size_t first_table(const melu_model *model, melu_owner owner) {
 struct sum {
   const melu_model *model;
   real *row, *numbers; /* where the next field's go */
+  real *is_new;        /* of an item: the name it should have says nothing; NULL for users */
   size_t width;
 };
 
 static struct sum sum_begin(const melu_model *model, melu_owner owner, real *row) {
   const size_t width = owner == MELU_ITEM ? melu__item_cols(&model->options) : melu__user_cols(&model->options);
-  model->ctx->kernels->fill(1, width, 0, (struct melu__mat){row, width});
-  return (struct sum){model, row, row + width, width};
+  const int is_item = owner == MELU_ITEM;
+  model->ctx->kernels->fill(1, width + (size_t)is_item, 0, (struct melu__mat){row, width});
+  return (struct sum){model, row, row + width + is_item, is_item ? row + width : NULL, width};
+}
+
+static int is_zero(const struct melu__param *table, uint32_t id) {
+  const real *row = table->data + (id < table->rows ? id : table->rows - 1) * table->cols;
+  size_t j = 0;
+  while (j < table->cols && row[j] == 0) j++;
+  return j == table->cols;
 }
 
 static void sum_ids(struct sum *s, const struct melu__param *table, const uint32_t *ids, size_t n) {
-  real mean[2 * MELU__MAX_RANK + 2];
+  real mean[2 * MELU__MAX_RANK + 3];
   const struct melu__kernels *k = s->model->ctx->kernels;
+  if (s->is_new && s->model->factors[MELU__F_NAMES][table - s->model->params] != 0)
+    *s->is_new = n == 0 || is_zero(table, ids[0]);
   if (n == 0) return;
   k->mean_rows(n, s->width, table->data, ids, (uint32_t)(table->rows - 1), mean);
   k->axpy(1, s->width, (real)sqrt((double)n), (struct melu__cmat){mean, s->width}, (struct melu__mat){s->row, s->width});

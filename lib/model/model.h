@@ -15,7 +15,8 @@ struct melu_model {
   struct melu_model_options options; /* resolved; .hidden points to `hidden`, .preset to a literal */
   size_t hidden[MELU__MAX_HIDDEN];
   /* Numbers that the fields of an item or a user make. MELU_LAYERS: columns of W1, the item's part, then the user's.
-   * MELU_FACTORS: melu__item_cols or melu__user_cols, then the numeric fields' numbers. */
+   * MELU_FACTORS: melu__item_cols, whether the item is new, and numbers of numeric fields; or melu__user_cols and
+   * numbers. */
   size_t item_width, user_width;
   size_t n_params, n_tables, n_layers; /* in the order of shape.h; layers of MELU_LAYERS */
   struct melu__param *params;

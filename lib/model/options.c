@@ -56,9 +56,9 @@ static const struct preset presets[] = {
                   .lr = 3e-3,
                   .random_support = 1,
                   .cosine = 1,
-                  .prior_vectors = 450,
+                  .prior_vectors = 1000,
                   .prior_offsets = 10,
-                  .prior_pooled = 10,
+                  .prior_pooled = 3,
                   .prior_dense = 30}},
 };
 

@@ -8,6 +8,7 @@
 #define MELU__MAX_HIDDEN 8
 #define MELU__MAX_STEPS 64
 #define MELU__MAX_RANK 255
+#define MELU__MAX_ADAPTED_FIELDS 8 /* fields of ids that MELU_ADAPT_ITEMS may move */
 
 /* Fills in what is not given, and checks the rest. `hidden` receives the widths, and o->hidden points to it; no steps,
  * no hidden layer and switches that are off are 0, switches that are on 1. */

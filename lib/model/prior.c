@@ -39,7 +39,7 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
   if (is_factors && what->cols == melu__item_cols(&model->options)) {
     groups[0] = (struct group){0, rank, p->vectors};
     groups[1] = (struct group){rank, 1, p->offsets};
-    groups[2] = (struct group){rank + 1, rank + 1, p->pooled};
+    groups[2] = (struct group){rank + 1, what->cols - rank - 1, p->pooled};
     return 3;
   }
   /* Biases, and what is no weight, have no prior. */

@@ -74,12 +74,21 @@ static void add_layers(struct list *l, const melu_schema *schema, const struct m
 
 /* -------------------------------------------------------------------------------------------- MELU_FACTORS */
 
+static size_t n_item_tables(const melu_schema *schema) {
+  const struct melu__field *field;
+  size_t n = 0;
+  while ((field = melu__table_field(schema, n)) != NULL && field->owner == MELU_ITEM) n++;
+  return n;
+}
+
 static void add_factors(struct list *l, const melu_schema *schema, const struct melu_model_options *o) {
   const size_t w = melu__user_cols(o), hidden = o->n_hidden ? o->hidden[0] : 0;
   const size_t item_numbers = melu__schema_numbers(schema, MELU_ITEM),
                user_numbers = melu__schema_numbers(schema, MELU_USER);
   add(l, "scale", "", 1, 2, 0);
   add(l, "noise", "", 1, 1, 0);
+  add(l, "names", "", 1, n_item_tables(schema), 0);
+  add(l, "new", "", 1, 2, 0);
   add(l, "prior", "", 1, w, 0);
   if (o->history) {
     add(l, "pool", "", w + 1, w, 0);
@@ -113,8 +122,8 @@ static melu_status check(const melu_schema *schema, const struct melu_model_opti
   if (!melu__schema_complete(schema))
     return melu__fail(err, MELU_ESTATE, "a vocabulary of the schema is still open: freeze the data set that learns it");
   if (layer_inputs(schema, o, 0) == 0) return melu__fail(err, MELU_EINVAL, "the schema has no field");
-  if (o->network == MELU_FACTORS && melu__schema_width(schema, MELU_ITEM) == 0)
-    return melu__fail(err, MELU_EINVAL, "the schema has no item field, which MELU_FACTORS needs");
+  if (o->network == MELU_FACTORS && n_item_tables(schema) == 0)
+    return melu__fail(err, MELU_EINVAL, "the schema has no item field of ids, which MELU_FACTORS needs");
   for (size_t t = 0; (field = melu__table_field(schema, t)) != NULL; t++)
     if (field->n_values >= MAX_TABLE_ROWS)
       return melu__fail(err, MELU_ELIMIT, "field \"%s\" has %zu values, more than 2^31 - 1", field->name,

@@ -19,6 +19,8 @@ struct melu__param {
 enum melu__factor_param {
   MELU__F_SCALE,
   MELU__F_NOISE,
+  MELU__F_NAMES,
+  MELU__F_NEW,
   MELU__F_PRIOR,
   MELU__F_POOL,
   MELU__F_POOL_RATED,
@@ -33,12 +35,13 @@ enum melu__factor_param {
   MELU__N_FACTOR_PARAMS
 };
 
-/* Columns of an item's row: phi (rank), o, y (rank + 1). Of a user's: rank + 1. */
-static inline size_t melu__item_cols(const struct melu_model_options *o) {
-  return 2 * o->rank + 2;
-}
+/* Columns of a user's row and vector, which go with an item's [phi, 1, is new]. */
 static inline size_t melu__user_cols(const struct melu_model_options *o) {
-  return o->rank + 1;
+  return o->rank + 2;
+}
+/* Columns of an item's row: phi (rank), o, y (melu__user_cols). */
+static inline size_t melu__item_cols(const struct melu_model_options *o) {
+  return o->rank + 1 + melu__user_cols(o);
 }
 
 /* How many numbers a user or an item has, in all its numeric fields. */

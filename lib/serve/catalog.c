@@ -90,7 +90,7 @@ static melu_status fill(melu_catalog *c, const melu_dataset *data, melu_error *e
       melu__task_plan(&filling.plan, c->model, MELU__PLAN_ITEMS, 0, MELU__RANK_ROWS, err);
   if (status) return status;
   filling.scratch_size = melu__size_align(melu__plan_arena_size(filling.plan), line) +
-                         melu__size_align(MELU__RANK_ROWS * (c->model->item_width + melu__item_cols(&c->model->options)), line);
+                         melu__size_align(MELU__RANK_ROWS * (c->model->item_width + melu__encoded_cols(c->model)), line);
   filling.scratch = melu__alloc(a, melu__size_mul(runner->n_threads, filling.scratch_size), sizeof *filling.scratch);
   if (!filling.scratch) return melu__fail_memory(err);
   runner->run(runner->arg, fill_factors, &filling, n_blocks);
@@ -154,7 +154,7 @@ static melu_status score_blocks(melu_workspace *ws, const melu_catalog *c, const
   for (size_t first = 0; first < c->n; first += MELU__RANK_ROWS) {
     const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
     slots[MELU__SLOT_XQ] = c->x + first * x_width(model);
-    if (is_factors(model)) slots[MELU__SLOT_ZQ] = slots[MELU__SLOT_XQ] + model->options.rank + 1;
+    if (is_factors(model)) slots[MELU__SLOT_ZQ] = slots[MELU__SLOT_XQ] + melu__user_cols(&model->options);
     slots[MELU__SLOT_Z] = c->z + first * z_width(model);
     melu__plan_run(plan, slots, NULL, ws->scratch.arena);
     if (!isfinite(model->ctx->kernels->largest(n, scores)))

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Judging a model by its predictions for users that it adapts to. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -28,7 +30,7 @@ struct evaluation {
   struct melu_evaluate_options options;
   uint32_t *users; /* the eligible ones */
   size_t n_users, longest, longest_history; /* lists of ratings */
-  float *scores, *truth; /* (n_users, n_query) */
+  float *scores, *truth, *variances; /* (n_users, n_query); variances: NULL if they are not wanted */
   melu_status *status;   /* of each user */
   struct judge *judges;  /* one per thread */
   size_t n_judges;
@@ -151,8 +153,11 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
   if (status) return status;
   status = melu_adapt(j->user, j->workspace, e->model, e->data, j->profile, j->known, j->known_ratings, n_known, err);
   if (status) return status;
-  return melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query,
-                      err);
+  status = melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query,
+                        err);
+  if (status || !e->variances) return status;
+  return melu_predict_variance(e->variances + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest,
+                               n_query, err);
 }
 
 /* The same again, for the message, which is to say who it was about. */
@@ -179,6 +184,10 @@ static melu_status prepare(struct evaluation *e, melu_error *err) {
   const size_t n_scores = melu__size_mul(e->n_users, e->options.n_query);
   e->scores = melu__alloc(a, n_scores, sizeof *e->scores);
   e->truth = melu__alloc(a, n_scores, sizeof *e->truth);
+  if (e->options.intervals) {
+    e->variances = melu__alloc(a, n_scores, sizeof *e->variances);
+    if (!e->variances) return melu__fail_memory(err);
+  }
   e->status = melu__alloc(a, e->n_users, sizeof *e->status);
   e->judges = melu__calloc(a, e->ctx->runner.n_threads, sizeof *e->judges);
   if (!e->scores || !e->truth || !e->status || !e->judges) return melu__fail_memory(err);
@@ -202,6 +211,54 @@ static melu_status judge_all(struct evaluation *e, melu_error *err) {
   return MELU_OK;
 }
 
+/* -log sigmoid(+-z), every user having as many queries. */
+static double log_loss(const float *scores, const float *truth, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) {
+    const double z = truth[i] > 0.5f ? scores[i] : -scores[i];
+    sum += z > 0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
+  }
+  return sum / (double)n;
+}
+
+struct scored {
+  float score, truth;
+};
+
+static int by_score(const void *a, const void *b) {
+  const struct scored *x = a, *y = b;
+  return (x->score > y->score) - (x->score < y->score);
+}
+
+/* By the ranks of the clicks (Mann & Whitney), equal scores having the mean of theirs. */
+static melu_status auc(double *out, const struct melu_allocator *a, const float *scores, const float *truth, size_t n,
+                       melu_error *err) {
+  double rank_sum = 0, n_clicks = 0;
+  struct scored *all = melu__alloc(a, n, sizeof *all);
+  if (!all) return melu__fail_memory(err);
+  for (size_t i = 0; i < n; i++) all[i] = (struct scored){scores[i], truth[i]};
+  qsort(all, n, sizeof *all, by_score);
+  for (size_t i = 0, end; i < n; i = end) {
+    for (end = i + 1; end < n && all[end].score == all[i].score;) end++;
+    for (size_t k = i; k < end; k++) {
+      if (!(all[k].truth > 0.5f)) continue;
+      rank_sum += (double)(i + 1 + end) / 2;
+      n_clicks++;
+    }
+  }
+  melu__free(a, all);
+  const double n_pairs = n_clicks * ((double)n - n_clicks);
+  *out = n_pairs > 0 ? (rank_sum - n_clicks * (n_clicks + 1) / 2) / n_pairs : 0.5;
+  return MELU_OK;
+}
+
+/* 1.2816 standard deviations to both sides. */
+static double coverage(const struct evaluation *e, size_t n) {
+  size_t inside = 0;
+  for (size_t i = 0; i < n; i++) inside += fabs((double)e->scores[i] - e->truth[i]) <= 1.2815515655446004 * sqrt(e->variances[i]);
+  return (double)inside / (double)n;
+}
+
 static melu_status add_up(struct melu_metrics *out, const struct evaluation *e, melu_error *err) {
   const size_t n_query = e->options.n_query;
   const struct melu_model_options *o = &e->model->options;
@@ -210,6 +267,12 @@ static melu_status add_up(struct melu_metrics *out, const struct evaluation *e, 
                                                 o->rating_min, o->rating_max, err);
     if (status) return status;
   }
+  const size_t n = e->n_users * n_query;
+  if (o->loss == MELU_LOGISTIC) {
+    out->log_loss = log_loss(e->scores, e->truth, n);
+    return auc(&out->auc, &e->ctx->allocator, e->scores, e->truth, n, err);
+  }
+  if (e->variances) out->coverage = coverage(e, n);
   return MELU_OK;
 }
 
@@ -233,6 +296,7 @@ melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, con
   for (size_t i = 0; i < e.n_judges; i++) free_judge(&e.judges[i], a);
   melu__free(a, e.judges);
   melu__free(a, e.status);
+  melu__free(a, e.variances);
   melu__free(a, e.truth);
   melu__free(a, e.scores);
   melu__free(a, e.users);

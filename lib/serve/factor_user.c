@@ -51,7 +51,7 @@ melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
   if (!status) status = find_plan(&ws->spread, &arena, ws, MELU__PLAN_SPREAD, 0, MELU__PREDICT_ROWS, err);
   if (status) return status;
   /* XS holds all support rows, to whole blocks of encoded items; XQ one such block. */
-  const size_t ld = melu__task_row(model), cols = model->item_width + melu__item_cols(&model->options);
+  const size_t ld = melu__task_row(model), cols = model->item_width + melu__encoded_cols(model);
   const size_t n_rows = melu__size_align(ws->max_support, MELU__PREDICT_ROWS);
   ws->rows = melu__calloc(a, melu__size_mul(melu__size_add(n_rows, MELU__PREDICT_ROWS), ld), sizeof *ws->rows);
   ws->encoding = melu__calloc(a, MELU__PREDICT_ROWS * cols, sizeof *ws->encoding);
@@ -66,7 +66,7 @@ melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
 
 void melu__factor_rows(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n, size_t block,
                        const struct melu__plan *plan, real *scratch, real *arena, real *rows, real *pooled) {
-  const size_t ld = melu__task_row(model), cols = melu__item_cols(&model->options), width = model->item_width;
+  const size_t ld = melu__task_row(model), cols = melu__encoded_cols(model), width = model->item_width;
   real *slots[MELU__N_SLOTS], *x = scratch, *z = scratch + block * width, *no_transposes = NULL;
   struct melu__mat views[MELU__MAX_WEIGHTS];
   (void)no_transposes;
@@ -98,7 +98,7 @@ static void rows_of(melu_workspace *ws, const melu_dataset *data, const uint32_t
 void melu__factor_adapt(melu_workspace *ws, const melu_dataset *data, const struct melu_value *profile,
                         const uint32_t *items, const float *ratings, size_t n) {
   const melu_model *model = ws->model;
-  const size_t width = melu__user_cols(&model->options), rank = model->options.rank;
+  const size_t width = melu__user_cols(&model->options);
   const real *scale = model->factors[MELU__F_SCALE];
   real *slots[MELU__N_SLOTS], *parts[MELU__MAX_WEIGHTS], *row = ws->pooled + width, *ys = ws->scratch.ys;
   melu__workspace_refresh(ws);
@@ -115,7 +115,7 @@ void melu__factor_adapt(melu_workspace *ws, const melu_dataset *data, const stru
   rows_of(ws, data, items, n, ws->rows, ws->pooled);
   for (size_t i = 0; i < padded(n); i++) ys[i] = i < n ? (ratings[i] - scale[0]) / scale[1] : 0;
   slots[MELU__SLOT_XS] = ws->rows;
-  slots[MELU__SLOT_ZS] = ws->rows + rank + 1;
+  slots[MELU__SLOT_ZS] = ws->rows + width;
   slots[MELU__SLOT_YS] = ys;
   slots[MELU__SLOT_POOLED] = ws->pooled;
   slots[MELU__SLOT_GRADS] = parts[0];
@@ -134,7 +134,7 @@ melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user
   const real *rows = ws->rows + melu__size_align(ws->max_support, MELU__PREDICT_ROWS) * melu__task_row(model);
   melu__user_parts(parts, user);
   slots[MELU__SLOT_XQ] = (real *)rows;
-  slots[MELU__SLOT_ZQ] = (real *)rows + model->options.rank + 1;
+  slots[MELU__SLOT_ZQ] = (real *)rows + melu__user_cols(&model->options);
   slots[MELU__SLOT_GRADS] = parts[0];
   slots[MELU__SLOT_GRADS + 1] = parts[1];
   slots[MELU__SLOT_SCORES] = piece;

@@ -20,7 +20,7 @@ melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user
                                  const uint32_t *items, size_t n, int variances, melu_error *err);
 
 /* Items [0, n) of `items` as rows of a task. `rows`: so many to whole blocks of BLOCK, those beyond n being zeros;
- * `scratch`: BLOCK rows of item_width + item_cols numbers; `plan`: ITEMS of BLOCK rows, its arena `arena`. */
+ * `scratch`: BLOCK rows of item_width + melu__encoded_cols numbers; `plan`: ITEMS of BLOCK rows, its arena `arena`. */
 void melu__factor_rows(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n, size_t block,
                        const struct melu__plan *plan, real *scratch, real *arena, real *rows, real *pooled);
 

@@ -336,7 +336,7 @@ static void run_bag_t(const struct melu__run *r) {
 
 /* A matrix that is not positive definite has no solution; NaN says so to whoever looks at the loss. */
 static void run_solve(const struct melu__run *r) {
-  if (!melu__solve_spd(ROWS, COLS, r->a, r->b, r->out, r->scratch)) r->kernels->fill(ROWS, COLS, (real)NAN, r->out);
+  if (!r->kernels->solve(ROWS, COLS, r->a, r->b, r->out, r->scratch)) r->kernels->fill(ROWS, COLS, (real)NAN, r->out);
 }
 
 static void run_copy(const struct melu__run *r) {

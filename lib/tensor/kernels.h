@@ -78,6 +78,10 @@ struct melu__kernels {
   real (*sum_all)(size_t rows, size_t cols, struct melu__cmat a);
   void (*rows)(size_t rows, size_t cols, const real *row, struct melu__mat out); /* each row := row */
 
+  /* Solves A X = B for a symmetric positive definite A (n, n), of which (A + A') / 2 is used, by Cholesky; X (n, m) may
+   * be B. `scratch`: n * n numbers. Returns 0, X unchanged, if A is not positive definite to working precision. */
+  int (*solve)(size_t n, size_t m, struct melu__cmat a, struct melu__cmat b, struct melu__mat x, real *scratch);
+
   real (*largest)(size_t n, const real *x); /* max |x|; INFINITY if an entry is not finite */
 
   /* The mean of the n table rows numbered rows[], zeros if there are none; `last` stands for the numbers above it. */
@@ -104,10 +108,6 @@ extern const struct melu__kernels melu__kernels_avx512, melu__kernels_avx2, melu
 /* The sets of this build, best first, ending with NULL; whether this CPU can run one. For tests and benchmarks. */
 extern const struct melu__kernels *const melu__kernel_sets[];
 int melu__kernels_usable(const struct melu__kernels *kernels);
-
-/* Solves A X = B for a symmetric positive definite A (n, n), of which (A + A') / 2 is used, by Cholesky; X (n, m) may
- * be B. `scratch`: n * n numbers. Returns 0, X unchanged, if A is not positive definite to working precision. */
-int melu__solve_spd(size_t n, size_t m, struct melu__cmat a, struct melu__cmat b, struct melu__mat x, real *scratch);
 
 /* Bags: out row i is the mean of the table rows ids[offsets[i] .. offsets[i + 1]), zeros if there are none. An id may
  * repeat. The caller guarantees that ids are rows of the table. out: (n_bags, cols). */

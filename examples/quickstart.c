@@ -112,12 +112,7 @@ static int on_progress(void *arg, const struct melu_progress *progress) {
 }
 
 static void train(melu_model *model, const melu_dataset *people, uint64_t n_epochs, uint64_t seed) {
-  const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 3e-3};
-  const struct melu_fit_options options = {.size = sizeof options,
-                                           .n_epochs = n_epochs,
-                                           .max_support = 5, /* few, since it is strangers that matter */
-                                           .seed = seed,
-                                           .optimizer = &adam};
+  const struct melu_fit_options options = {.size = sizeof options, .n_epochs = n_epochs, .seed = seed};
   must(melu_fit(model, people, &options, &err), &err);
 }
 
@@ -142,23 +137,23 @@ static void print_learning_curve(const struct learning_curve *curve) {
 
 enum { N_COUNTS = 6, N_METHODS = 4 };
 static const size_t counts[N_COUNTS] = {0, 1, 3, 5, 10, 15};
-static const char *const names[N_METHODS] = {"MeLU", "item mean", "bias model", "Gaussian"};
+static const char *const names[N_METHODS] = {"melu best", "item mean", "bias model", "Gaussian"};
 
 /* mae[method][count]: mean absolute error on ten answers of each stranger. All are asked the same. */
-static void evaluate(double mae[N_METHODS][N_COUNTS], size_t *n_strangers, const melu_model *model,
-                     const melu_dataset *people, const melu_dataset *strangers) {
+static void evaluate(double mae[N_METHODS][N_COUNTS], size_t *n_strangers, const melu_context *ctx,
+                     const melu_model *model, const melu_dataset *people, const melu_dataset *strangers) {
   struct bias bias;
   struct gaussian gaussian;
-  bias_fit(&bias, people, 1, MELU_NONE);
+  bias_fit(&bias, people, 0);
   gaussian_fit(&gaussian, people);
   for (size_t c = 0; c < N_COUNTS; c++) {
     struct melu_metrics metrics[N_METHODS];
     const struct melu_evaluate_options options = {.size = sizeof options,
                                                   .max_support = counts[c] ? counts[c] : MELU_NONE};
     must(melu_evaluate(&metrics[0], model, strangers, &options, &err), &err);
-    judge(&metrics[1], item_mean_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
-    judge(&metrics[2], bias_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
-    judge(&metrics[3], gaussian_predict, &gaussian, strangers, 0, counts[c], rating_min, rating_max);
+    judge(&metrics[1], ctx, item_mean_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
+    judge(&metrics[2], ctx, bias_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
+    judge(&metrics[3], ctx, gaussian_predict, &gaussian, strangers, 0, counts[c], rating_min, rating_max);
     for (size_t m = 0; m < N_METHODS; m++) mae[m][c] = metrics[m].mae;
     *n_strangers = metrics[0].n_users;
   }
@@ -179,7 +174,7 @@ static void print_table(double mae[N_METHODS][N_COUNTS], size_t n_strangers) {
   for (size_t m = 0; m < N_METHODS; m++) print_row(names[m], mae[m]);
   double ratio[N_COUNTS];
   for (size_t c = 0; c < N_COUNTS; c++) ratio[c] = mae[0][c] / mae[1][c];
-  print_row("MeLU / item mean", ratio);
+  print_row("best / item mean", ratio);
   putchar('\n');
 }
 
@@ -272,10 +267,10 @@ struct choices {
 };
 
 static void read_choices(struct choices *c, int argc, char **argv) {
-  *c = (struct choices){.seed = 1, .n_epochs = 60, .n_threads = 2, .dir = EXAMPLE_DATA_DIR};
+  *c = (struct choices){.seed = 1, .n_threads = 2, .dir = EXAMPLE_DATA_DIR};
   const struct option options[] = {
       {"--seed", "N", "seed of parameters and draws", &c->seed, 0, UINT64_MAX, NULL},
-      {"--epochs", "N", "passes over the people", &c->n_epochs, 1, MAX_EPOCHS, NULL},
+      {"--epochs", "N", "passes over the people; 0: the preset's", &c->n_epochs, 0, MAX_EPOCHS, NULL},
       {"--threads", "N", "threads; the result is the same for any number", &c->n_threads, 1, 256, NULL},
       {"--save", "FILE", "write the trained model", NULL, 0, 0, &c->save},
       {"--load", "FILE", "read a model instead of training one", NULL, 0, 0, &c->load},
@@ -294,7 +289,7 @@ static void read_choices(struct choices *c, int argc, char **argv) {
 static melu_model *new_model(const melu_context *ctx, const melu_schema *schema, uint64_t seed) {
   melu_model *model;
   const struct melu_model_options options = {
-      .size = sizeof options, .preset = "melu", .seed = seed, .rating_min = rating_min, .rating_max = rating_max};
+      .size = sizeof options, .preset = "best", .seed = seed, .rating_min = rating_min, .rating_max = rating_max};
   must(melu_model_new(&model, ctx, schema, &options, &err), &err);
   return model;
 }
@@ -351,7 +346,7 @@ int main(int argc, char **argv) {
 
   double mae[N_METHODS][N_COUNTS];
   size_t n_strangers;
-  evaluate(mae, &n_strangers, model, people, strangers);
+  evaluate(mae, &n_strangers, ctx, model, people, strangers);
   print_table(mae, n_strangers);
   if (choices.svg) draw(choices.svg, mae);
   const size_t her = find_stranger(table, n_people);

@@ -678,7 +678,7 @@ struct melu_metrics {
   double ndcg_paper[4];
   double ndcg_linear[4];
   /* Set by melu_evaluate where they apply, else 0. */
-  double log_loss; /* MELU_LOGISTIC: mean over users of the mean cross-entropy, in nats */
+  double log_loss; /* MELU_LOGISTIC: mean cross-entropy, in nats */
   double auc;      /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
                       scores count half. Without both kinds 0.5 */
   double coverage; /* with `intervals`: share of queries inside their 80 % interval */
@@ -688,6 +688,11 @@ struct melu_metrics {
  * above rating_max), MELU_ERANGE (a score or rating is not finite). Since: 0.1 */
 MELU_API melu_status melu_metrics_add(struct melu_metrics *metrics, const float *scores, const float *ratings, size_t n,
                                       double rating_min, double rating_max, melu_error *err);
+
+/* Sets log_loss and auc of `metrics` from all queries: scores are logits, labels 1 for a click (above 0.5) and 0 for
+ * none; both (n). Errors: MELU_EINVAL (NULL, n = 0), MELU_ERANGE (not finite), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_metrics_clicks(struct melu_metrics *metrics, const melu_context *ctx, const float *scores,
+                                         const float *labels, size_t n, melu_error *err);
 
 struct melu_evaluate_options {
   size_t size;

@@ -123,7 +123,7 @@ static void record_task(struct task *t, const struct problem *p, const melu_mode
   melu__tape_init(&t->tape, &p->ctx->allocator);
   melu__inner_begin(&in, &t->tape, model, form, p->shape->n_support);
   const struct melu__weights initial = in.w;
-  melu__inner_steps(&in);
+  melu__inner_adapt(&in, NULL, NULL);
   const melu__ref xq = melu__tape_input(&t->tape, MELU__SLOT_XQ, n_query, model->item_width);
   const melu__ref yq = melu__tape_input(&t->tape, MELU__SLOT_YQ, n_query, 1);
   t->node[PREDICTION] = melu__inner_predict(&in, xq, n_query);

@@ -116,6 +116,53 @@ START_TEST(parameters_of_the_preset) {
 }
 END_TEST
 
+/* What the inner loop learns beside: rates of what it adapts, a precision where it solves. The item's part of the input
+ * is 85 wide, the user's 41. */
+START_TEST(parameters_that_layers_learn_beside) {
+  static const size_t hidden[2] = {4, 3};
+  static const struct {
+    struct melu_model_options o;
+    size_t n;
+    struct expected expected[6];
+  } models[] = {{{.adapt = 15, .rates = MELU_RATE_PER_TENSOR, .inner_lr = 0.5},
+                 8,
+                 {{"rate.W1", 1, 1, 0}, {"rate.b1", 1, 1, 0}, {"rate.W2", 1, 1, 0}}},
+                {{.adapt = MELU_ADAPT_HEAD | MELU_ADAPT_USER, .rates = MELU_RATE_PER_ENTRY, .inner_lr = 0.5},
+                 3,
+                 {{"rate.W3", 1, 3, 0}, {"rate.b3", 1, 1, 0}, {"rate.user", 1, 41, 0}}},
+                {{.adapt = MELU_ADAPT_HIDDEN | MELU_ADAPT_ITEMS, .rates = MELU_RATE_PER_ENTRY, .inner_lr = 0.5},
+                 5,
+                 {{"rate.W1", 4, 126, 0},
+                  {"rate.b1", 1, 4, 0},
+                  {"rate.W2", 3, 4, 0},
+                  {"rate.b2", 1, 3, 0},
+                  {"rate.items", 1, 85, 0}}},
+                {{.rule = MELU_CLOSED_FORM, .inner_lr = 0.5}, 1, {{"precision", 1, 4, 0}}}};
+  melu_schema *schema = make_schema(100);
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    struct melu_model_options o = models[i].o;
+    o.size = sizeof o;
+    o.hidden = hidden;
+    o.n_hidden = 2;
+    melu_model *model = make_model_with(schema, &o);
+    ck_assert_uint_eq(melu_model_n_params(model), 9 + models[i].n);
+    for (size_t k = 0; k < 6 && models[i].expected[k].name; k++) {
+      const struct expected *e = &models[i].expected[k];
+      struct melu_param p;
+      WORLD_TRY(melu_model_param(&p, model, 9 + k, &err));
+      ck_assert_str_eq(p.name, e->name);
+      ck_assert_msg(p.rows == e->rows && p.cols == e->cols && !p.is_table, "%s: (%zu, %zu)", p.name, p.rows, p.cols);
+      float *v = values_of(model, p.name, &p.rows, &p.cols);
+      const double value = o.rule == MELU_CLOSED_FORM ? log(exp(1) - 1) : 0.5; /* softplus(x) = 1; the inner rate */
+      for (size_t j = 0; j < p.rows * p.cols; j++) ck_assert(test_relative_error(v[j], value, 1e-3) < 1e-6);
+      free(v);
+    }
+    melu_model_free(model);
+  }
+  melu_schema_free(schema);
+}
+END_TEST
+
 /* An item's row is [phi (3), o, y (5)], a user's (5). */
 START_TEST(parameters_of_factors) {
   static const size_t hidden[1] = {6};
@@ -161,19 +208,37 @@ START_TEST(parameters_of_factors) {
 }
 END_TEST
 
-/* Items are known by their ids: users' fields and numbers are not enough. */
-START_TEST(factors_need_items) {
-  const struct melu_model_options o = {.size = sizeof o, .preset = "best"};
-  melu_schema *schema;
+static void check_refused(const melu_schema *schema, const struct melu_model_options *o, melu_status expected,
+                          const char *says) {
   melu_model *model = (melu_model *)&err;
-  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
-  add(schema, "age", MELU_USER, MELU_ONE, 3, 1);
-  add(schema, "price", MELU_ITEM, MELU_NUMERIC, 0, 1);
-  ck_assert_int_eq(melu_model_new(&model, ctx, schema, &o, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_model_new(&model, ctx, schema, o, &err), expected);
   ck_assert_ptr_null(model);
-  ck_assert_msg(strstr(err.message, "MELU_FACTORS") != NULL, "%s", err.message);
-  add(schema, "name", MELU_ITEM, MELU_ONE, 1, 1);
-  melu_model_free(make_model_with(schema, &o));
+  ck_assert_msg(strstr(err.message, says) != NULL, "%s", err.message);
+}
+
+/* A schema has what the options are about. */
+START_TEST(options_that_ask_for_fields) {
+  const struct melu_model_options factors = {.size = sizeof factors, .preset = "best"},
+                                  user = {.size = sizeof user, .adapt = MELU_ADAPT_USER},
+                                  items = {.size = sizeof items, .adapt = MELU_ADAPT_ITEMS};
+  melu_schema *schema;
+  char name[8] = "item0";
+  WORLD_TRY(melu_schema_new(&schema, ctx, &err));
+  add(schema, "price", MELU_ITEM, MELU_NUMERIC, 0, 1);
+  check_refused(schema, &user, MELU_EINVAL, "MELU_ADAPT_USER");
+  add(schema, "age", MELU_USER, MELU_ONE, 3, 1);
+  melu_model_free(make_model_with(schema, &user));
+  check_refused(schema, &factors, MELU_EINVAL, "MELU_FACTORS"); /* which know items by their ids */
+  check_refused(schema, &items, MELU_EINVAL, "MELU_ADAPT_ITEMS");
+  for (int i = 0; i < MELU__MAX_ADAPTED_FIELDS; i++) {
+    snprintf(name, sizeof name, "i%d", i);
+    add(schema, name, MELU_ITEM, i % 2 ? MELU_MANY : MELU_ONE, 1, 1);
+    melu_model_free(make_model_with(schema, &items));
+    melu_model_free(make_model_with(schema, &factors));
+  }
+  add(schema, "another", MELU_ITEM, MELU_ONE, 1, 1);
+  check_refused(schema, &items, MELU_ELIMIT, "MELU_ADAPT_ITEMS");
+  melu_model_free(make_model_with(schema, &factors));
   melu_schema_free(schema);
 }
 END_TEST
@@ -278,7 +343,7 @@ static void check_item_table(const melu_model *model, const char *name, uint32_t
 }
 
 START_TEST(first_values_of_factors) {
-  static const char *const zeros[] = {"E.age", "names", "new", "prior", "pool", "pool_rated", "h1", "N.item", "N.user"};
+  static const char *const zeros[] = {"E.age", "names", "prior", "pool", "pool_rated", "h1", "N.item", "N.user"};
   const struct melu_model_options o = {.size = sizeof o,
                                        .preset = "best",
                                        .seed = 11,
@@ -296,6 +361,8 @@ START_TEST(first_values_of_factors) {
   check_constant(model, "scale", 0, 1, 4); /* the middle of the range */
   check_constant(model, "scale", 1, 1, 3); /* a quarter of its width */
   check_constant(model, "noise", 0, 1, 0.5);
+  check_constant(model, "new", 0, 1, -0.3);
+  check_constant(model, "new", 1, 1, 0);
   check_constant(model, "shrink", 0, 1, log(exp(5) - 1)); /* softplus(x) = log(1 + exp(x)) = 5 */
   check_constant(model, "precision", 0, 48, log(exp(1) - 1));
   check_constant(model, "precision", 48, 1, log(exp(5) - 1));
@@ -644,7 +711,9 @@ START_TEST(options_out_of_range) {
       {{.size = size, .rank = 256}, MELU_EINVAL, "rank is 256"},
       {{.size = size, .preset = "best", .rank = MELU_NONE}, MELU_EINVAL, "rank"},
       /* what excludes each other */
-      {{.size = size, .network = MELU_FACTORS, .n_hidden = MELU_NONE, .adapt = 3}, MELU_EINVAL, "adapts the head alone"},
+      {{.size = size, .network = MELU_FACTORS, .n_hidden = MELU_NONE, .adapt = 3},
+       MELU_EINVAL,
+       "adapts the head alone"},
       {{.size = size, .preset = "best", .adapt = 3}, MELU_EINVAL, "adapts the head alone"},
       {{.size = size, .preset = "best", .adapt = MELU_ADAPT_USER}, MELU_EINVAL, "adapts the head alone"},
       {{.size = size, .preset = "best", .rule = MELU_STEPS, .adapt = 9}, MELU_EINVAL, "FACTORS adapts the head alone"},
@@ -855,8 +924,9 @@ END_TEST
 int main(void) {
   const TTest *const tests[] = {
       parameters_of_the_preset,
+      parameters_that_layers_learn_beside,
       parameters_of_factors,
-      factors_need_items,
+      options_that_ask_for_fields,
       fields_of_numbers_alone,
       first_values_are_distributed_as_promised,
       first_values_of_factors,

@@ -17,9 +17,11 @@ static void *memory(size_t n, size_t size) {
 
 enum { N_QUERY = 10, MIN_RATINGS = 13, MAX_RATINGS = 100 };
 
-void judge(struct melu_metrics *out, predict_fn *predict, const void *model, const melu_dataset *data, uint64_t split,
-           size_t max_support, double rating_min, double rating_max) {
+void judge(struct melu_metrics *out, const melu_context *ctx, predict_fn *predict, const void *model,
+           const melu_dataset *data, uint64_t split, size_t max_support, double rating_min, double rating_max) {
   melu_error err;
+  size_t n_all = 0;
+  float *all = memory(2 * N_QUERY * melu_dataset_n_users(data), sizeof *all), *truth = all + N_QUERY * melu_dataset_n_users(data);
   memset(out, 0, sizeof *out);
   for (uint32_t user = 0; user < melu_dataset_n_users(data); user++) {
     const uint32_t *items;
@@ -41,7 +43,12 @@ void judge(struct melu_metrics *out, predict_fn *predict, const void *model, con
                                       .n_queries = N_QUERY};
     predict(scores, model, &question);
     must(melu_metrics_add(out, scores, known + n_support, N_QUERY, rating_min, rating_max, &err), &err);
+    memcpy(all + n_all, scores, sizeof scores);
+    memcpy(truth + n_all, known + n_support, sizeof scores);
+    n_all += N_QUERY;
   }
+  must(melu_metrics_clicks(out, ctx, all, truth, n_all, &err), &err);
+  free(all);
 }
 
 /* --------------------------------------------------------------------------------------------------- bias */
@@ -49,26 +56,49 @@ void judge(struct melu_metrics *out, predict_fn *predict, const void *model, con
 /* In ratings; chosen on MovieLens, on users held back for the purpose. */
 static const double item_shrinkage = 2, user_shrinkage = 6;
 
-/* The ratings of a user that take part in the fit. */
-static size_t ratings_within(const melu_dataset *data, uint32_t user, size_t min_ratings, size_t max_ratings,
-                             const uint32_t **items, const float **ratings) {
-  const size_t n = melu_dataset_ratings(data, user, items, ratings);
-  return n >= min_ratings && n <= max_ratings ? n : 0;
+static double sigmoid(double z) {
+  return z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z));
+}
+
+/* One offset, given the other ones: what a Newton step makes of it, or a shrunk mean. `rest` are the scores without it.
+ */
+struct offset {
+  double slope, weight;
+};
+
+static void add_rating(struct offset *o, const struct bias *bias, double rating, double rest, double now) {
+  if (bias->clicks) {
+    const double p = sigmoid(rest + now);
+    o->slope += rating - p;
+    o->weight += p * (1 - p);
+  } else {
+    o->slope += rating - rest;
+    o->weight++;
+  }
+}
+
+static double solved(const struct offset *o, const struct bias *bias, double now, double shrinkage) {
+  if (bias->clicks) return now + (o->slope - now) / (o->weight + 1);
+  return o->slope / (o->weight + shrinkage);
 }
 
 static double user_offset(const struct bias *bias, const uint32_t *items, const float *ratings, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; i++) sum += (double)ratings[i] - bias->mean - bias->item[items[i]];
-  return sum / ((double)n + user_shrinkage);
+  double user = 0;
+  for (int turn = 0; turn < (bias->clicks ? 6 : 1); turn++) {
+    struct offset o = {0};
+    for (size_t i = 0; i < n; i++) add_rating(&o, bias, (double)ratings[i], bias->mean + bias->item[items[i]], user);
+    user = solved(&o, bias, user, user_shrinkage);
+  }
+  return user;
 }
 
-/* Sets mean, counts and `alone`, whatever the offsets are. */
-static void fit_means(struct bias *bias, double *counts, const melu_dataset *data, size_t least, size_t most) {
-  const uint32_t *items;
-  const float *ratings;
-  double sum = 0, n_all = 0;
+/* Sets mean and `alone`, whatever the offsets are. */
+static void fit_means(struct bias *bias, const melu_dataset *data) {
+  double sum = 0, n_all = 0, *counts = memory(bias->n_items, sizeof *counts);
   for (uint32_t user = 0; user < melu_dataset_n_users(data); user++) {
-    const size_t n = ratings_within(data, user, least, most, &items, &ratings);
+    const uint32_t *items;
+    const float *ratings;
+    const size_t n = melu_dataset_ratings(data, user, &items, &ratings);
     for (size_t i = 0; i < n; i++) {
       sum += (double)ratings[i];
       bias->alone[items[i]] += (double)ratings[i];
@@ -79,34 +109,36 @@ static void fit_means(struct bias *bias, double *counts, const melu_dataset *dat
   if (n_all == 0) give_up("there are no ratings to fit a bias model to");
   bias->mean = sum / n_all;
   for (size_t i = 0; i < bias->n_items; i++) bias->alone[i] = counts[i] > 0 ? bias->alone[i] / counts[i] : bias->mean;
+  if (bias->clicks) bias->mean = log(bias->mean / (1 - bias->mean));
+  free(counts);
 }
 
-void bias_fit(struct bias *bias, const melu_dataset *data, size_t min_ratings, size_t max_ratings) {
+void bias_fit(struct bias *bias, const melu_dataset *data, int clicks) {
   const size_t n_items = melu_dataset_n_items(data), n_users = melu_dataset_n_users(data);
-  bias->n_items = n_items;
+  *bias = (struct bias){.n_items = n_items, .clicks = clicks};
   bias->item = memory(n_items, sizeof *bias->item);
   bias->alone = memory(n_items, sizeof *bias->alone);
-  double *counts = memory(n_items, sizeof *counts), *sums = memory(n_items, sizeof *sums);
+  struct offset *offsets = memory(n_items, sizeof *offsets);
   double *user_offsets = memory(n_users, sizeof *user_offsets);
-  fit_means(bias, counts, data, min_ratings, max_ratings);
-  /* Each kind of offset is a shrunk mean of what the other leaves; a dozen turns and nothing moves any more. */
+  fit_means(bias, data);
+  /* Each kind of offset is fitted to what the other leaves; a dozen turns and nothing moves any more. */
   for (int turn = 0; turn < 12; turn++) {
     const uint32_t *items;
     const float *ratings;
-    memset(sums, 0, n_items * sizeof *sums);
+    memset(offsets, 0, n_items * sizeof *offsets);
     for (uint32_t user = 0; user < n_users; user++) {
-      const size_t n = ratings_within(data, user, min_ratings, max_ratings, &items, &ratings);
-      for (size_t i = 0; i < n; i++) sums[items[i]] += (double)ratings[i] - bias->mean - user_offsets[user];
+      const size_t n = melu_dataset_ratings(data, user, &items, &ratings);
+      for (size_t i = 0; i < n; i++)
+        add_rating(&offsets[items[i]], bias, (double)ratings[i], bias->mean + user_offsets[user], bias->item[items[i]]);
     }
-    for (size_t i = 0; i < n_items; i++) bias->item[i] = sums[i] / (counts[i] + item_shrinkage);
+    for (size_t i = 0; i < n_items; i++) bias->item[i] = solved(&offsets[i], bias, bias->item[i], item_shrinkage);
     for (uint32_t user = 0; user < n_users; user++) {
-      const size_t n = ratings_within(data, user, min_ratings, max_ratings, &items, &ratings);
+      const size_t n = melu_dataset_ratings(data, user, &items, &ratings);
       user_offsets[user] = user_offset(bias, items, ratings, n);
     }
   }
   free(user_offsets);
-  free(sums);
-  free(counts);
+  free(offsets);
 }
 
 void bias_free(struct bias *bias) {
@@ -211,7 +243,7 @@ void gaussian_fit(struct gaussian *g, const melu_dataset *data) {
   if (g->n_items > GAUSSIAN_ITEMS) give_up("too many items for a covariance: %zu", g->n_items);
   float *answers = memory(n_users * g->n_items, sizeof *answers);
   /* To start with the items are independent: a missing answer is the item's mean. */
-  bias_fit(&start, data, 1, MELU_NONE);
+  bias_fit(&start, data, 0);
   for (size_t i = 0; i < g->n_items; i++) {
     g->mean[i] = start.alone[i];
     g->covariance[i][i] = 1;

@@ -18,21 +18,24 @@ struct question {
 typedef void predict_fn(float *scores, const void *model, const struct question *question);
 
 /* What melu_evaluate does for a melu_model, on the same users, splits, support sets and queries: all users with 13 to
- * 100 ratings, 10 of which are queries, the first `max_support` of the others the support set. */
-void judge(struct melu_metrics *out, predict_fn *predict, const void *model, const melu_dataset *data, uint64_t split,
+ * 100 ratings, 10 of which are queries, the first `max_support` of the others the support set. Clicks are measured as
+ * such too: of other ratings log_loss and auc say nothing. */
+void judge(struct melu_metrics *out, const melu_context *ctx, predict_fn *predict, const void *model, const melu_dataset *data, uint64_t split,
            size_t max_support, double rating_min, double rating_max);
 
 /* Ratings are taken to be mean + b_user + b_item (+ what a user says about this item alone). The offsets are means,
  * shrunk as if there were a few ratings more with no offset at all. `alone` is the item's plain mean. */
 struct bias {
   size_t n_items;
+  int clicks;
   double mean;
   double *item;  /* (n_items): b_item; 0 of an item that nobody rated */
   double *alone; /* (n_items) */
 };
 
-/* Fits the model to the users with min_ratings to max_ratings ratings. */
-void bias_fit(struct bias *bias, const melu_dataset *data, size_t min_ratings, size_t max_ratings);
+/* Fits the model to all ratings. With `clicks` ratings are 0 or 1, mean + b_user + b_item is the logit of 1, and the
+ * offsets maximize the likelihood less (b / s)^2 / 2, s being 1 for users and items. */
+void bias_fit(struct bias *bias, const melu_dataset *data, int clicks);
 void bias_free(struct bias *bias);
 predict_fn bias_predict;      /* mean + b_user + b_item, b_user from the support set */
 predict_fn item_mean_predict; /* the item's mean, whoever asks */

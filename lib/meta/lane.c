@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "meta/overlap.h"
 #include "model/embed.h"
 #include "model/gradient.h"
 
@@ -79,6 +80,18 @@ static int allocate(struct melu__lanes *l) {
   return 1;
 }
 
+/* Room in every arena for the overlaps of any task, behind what plans take. */
+static void place_overlaps(struct melu__lanes *l) {
+  size_t most = 0;
+  for (size_t i = 0; i < l->batch->n_tasks; i++) {
+    const struct melu__task *t = &l->batch->tasks[i];
+    const size_t n = melu__overlap_size(l->model, (size_t)t->n_support + t->n_query, t->n_support);
+    if (n > most) most = n;
+  }
+  l->plans = l->arena;
+  l->arena = melu__size_align(melu__size_add(l->plans, most), MELU__ALIGN / sizeof(real));
+}
+
 melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
   melu_status status = MELU_OK;
   l->n_rows = l->n_users = l->arena = 0;
@@ -89,6 +102,7 @@ melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
       l->arena = melu__plan_arena_size(l->tasks[i].plan);
   }
   for (size_t i = 0; i < l->n_lanes && !status; i++) status = place_lane(l, i, err);
+  place_overlaps(l);
   if (!status && !allocate(l)) status = melu__fail_memory(err);
   return status;
 }
@@ -173,15 +187,27 @@ static void run_first_layer(const struct melu__lanes *l, const struct melu__lane
   run_blocks(l, &lane->users, is_grad, lane->user, user_slots, slots, arena);
 }
 
+/* Computes the overlaps of the task's rows. */
+static void overlap_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, const struct melu__task *task,
+                          real *memory) {
+  struct melu__rated rated = {.positions = l->batch->positions + task->start};
+  melu_dataset_ratings(l->batch->data, task->user, &rated.items, NULL);
+  memory = melu__overlap(slots + MELU__SLOT_OVERLAP_S, l->model, l->batch->data, &rated, 0, task->n_support,
+                         task->n_support, memory);
+  melu__overlap(slots + MELU__SLOT_OVERLAP_Q, l->model, l->batch->data, &rated, task->n_support, task->n_query,
+                task->n_support, memory);
+}
+
 static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_SLOTS], real *arena, double *losses) {
   const struct melu__task *task = &l->batch->tasks[i];
   const struct melu__plan *plan = l->tasks[i].plan;
   real loss;
   row_slots(slots, l, l->tasks[i].row, task->n_support);
   user_slots(slots, l, l->tasks[i].user);
+  overlap_slots(slots, l, task, arena + l->plans);
   slots[MELU__SLOT_LOSS] = &loss;
   melu__plan_run(plan, slots, NULL, arena);
-  begun(slots, melu__plan_tag(plan) == MELU__DIRECT ? W1_ITEM : FIRST_UPPER, 2 * l->model->n_layers + 1);
+  begun(slots, melu__plan_tag(plan) == MELU__DIRECT ? W1_ITEM : FIRST_UPPER, melu__n_weights(l->model));
   losses[i] = loss;
 }
 

@@ -39,6 +39,7 @@ struct melu__lanes {
   real *xu, *row, *kappa, *grad_xu, *grad_row, *grad_kappa; /* (n_users, user_width), (n_users, h), (n_users, 1) */
   real *memory;                                             /* of all these */
   size_t tasks_capacity, lanes_capacity, memory_capacity;
+  size_t plans;     /* numbers of the arena that plans take; MELU_ADAPT_ITEMS: a task's overlaps follow */
   real *zeros;      /* laid out like gradient->dense: what a lane's first task adds to */
   real *transposed; /* the weights' transposes */
 };

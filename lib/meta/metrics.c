@@ -3,8 +3,10 @@
 #include <melu.h>
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/context.h"
 #include "base/error.h"
 
 enum { N_CUTS = 4, MAX_CUT = 10 };
@@ -100,4 +102,58 @@ melu_status melu_metrics_add(struct melu_metrics *metrics, const float *scores, 
   add_errors(metrics, scores, ratings, n, rating_min, rating_max);
   add_rankings(metrics, scores, ratings, n);
   return MELU_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------- clicks */
+
+/* -log sigmoid(+-z) */
+static double log_loss(const float *scores, const float *truth, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) {
+    const double z = truth[i] > 0.5f ? scores[i] : -scores[i];
+    sum += z > 0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
+  }
+  return sum / (double)n;
+}
+
+struct scored {
+  float score, truth;
+};
+
+static int by_score(const void *a, const void *b) {
+  const struct scored *x = a, *y = b;
+  return (x->score > y->score) - (x->score < y->score);
+}
+
+/* By the ranks of the clicks (Mann & Whitney), equal scores having the mean of theirs. */
+static melu_status auc(double *out, const struct melu_allocator *a, const float *scores, const float *truth, size_t n,
+                       melu_error *err) {
+  double rank_sum = 0, n_clicks = 0;
+  struct scored *all = melu__alloc(a, n, sizeof *all);
+  if (!all) return melu__fail_memory(err);
+  for (size_t i = 0; i < n; i++) all[i] = (struct scored){scores[i], truth[i]};
+  qsort(all, n, sizeof *all, by_score);
+  for (size_t i = 0, end; i < n; i = end) {
+    for (end = i + 1; end < n && all[end].score == all[i].score;) end++;
+    for (size_t k = i; k < end; k++) {
+      if (!(all[k].truth > 0.5f)) continue;
+      rank_sum += (double)(i + 1 + end) / 2;
+      n_clicks++;
+    }
+  }
+  melu__free(a, all);
+  const double n_pairs = n_clicks * ((double)n - n_clicks);
+  *out = n_pairs > 0 ? (rank_sum - n_clicks * (n_clicks + 1) / 2) / n_pairs : 0.5;
+  return MELU_OK;
+}
+
+melu_status melu_metrics_clicks(struct melu_metrics *m, const melu_context *ctx, const float *scores,
+                                const float *labels, size_t n, melu_error *err) {
+  if (!m || !ctx || !scores || !labels || n == 0) return melu__fail(err, MELU_EINVAL, "an argument is NULL or n is 0");
+  for (size_t i = 0; i < n; i++)
+    if (!isfinite(scores[i]) || !isfinite(labels[i]))
+      return melu__fail_at(err, MELU_ERANGE, i, "query %zu: the score or the label is not finite", i);
+  const melu_status status = auc(&m->auc, &ctx->allocator, scores, labels, n, err);
+  if (!status) m->log_loss = log_loss(scores, labels, n);
+  return status;
 }

@@ -18,6 +18,11 @@ void melu__add(struct melu__outputs *o, melu__ref node, uint32_t slot, uint32_t 
   o->at[o->n++] = (struct melu__output){node, slot, 1, base};
 }
 
+melu__ref melu__pulled(struct melu__tape *t, melu__ref y, uint32_t grad_slot) {
+  const struct melu__node like = t->status ? (struct melu__node){0} : t->nodes[y];
+  return melu__tape_sum_all(t, melu__tape_mul(t, y, melu__tape_input(t, grad_slot, like.rows, like.cols)));
+}
+
 /* --------------------------------------------------------------------------------------- adapted users */
 
 enum { MOST_KEPT = 128 }; /* every number of rows has plans of its own */

@@ -11,7 +11,7 @@
  * what is in BASES, which may be the same matrices, and what comes to it. */
 enum melu__plan_kind {
   /* A task: the query loss and its gradient, in one of two forms, which melu__plan_tag tells. DIRECT: from XS, XQ, XU,
-   * YS, YQ and the weights to LOSS, GRAD_XS, _XQ, _XU and GRADS. DUAL: from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the
+   * YS, YQ, the OVERLAPs and the weights to LOSS, GRAD_XS, _XQ, _XU and GRADS. DUAL: from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the
    * upper layers to LOSS, GRAD_XS, _XQ (what comes to them through K), GRAD_ZS, _ZQ, _ROW, _KAPPA and GRADS of the
    * upper layers. */
   MELU__PLAN_META,
@@ -26,8 +26,8 @@ enum melu__plan_kind {
   /* XU, GRAD_ROW, GRAD_KAPPA to GRADS of W1u and b1, and to GRAD_XU. */
   MELU__PLAN_USERS_GRAD,
 
-  /* XS, XU, YS, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2] the
-   * user's row; [3] ... the upper layers, their matrices transposed. */
+  /* XS, XU, YS, OVERLAP_S, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2]
+   * the user's row; [3] ... the upper layers, their matrices transposed. With MELU_ADAPT_ITEMS to MOVED too. */
   MELU__PLAN_ADAPT,
 
   /* XQ and a user to SCORES. The user is in WEIGHTS as ADAPT leaves it in GRADS, but C is in GRADS[0] and X' in XT; the
@@ -66,6 +66,10 @@ melu__ref melu__pulled(struct melu__tape *t, melu__ref y, uint32_t grad_slot);
 #define MELU__FORMED 0xffffu /* in place of n_support, for PREDICT and RANK */
 int melu__keeps_rows(const melu_model *model, size_t n_support);
 
+/* The n_support of PREDICT and RANK for a user with n_support support rows: that, MELU__FORMED, or 0 if her first layer
+ * is the model's own. */
+size_t melu__kept_rows(const melu_model *model, size_t n_support);
+
 /* The plan of that kind and shape, made on first use. */
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err);
@@ -92,10 +96,17 @@ struct melu__slot_layout {
 };
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind);
 
+/* For MELU_LAYERS (meta/layer_task.c). */
+void melu__record_layers(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                         enum melu__plan_kind kind, enum melu__form form, size_t n_support, size_t n_query);
+
 /* Both for MELU_FACTORS (meta/factor_task.c). */
 void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
                           enum melu__plan_kind kind, size_t n_support, size_t n_query);
 void melu__factor_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind);
+
+/* Whether a weight of that shape is a matrix, which has a transpose. */
+int melu__is_matrix(size_t rows, size_t cols);
 
 /* The transposes of the model's weights, which all tasks share: so many numbers, to be filled anew when the weights
  * have changed. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "model/embed.h"
 
-#include <math.h>
-
 #include "base/context.h"
 #include "tensor/kernels.h"
 
@@ -25,67 +23,70 @@ static size_t first_table(const melu_model *model, melu_owner owner) {
   return n;
 }
 
-/* MELU_FACTORS: the sum over fields of the sum of the ids' rows over the root of their count; then the numbers. */
-struct sum {
-  const melu_model *model;
-  real *row, *numbers; /* where the next field's go */
-  real *is_new;        /* of an item: the name it should have says nothing; NULL for users */
-  size_t width;
-};
-
-static struct sum sum_begin(const melu_model *model, melu_owner owner, real *row) {
-  const size_t width = owner == MELU_ITEM ? melu__item_cols(&model->options) : melu__user_cols(&model->options);
-  const int is_item = owner == MELU_ITEM;
-  model->ctx->kernels->fill(1, width + (size_t)is_item, 0, (struct melu__mat){row, width});
-  return (struct sum){model, row, row + width + is_item, is_item ? row + width : NULL, width};
+/* Whether what names an item is missing, or says nothing. */
+static int is_new(const melu_model *model, const struct melu__param *table, const uint32_t *ids, size_t n) {
+  if (n == 0) return 1;
+  const real *row = table->data + (ids[0] < table->rows ? ids[0] : table->rows - 1) * table->cols;
+  return model->ctx->kernels->largest(table->cols, row) == 0;
 }
 
-static int is_zero(const struct melu__param *table, uint32_t id) {
-  const real *row = table->data + (id < table->rows ? id : table->rows - 1) * table->cols;
-  size_t j = 0;
-  while (j < table->cols && row[j] == 0) j++;
-  return j == table->cols;
+/* MELU_FACTORS: where the parts of an owner's row are. */
+static size_t sum_width(const melu_model *model, melu_owner owner) {
+  return owner == MELU_ITEM ? melu__item_cols(&model->options) : melu__user_cols(&model->options);
 }
 
-static void sum_ids(struct sum *s, const struct melu__param *table, const uint32_t *ids, size_t n) {
-  real mean[2 * MELU__MAX_RANK + 3];
-  const struct melu__kernels *k = s->model->ctx->kernels;
-  if (s->is_new && s->model->factors[MELU__F_NAMES][table - s->model->params] != 0)
-    *s->is_new = n == 0 || is_zero(table, ids[0]);
-  if (n == 0) return;
-  k->mean_rows(n, s->width, table->data, ids, (uint32_t)(table->rows - 1), mean);
-  k->axpy(1, s->width, (real)sqrt((double)n), (struct melu__cmat){mean, s->width}, (struct melu__mat){s->row, s->width});
+static int is_named_by(const melu_model *model, const struct melu__param *table) {
+  const size_t t = (size_t)(table - model->params);
+  return t < first_table(model, MELU_USER) && model->factors[MELU__F_NAMES][t] != 0;
 }
 
-static void sum_numbers(struct sum *s, const struct melu__field *field, const float *numbers) {
-  embed_numbers(field, numbers, s->numbers);
-  s->numbers += field->width;
+/* Adds what ids say to the n rows of that width, of which the k-th has ids[offsets[entities[k]] ...]. */
+static void add_ids(const melu_model *model, melu_owner owner, const struct melu__param *table,
+                    const uint32_t *entities, const uint32_t *offsets, const uint32_t *ids, size_t n, real *rows,
+                    size_t width) {
+  const size_t sum = sum_width(model, owner);
+  model->ctx->kernels->add_rows_of(n, entities, offsets, sum, table->data, ids, (uint32_t)(table->rows - 1), rows, width);
+  for (size_t k = 0; is_named_by(model, table) && k < n; k++) {
+    const uint32_t begin = offsets[entities[k]], end = offsets[entities[k] + 1];
+    rows[k * width + sum] = (real)is_new(model, table, begin < end ? ids + begin : NULL, end - begin);
+  }
+}
+
+/* Where an owner's numbers begin. */
+static size_t first_number(const melu_model *model, melu_owner owner) {
+  return sum_width(model, owner) + (owner == MELU_ITEM);
 }
 
 static void sum_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row) {
   const struct melu__param *table = model->params + first_table(model, owner);
   const struct melu__field *field;
-  struct sum s = sum_begin(model, owner, row);
+  const uint32_t entity = 0;
+  real *numbers = row + first_number(model, owner);
+  model->ctx->kernels->fill(1, first_number(model, owner), 0, (struct melu__mat){row, 0});
   for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
-    if (field->kind == MELU_NUMERIC)
-      sum_numbers(&s, field, values->n_numbers ? values->numbers : NULL);
-    else
-      sum_ids(&s, table++, values->ids, values->n_ids);
+    if (field->kind == MELU_NUMERIC) {
+      embed_numbers(field, values->n_numbers ? values->numbers : NULL, numbers);
+      numbers += field->width;
+    } else {
+      const uint32_t offsets[] = {0, (uint32_t)values->n_ids};
+      add_ids(model, owner, table++, &entity, offsets, values->ids, 1, row, 0);
+    }
   }
 }
 
-static void sum_entity(const melu_model *model, const struct melu__table *known, melu_owner owner, uint32_t entity,
-                       real *row) {
+static void sum_many(const melu_model *model, const struct melu__table *known, melu_owner owner,
+                     const uint32_t *entities, size_t n, real *rows, size_t width) {
   const struct melu__param *table = model->params + first_table(model, owner);
-  struct sum s = sum_begin(model, owner, row);
+  size_t number = first_number(model, owner);
+  model->ctx->kernels->fill(n, number, 0, (struct melu__mat){rows, width});
   for (size_t i = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
-    size_t n;
     if (column->field->kind == MELU_NUMERIC) {
-      sum_numbers(&s, column->field, melu__column_numbers(column, entity));
+      for (size_t k = 0; k < n; k++)
+        embed_numbers(column->field, melu__column_numbers(column, entities[k]), rows + k * width + number);
+      number += column->field->width;
     } else {
-      const uint32_t *ids = melu__column_ids(column, entity, &n);
-      sum_ids(&s, table++, ids, n);
+      add_ids(model, owner, table++, entities, column->offsets, column->ids, n, rows, width);
     }
   }
 }
@@ -113,7 +114,7 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
   const size_t width = owner == MELU_ITEM ? model->item_width : model->user_width;
   if (n == 0) return; /* `rows` may be NULL */
   if (model->options.network == MELU_FACTORS) {
-    for (size_t k = 0; k < n; k++) sum_entity(model, known, owner, entities[k], rows + k * width);
+    sum_many(model, known, owner, entities, n, rows, width);
     return;
   }
   for (size_t i = 0; i < known->n_columns; i++) {

@@ -42,10 +42,19 @@ static void fill_normal(struct melu__param *p, size_t n_rows, double sd, uint64_
   }
 }
 
+/* softplus(x) = y */
+static real softplus_inverse(double y) {
+  return (real)log(expm1(y));
+}
+
+static void fill(struct melu__param *p, real value) {
+  for (size_t k = 0; k < p->rows * p->cols; k++) p->data[k] = value;
+}
+
 /* As the reference code of MeLU is initialised by PyTorch: layers uniform in +-1/sqrt(inputs), tables of one id
  * standard normal, tables of many ids uniform in +-1/sqrt(values), because there they are layers on a multi-hot vector.
  * The last row of a table is zero, so that an unknown id says nothing until it was trained. A draw depends on seed,
- * parameter and row only. */
+ * parameter and row only. What the inner loop learns beside says what it does without it. */
 static void initialise_layers(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
@@ -54,6 +63,8 @@ static void initialise_layers(melu_model *model) {
       fill_normal(p, p->rows - 1, 1, model->options.seed, number);
     } else if (p->is_table) {
       if (p->rows > 1) fill_uniform(p, p->rows - 1, 1 / sqrt((double)(p->rows - 1)), model->options.seed, number);
+    } else if (i >= model->n_tables + 2 * model->n_layers) {
+      fill(p, model->options.rule == MELU_CLOSED_FORM ? softplus_inverse(1) : (real)model->options.inner_lr);
     } else {
       const size_t inputs = model->params[i - (i - model->n_tables) % 2].cols; /* of the layer's weights */
       fill_uniform(p, p->rows, 1 / sqrt((double)inputs), model->options.seed, number);
@@ -61,14 +72,11 @@ static void initialise_layers(melu_model *model) {
   }
 }
 
-/* softplus(x) = y */
-static real softplus_inverse(double y) {
-  return (real)log(expm1(y));
-}
-
 /* What attributes say of the taste for an item is less sure than what ratings do: chosen on films of MovieLens that
  * training did not know (docs/accuracy.md). */
 #define NEW_VECTORS (-0.3)
+#define NEW_OFFSETS (-0.1)
+#define NEW_LEVEL 0.1
 
 /* Small vectors, no offsets: at first everything is near the mean of what melu_fit finds. */
 static void initialise_factors(melu_model *model) {
@@ -90,9 +98,11 @@ static void initialise_factors(melu_model *model) {
   }
   *f[MELU__F_NOISE] = 0.5;
   f[MELU__F_NEW][0] = (real)NEW_VECTORS;
+  f[MELU__F_NEW][1] = (real)NEW_OFFSETS;
+  f[MELU__F_PRIOR][o->rank + 1] = (real)NEW_LEVEL;
   if (o->history) *f[MELU__F_SHRINK] = softplus_inverse(5);
   for (size_t j = 0; j < melu__user_cols(o); j++)
-    f[MELU__F_PRECISION][j] = softplus_inverse(j < o->rank ? 1 : j == o->rank ? 5 : 10);
+    f[MELU__F_PRECISION][j] = softplus_inverse(j < o->rank ? 1 : j == o->rank ? 5 : 20);
   if (o->rates != MELU_RATE_FIXED)
     for (size_t j = 0; j < (o->rates == MELU_RATE_PER_ENTRY ? melu__user_cols(o) : 1); j++) f[MELU__F_RATE][j] = (real)o->inner_lr;
   if (!o->n_hidden) return;

@@ -56,8 +56,8 @@ static const struct preset presets[] = {
                   .lr = 3e-3,
                   .random_support = 1,
                   .cosine = 1,
-                  .prior_vectors = 1000,
-                  .prior_offsets = 10,
+                  .prior_vectors = 800,
+                  .prior_offsets = 100,
                   .prior_pooled = 3,
                   .prior_dense = 30}},
 };
@@ -96,8 +96,9 @@ static melu_status check_combination(const struct melu_model_options *o, melu_er
     return melu__fail(err, MELU_EINVAL, "MELU_CLOSED_FORM has no steps and no rates");
   if (is_solved && !is_factors && o->loss == MELU_LOGISTIC)
     return melu__fail(err, MELU_EINVAL, "MELU_CLOSED_FORM with MELU_LOGISTIC is for MELU_FACTORS");
-  if (!is_factors && (o->history || o->learn_precision))
-    return melu__fail(err, MELU_EINVAL, "%s is for MELU_FACTORS", o->history ? "history" : "learn_precision");
+  if (!is_factors && o->history) return melu__fail(err, MELU_EINVAL, "history is for MELU_FACTORS");
+  if (!is_factors && !is_solved && o->learn_precision)
+    return melu__fail(err, MELU_EINVAL, "learn_precision is for MELU_FACTORS and MELU_CLOSED_FORM");
   return MELU_OK;
 }
 

@@ -63,6 +63,23 @@ static size_t layer_outputs(const struct melu_model_options *o, size_t layer) {
   return layer < o->n_hidden ? o->hidden[layer] : 1;
 }
 
+/* What the inner loop learns beside: rates of what it adapts, or a precision. */
+static void add_learnt(struct list *l, const melu_schema *schema, const struct melu_model_options *o) {
+  const int is_entry = o->rates == MELU_RATE_PER_ENTRY;
+  char number[24];
+  if (o->rule == MELU_CLOSED_FORM) add(l, "precision", "", 1, layer_inputs(schema, o, o->n_hidden) + 1, 0);
+  if (o->rates == MELU_RATE_FIXED) return;
+  for (size_t layer = 0; layer <= o->n_hidden; layer++) {
+    const size_t outputs = layer_outputs(o, layer), inputs = layer_inputs(schema, o, layer);
+    if (!(o->adapt & (layer < o->n_hidden ? MELU_ADAPT_HIDDEN : MELU_ADAPT_HEAD))) continue;
+    snprintf(number, sizeof number, "%zu", layer + 1);
+    add(l, "rate.W", number, is_entry ? outputs : 1, is_entry ? inputs : 1, 0);
+    add(l, "rate.b", number, 1, is_entry ? outputs : 1, 0);
+  }
+  if (o->adapt & MELU_ADAPT_USER) add(l, "rate.user", "", 1, is_entry ? melu__schema_width(schema, MELU_USER) : 1, 0);
+  if (o->adapt & MELU_ADAPT_ITEMS) add(l, "rate.items", "", 1, is_entry ? melu__schema_width(schema, MELU_ITEM) : 1, 0);
+}
+
 static void add_layers(struct list *l, const melu_schema *schema, const struct melu_model_options *o) {
   char number[24];
   for (size_t layer = 0; layer <= o->n_hidden; layer++) {
@@ -70,6 +87,7 @@ static void add_layers(struct list *l, const melu_schema *schema, const struct m
     add(l, "W", number, layer_outputs(o, layer), layer_inputs(schema, o, layer), 0);
     add(l, "b", number, 1, layer_outputs(o, layer), 0);
   }
+  add_learnt(l, schema, o);
 }
 
 /* -------------------------------------------------------------------------------------------- MELU_FACTORS */
@@ -116,6 +134,19 @@ static void list_all(struct list *l, const melu_schema *schema, const struct mel
     add_layers(l, schema, o);
 }
 
+/* A schema with what the inner loop is to adapt. */
+static melu_status check_adapted(const melu_schema *schema, const struct melu_model_options *o, melu_error *err) {
+  const size_t n = n_item_tables(schema);
+  if (o->adapt & MELU_ADAPT_USER && melu__schema_width(schema, MELU_USER) == 0)
+    return melu__fail(err, MELU_EINVAL, "the schema has no user field, which MELU_ADAPT_USER needs");
+  if (o->adapt & MELU_ADAPT_ITEMS && n == 0)
+    return melu__fail(err, MELU_EINVAL, "the schema has no item field of ids, which MELU_ADAPT_ITEMS needs");
+  if (o->adapt & MELU_ADAPT_ITEMS && n > MELU__MAX_ADAPTED_FIELDS)
+    return melu__fail(err, MELU_ELIMIT, "the schema has %zu item fields of ids, above the %d of MELU_ADAPT_ITEMS", n,
+                      MELU__MAX_ADAPTED_FIELDS);
+  return MELU_OK;
+}
+
 /* A schema that a model can be made for. */
 static melu_status check(const melu_schema *schema, const struct melu_model_options *o, melu_error *err) {
   const struct melu__field *field;
@@ -124,6 +155,8 @@ static melu_status check(const melu_schema *schema, const struct melu_model_opti
   if (layer_inputs(schema, o, 0) == 0) return melu__fail(err, MELU_EINVAL, "the schema has no field");
   if (o->network == MELU_FACTORS && n_item_tables(schema) == 0)
     return melu__fail(err, MELU_EINVAL, "the schema has no item field of ids, which MELU_FACTORS needs");
+  const melu_status status = check_adapted(schema, o, err);
+  if (status) return status;
   for (size_t t = 0; (field = melu__table_field(schema, t)) != NULL; t++)
     if (field->n_values >= MAX_TABLE_ROWS)
       return melu__fail(err, MELU_ELIMIT, "field \"%s\" has %zu values, more than 2^31 - 1", field->name,

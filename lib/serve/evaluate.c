@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -211,47 +210,6 @@ static melu_status judge_all(struct evaluation *e, melu_error *err) {
   return MELU_OK;
 }
 
-/* -log sigmoid(+-z), every user having as many queries. */
-static double log_loss(const float *scores, const float *truth, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; i++) {
-    const double z = truth[i] > 0.5f ? scores[i] : -scores[i];
-    sum += z > 0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
-  }
-  return sum / (double)n;
-}
-
-struct scored {
-  float score, truth;
-};
-
-static int by_score(const void *a, const void *b) {
-  const struct scored *x = a, *y = b;
-  return (x->score > y->score) - (x->score < y->score);
-}
-
-/* By the ranks of the clicks (Mann & Whitney), equal scores having the mean of theirs. */
-static melu_status auc(double *out, const struct melu_allocator *a, const float *scores, const float *truth, size_t n,
-                       melu_error *err) {
-  double rank_sum = 0, n_clicks = 0;
-  struct scored *all = melu__alloc(a, n, sizeof *all);
-  if (!all) return melu__fail_memory(err);
-  for (size_t i = 0; i < n; i++) all[i] = (struct scored){scores[i], truth[i]};
-  qsort(all, n, sizeof *all, by_score);
-  for (size_t i = 0, end; i < n; i = end) {
-    for (end = i + 1; end < n && all[end].score == all[i].score;) end++;
-    for (size_t k = i; k < end; k++) {
-      if (!(all[k].truth > 0.5f)) continue;
-      rank_sum += (double)(i + 1 + end) / 2;
-      n_clicks++;
-    }
-  }
-  melu__free(a, all);
-  const double n_pairs = n_clicks * ((double)n - n_clicks);
-  *out = n_pairs > 0 ? (rank_sum - n_clicks * (n_clicks + 1) / 2) / n_pairs : 0.5;
-  return MELU_OK;
-}
-
 /* 1.2816 standard deviations to both sides. */
 static double coverage(const struct evaluation *e, size_t n) {
   size_t inside = 0;
@@ -268,10 +226,7 @@ static melu_status add_up(struct melu_metrics *out, const struct evaluation *e, 
     if (status) return status;
   }
   const size_t n = e->n_users * n_query;
-  if (o->loss == MELU_LOGISTIC) {
-    out->log_loss = log_loss(e->scores, e->truth, n);
-    return auc(&out->auc, &e->ctx->allocator, e->scores, e->truth, n, err);
-  }
+  if (o->loss == MELU_LOGISTIC) return melu_metrics_clicks(out, e->ctx, e->scores, e->truth, n, err);
   if (e->variances) out->coverage = coverage(e, n);
   return MELU_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "meta/overlap.h"
 #include "model/embed.h"
 #include "serve/factor_user.h"
 
@@ -18,6 +19,10 @@ static size_t part_size(size_t n_numbers) {
 
 static int is_factors(const melu_model *model) {
   return model->options.network == MELU_FACTORS;
+}
+
+static int adapts_items(const melu_model *model) {
+  return (model->options.adapt & MELU_ADAPT_ITEMS) != 0;
 }
 
 static size_t factors_size(const melu_model *model) {
@@ -67,7 +72,7 @@ static int user_init(melu_user *user, const melu_model *model) {
       user->n += part_size(rows * cols);
     }
     melu__weight_shape(model, 0, &rows, &cols);
-    user->n += rows * cols;
+    if (model->options.adapt & MELU_ADAPT_HIDDEN) user->n += rows * cols;
   }
   user->data = melu__calloc(&model->ctx->allocator, user->n, sizeof *user->data);
   return user->data != NULL;
@@ -113,6 +118,7 @@ melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *
 void melu_user_free(melu_user *user) {
   if (!user) return;
   const struct melu_allocator *a = &user->model->ctx->allocator;
+  melu__own_rows_free(&user->own, a);
   melu__free(a, user->data);
   melu__free(a, user);
 }
@@ -181,6 +187,8 @@ void melu_workspace_free(melu_workspace *ws) {
   melu__free(a, ws->rows);
   melu__free(a, ws->encoding);
   melu__free(a, ws->pooled);
+  melu__free(a, ws->moved);
+  melu__own_rows_free(&ws->fresh.own, a);
   melu__free(a, ws->fresh.data);
   melu__free(a, ws->rank);
   melu__free(a, ws->predict);
@@ -190,8 +198,9 @@ void melu_workspace_free(melu_workspace *ws) {
 
 /* ------------------------------------------------------------------------------------------------ adapting */
 
-melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
-                              melu_error *err) {
+/* Whether the model can read these items. */
+static melu_status check_readable(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
+                                  melu_error *err) {
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   if (!melu__schema_equal(model->schema, data->schema))
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
@@ -203,6 +212,13 @@ melu_status melu__check_items(const melu_model *model, const melu_dataset *data,
   return MELU_OK;
 }
 
+melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
+                              melu_error *err) {
+  if (adapts_items(model))
+    return melu__fail(err, MELU_EINVAL, "a catalogue cannot rank for a model that adapts items: use melu_predict");
+  return check_readable(model, data, items, n, err);
+}
+
 /* What adapt and predict check alike: handles that belong together, items that exist. */
 static melu_status check_items(const melu_model *model, const melu_user *user, const melu_workspace *ws,
                                const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
@@ -211,7 +227,7 @@ static melu_status check_items(const melu_model *model, const melu_user *user, c
   if (user->model != model || ws->model != model)
     return melu__fail(err, MELU_EINVAL, "the %s was made for another model", ws->model != model ? "workspace" : "user");
   if (n && !items) return melu__fail(err, MELU_EINVAL, "items is NULL");
-  return melu__check_items(model, data, items, n, err);
+  return check_readable(model, data, items, n, err);
 }
 
 void melu__workspace_refresh(melu_workspace *ws) {
@@ -220,28 +236,62 @@ void melu__workspace_refresh(melu_workspace *ws) {
   ws->transposed_version = ws->model->version;
 }
 
-static void run_adapt(melu_workspace *ws, size_t n) {
-  real *slots[MELU__N_SLOTS], *parts[MELU__MAX_WEIGHTS];
+/* Makes room for what n items move, and computes how they overlap. */
+static int prepare_items(melu_workspace *ws, const melu_dataset *data, const uint32_t *items, size_t n,
+                         real *slots[MELU__N_SLOTS]) {
+  const melu_model *model = ws->model;
+  const struct melu__rated rated = {.items = items};
+  const size_t n_moved = melu__size_mul(n, model->item_width);
+  const size_t need = melu__size_add(n_moved, melu__overlap_size(model, n, n));
+  if (!melu__own_rows_find(&ws->fresh.own, model, data, items, n) ||
+      !melu__grow(&model->ctx->allocator, &ws->moved, &ws->moved_capacity, 0, need, sizeof *ws->moved))
+    return 0;
+  slots[MELU__SLOT_MOVED] = ws->moved;
+  melu__overlap(slots + MELU__SLOT_OVERLAP_S, model, data, &rated, 0, n, n, ws->moved + n_moved);
+  return 1;
+}
+
+static void run_adapt(melu_workspace *ws, size_t n, real *slots[MELU__N_SLOTS]) {
+  real *parts[MELU__MAX_WEIGHTS];
   melu__workspace_refresh(ws);
   melu__scratch_slots(&ws->scratch, slots);
   melu__model_slots(slots, ws->model, ws->transposed);
-  ws->fresh.n_support = melu__keeps_rows(ws->model, n) ? n : MELU__FORMED;
+  ws->fresh.n_support = melu__kept_rows(ws->model, n);
   melu__user_parts(parts, &ws->fresh);
   for (size_t i = 0; i < 2 * ws->model->n_layers + 1; i++) slots[MELU__SLOT_GRADS + i] = parts[i];
   melu__plan_run(ws->adapt[n], slots, NULL, ws->scratch.arena);
 }
 
-static void adapt_layers(melu_workspace *ws, const melu_dataset *data, const struct melu_value *profile,
-                         const uint32_t *items, const float *ratings, size_t n) {
+/* Returns 0 if there is no memory, which only MELU_ADAPT_ITEMS asks for. */
+static int adapt_layers(melu_workspace *ws, const melu_dataset *data, const struct melu_value *profile,
+                        const uint32_t *items, const float *ratings, size_t n) {
   const melu_model *model = ws->model;
   struct melu__scratch *s = &ws->scratch;
+  real *slots[MELU__N_SLOTS];
+  if (adapts_items(model) && !prepare_items(ws, data, items, n, slots)) return 0;
   if (profile)
     melu__embed_values(model, MELU_USER, profile, s->xu);
   else if (model->user_width)
     memset(s->xu, 0, model->user_width * sizeof *s->xu);
   melu__embed_many(model, data, MELU_ITEM, items, n, s->xs);
   for (size_t i = 0; i < n; i++) s->ys[i] = ratings[i];
-  run_adapt(ws, n);
+  run_adapt(ws, n, slots);
+  if (adapts_items(model)) melu__own_rows_move(&ws->fresh.own, model, data, items, n, ws->moved);
+  return 1;
+}
+
+static int is_finite(const melu_user *user) {
+  const struct melu__kernels *k = user->model->ctx->kernels;
+  return isfinite(k->largest(used_size(user), user->data)) && isfinite(k->largest(user->own.n_numbers, user->own.numbers));
+}
+
+/* Cannot fail: the memory for a user's own rows changes hands. */
+static void replace(melu_user *user, melu_user *fresh) {
+  const struct melu__own_rows own = user->own;
+  user->own = fresh->own;
+  fresh->own = own;
+  user->n_support = fresh->n_support;
+  memcpy(user->data, fresh->data, used_size(fresh) * sizeof *user->data);
 }
 
 melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *model, const melu_dataset *data,
@@ -258,13 +308,11 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
 
   if (is_factors(model))
     melu__factor_adapt(ws, data, profile, items, ratings, n);
-  else
-    adapt_layers(ws, data, profile, items, ratings, n);
-  const size_t used = used_size(&ws->fresh);
-  if (!isfinite(model->ctx->kernels->largest(used, ws->fresh.data)))
+  else if (!adapt_layers(ws, data, profile, items, ratings, n))
+    return melu__fail_memory(err);
+  if (!is_finite(&ws->fresh))
     return melu__fail(err, MELU_EDIVERGED, "the inner loop diverged: a fast weight is not finite");
-  user->n_support = ws->fresh.n_support;
-  memcpy(user->data, ws->fresh.data, used * sizeof *user->data);
+  replace(user, &ws->fresh);
   return MELU_OK;
 }
 
@@ -305,6 +353,7 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
       continue;
     }
     melu__embed_many(model, data, MELU_ITEM, items + done, n_rows, s->xq);
+    melu__own_rows_add(&user->own, model, data, items + done, n_rows, s->xq);
     melu__plan_run(ws->predict[row * MELU__N_PIECES + halvings], slots, NULL, s->arena);
     if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");

@@ -4,6 +4,7 @@
 #define MELU__USER_H
 
 #include "meta/task.h"
+#include "serve/own_rows.h"
 
 /* What an adapted user differs from the model in: all that predictions take beside it. */
 struct melu_user {
@@ -11,10 +12,11 @@ struct melu_user {
   size_t n_support; /* rows that are kept, or MELU__FORMED */
   real *data;       /* in the order of melu__user_parts */
   size_t n;
+  struct melu__own_rows own; /* MELU_ADAPT_ITEMS */
 };
 
-/* Whether these are items of a frozen data set that the model can read. Errors: MELU_ESTATE, MELU_ESCHEMA, MELU_ERANGE.
- */
+/* Whether these are items of a frozen data set that a catalogue of the model can rank. Errors: MELU_EINVAL (the model
+ * adapts items), MELU_ESTATE, MELU_ESCHEMA, MELU_ERANGE. */
 melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
                               melu_error *err);
 
@@ -42,6 +44,9 @@ struct melu_workspace {
   /* MELU_FACTORS: `adapt` by padded rows, one `rank`, and: */
   const struct melu__plan *items, *profile, *scores, *spread;
   real *rows, *encoding, *pooled; /* of the support set and of a piece; scratch of encoding; pooled rows and m_u */
+  /* MELU_ADAPT_ITEMS, as large as any support set so far asked for: MOVED, and the overlaps of support rows. */
+  real *moved;
+  size_t moved_capacity;
   melu_user fresh; /* a user in the making: an old one is only replaced by a finished one */
 };
 

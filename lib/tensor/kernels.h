@@ -91,7 +91,11 @@ struct melu__kernels {
   void (*mean_rows_of)(size_t n, const uint32_t *entities, const uint32_t *offsets, size_t cols, const real *table,
                        const uint32_t *rows, uint32_t last, real *out, size_t ld_out);
 
-  /* The adjoint: share from (1, cols) is added to each of the n rows numbered rows[]. */
+  /* For the same: the sum of the rows over the root of their count is added to out row i. */
+  void (*add_rows_of)(size_t n, const uint32_t *entities, const uint32_t *offsets, size_t cols, const real *table,
+                      const uint32_t *rows, uint32_t last, real *out, size_t ld_out);
+
+  /* The adjoint of means: share from (1, cols) is added to each of the n rows numbered rows[]. */
   void (*add_to_rows)(size_t n, const uint32_t *rows, size_t cols, real *table, real share, const real *from);
 
   /* Adam (Kingma & Ba, 2015) on n rows of w, m, v, those numbered rows[] or, if that is NULL, 0, 1, ...; g has just

@@ -57,7 +57,7 @@ static inline void naive_close(struct naive_layers *net) {
   for (size_t k = 0; k < LAYERS_STEPS; k++) numbers_free(&net->slope[k]);
 }
 
-/* The number of a parameter by its name; that of a layer's, counted from 0. */
+/* The number of a parameter by its name; that of a layer's, layers counted from 0. */
 static inline size_t param_number(const melu_model *model, const char *name) {
   for (size_t i = 0; i < model->n_params; i++)
     if (strcmp(model->params[i].name, name) == 0) return i;
@@ -68,25 +68,28 @@ static inline size_t layer_param(const melu_model *model, size_t layer, int is_b
   return model->n_tables + 2 * layer + (size_t)is_bias;
 }
 
+static inline struct melu_field field_of(const melu_schema *schema, melu_owner owner, size_t i) {
+  struct melu_field f = {.size = sizeof f};
+  if (melu_schema_field(&f, schema, owner, i, NULL)) ck_abort_msg("no field %zu", i);
+  return f;
+}
+
 /* ------------------------------------------------------------------------------------------------- network */
 
-/* Visits what the fields of ids have in a row: column, table, id, share of the id. */
+/* Visits each id of a row: its field's column and width, its row of the table, its share of the field. */
 typedef void visit_fn(void *arg, size_t col, size_t width, double *table_row, double share);
 
-static inline size_t each_id(const melu_schema *schema, melu_owner owner, const struct melu_value *values,
-                             size_t *table, struct numbers *n, visit_fn *visit, void *arg) {
-  struct melu_field f = {.size = sizeof f};
-  size_t col = 0;
-  for (size_t i = 0; i < melu_schema_n_fields(schema, owner); i++, col += f.width) {
-    ck_assert_int_eq(melu_schema_field(&f, schema, owner, i, NULL), MELU_OK);
-    if (f.kind == MELU_NUMERIC) continue;
-    double *rows = n->param[(*table)++];
+static inline void each_id(const melu_schema *schema, melu_owner owner, const struct melu_value *values, size_t table,
+                           struct numbers *n, visit_fn *visit, void *arg) {
+  for (size_t i = 0, col = 0; i < melu_schema_n_fields(schema, owner); i++) {
+    const struct melu_field f = field_of(schema, owner, i);
     for (size_t k = 0; k < values[i].n_ids; k++) {
       const size_t row = values[i].ids[k] < f.n_values ? values[i].ids[k] : f.n_values;
-      visit(arg, col, f.width, rows + row * f.width, 1.0 / (double)values[i].n_ids);
+      visit(arg, col, f.width, n->param[table] + row * f.width, 1.0 / (double)values[i].n_ids);
     }
+    table += f.kind != MELU_NUMERIC;
+    col += f.width;
   }
-  return col;
 }
 
 static inline void take_row(void *arg, size_t col, size_t width, double *row, double share) {
@@ -102,18 +105,15 @@ static inline void give_row(void *arg, size_t col, size_t width, double *row, do
 /* The input's part of an item, or of a user. */
 static inline void naive_embed(struct naive_layers *net, melu_owner owner, const struct melu_value *values, double *x) {
   const melu_schema *schema = net->model->schema;
-  struct melu_field f = {.size = sizeof f};
   size_t table = 0;
-  for (size_t i = 0; i < LAYERS_WIDE; i++) x[i] = 0;
-  if (owner == MELU_USER)
-    for (size_t i = 0; i < melu_schema_n_fields(schema, MELU_ITEM); i++) {
-      ck_assert_int_eq(melu_schema_field(&f, schema, MELU_ITEM, i, NULL), MELU_OK);
-      table += f.kind != MELU_NUMERIC;
-    }
-  each_id(schema, owner, values, &table, &net->now, take_row, x);
-  for (size_t i = 0; i < melu_schema_n_fields(schema, owner); i++, x += f.width) {
-    ck_assert_int_eq(melu_schema_field(&f, schema, owner, i, NULL), MELU_OK);
+  memset(x, 0, LAYERS_WIDE * sizeof *x);
+  for (size_t i = 0; owner == MELU_USER && i < melu_schema_n_fields(schema, MELU_ITEM); i++)
+    table += field_of(schema, MELU_ITEM, i).kind != MELU_NUMERIC;
+  each_id(schema, owner, values, table, &net->now, take_row, x);
+  for (size_t i = 0; i < melu_schema_n_fields(schema, owner); i++) {
+    const struct melu_field f = field_of(schema, owner, i);
     for (size_t j = 0; j < values[i].n_numbers; j++) x[j] = ((double)values[i].numbers[j] - f.shift) * f.scale;
+    x += f.width;
   }
 }
 
@@ -126,7 +126,7 @@ struct pass {
 
 static inline void forward(struct naive_layers *net, uint32_t item, struct pass *p) {
   const melu_model *model = net->model;
-  ck_assert_int_eq(melu_dataset_item_values(p->item, net->data, item, NULL), MELU_OK);
+  if (melu_dataset_item_values(p->item, net->data, item, NULL)) ck_abort_msg("no item %u", (unsigned)item);
   naive_embed(net, MELU_ITEM, p->item, p->in[0]);
   for (size_t j = 0; j < model->user_width; j++) p->in[0][model->item_width + j] = net->now.xu[j];
   for (size_t l = 0; l < model->n_layers; l++) {
@@ -158,8 +158,7 @@ static inline void backward(struct naive_layers *net, struct pass *p, double dy,
     }
     for (size_t j = 0; j < cols; j++) d[j] = l == 0 || p->in[l][j] > 0 ? below[j] : 0;
   }
-  size_t table = 0;
-  each_id(model->schema, MELU_ITEM, p->item, &table, g, give_row, d);
+  each_id(model->schema, MELU_ITEM, p->item, 0, g, give_row, d);
   for (size_t j = 0; j < model->user_width; j++) g->xu[j] += d[model->item_width + j];
 }
 
@@ -246,8 +245,7 @@ static inline void naive_step(struct naive_layers *net, const struct numbers *g)
   if (adapt & MELU_ADAPT_USER) descend(net, "rate.user", 0, net->now.xu, g->xu, model->user_width);
   if (!(adapt & MELU_ADAPT_ITEMS)) return;
   for (size_t i = 0, table = 0, col = 0; i < melu_schema_n_fields(model->schema, MELU_ITEM); i++) {
-    struct melu_field f = {.size = sizeof f};
-    ck_assert_int_eq(melu_schema_field(&f, model->schema, MELU_ITEM, i, NULL), MELU_OK);
+    const struct melu_field f = field_of(model->schema, MELU_ITEM, i);
     if (f.kind != MELU_NUMERIC) {
       for (size_t k = 0; k < param_size(model, table); k += f.width)
         descend(net, "rate.items", col, net->now.param[table] + k, g->param[table] + k, f.width);
@@ -285,7 +283,7 @@ static inline double naive_adapt(struct naive_layers *net, const struct naive_us
   const struct melu_model_options *o = &net->model->options;
   const size_t n_steps = u->n_support && o->rule == MELU_STEPS ? o->inner_steps : 0;
   double sum = 0;
-  ck_assert_uint_le(n_steps, LAYERS_STEPS);
+  if (n_steps > LAYERS_STEPS) ck_abort_msg("%zu steps", n_steps);
   naive_embed(net, MELU_USER, u->profile, net->now.xu);
   if (u->n_support && o->rule == MELU_CLOSED_FORM) naive_ridge(net, u);
   for (size_t k = 0; k < n_steps; k++) {

@@ -277,7 +277,7 @@ START_TEST(orders_differ) {
   if (p.c->rule == MELU_CLOSED_FORM)
     ck_assert(by == 0); /* it has no inner gradient */
   else
-    ck_assert_msg(by > 2e-3, "first and second order differ by %g only", by);
+    ck_assert_msg(by > 2e-4, "first and second order differ by %g only", by);
   melu_gradient_free(g[0]);
   melu_gradient_free(g[1]);
   melu_model_free(models[0]);
@@ -425,9 +425,12 @@ START_TEST(diverging_leaves_the_user_alone) {
   predict_all(before, &s, &p);
   for (size_t k = 0; k < w->rows * w->cols; k++) w->data[k] *= (real)(is_double ? 1e308 : 3e38);
   p.w.model->version++;
-  ck_assert_int_eq(adapt(&s, &p, 2), MELU_EDIVERGED);
+  const int is_bounded = p.c->loss == MELU_ABSOLUTE || p.c->loss == MELU_HUBER; /* so are their slopes */
+  const melu_status status = adapt(&s, &p, 2);
+  ck_assert(status == MELU_EDIVERGED || (status == MELU_OK && is_bounded));
   memcpy(w->data, kept, w->rows * w->cols * sizeof *kept);
   p.w.model->version++;
+  if (status == MELU_OK) WORLD_TRY(adapt(&s, &p, 1));
   predict_all(after, &s, &p);
   ck_assert(memcmp(before, after, sizeof before) == 0);
   free(kept);

@@ -574,6 +574,8 @@ struct melu_fit_options {
    * were not better; 0: it does not. */
   double validation;
   size_t patience;
+  const uint32_t *validation_users; /* these users, by position, instead of a share */
+  size_t n_validation_users;
 };
 
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
@@ -696,6 +698,8 @@ MELU_API melu_status melu_metrics_clicks(struct melu_metrics *metrics, const mel
 
 struct melu_evaluate_options {
   size_t size;
+  const uint32_t *users; /* judge those of these users, by position, who are eligible; NULL: of all */
+  size_t n_users;
   uint64_t split;     /* which split: see melu_split_order */
   size_t n_query;     /* 0: 10 */
   size_t min_ratings; /* users with fewer ratings are left out; 0: n_query + 3 */
@@ -713,6 +717,23 @@ struct melu_evaluate_options {
  * MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, const melu_dataset *data,
                                    const struct melu_evaluate_options *options, melu_error *err);
+
+struct melu_choose_options {
+  size_t size;
+  double validation; /* share of the users with enough ratings to be judged by who are not trained on; 0: 0.1 */
+  uint64_t seed;     /* of who they are */
+  struct melu_evaluate_options evaluate; /* how they are judged; set its size, or leave it zero for the defaults */
+};
+
+/* Chooses settings: trains a model for each of n candidates, models[i] with fits[i], on the same users, and judges it by
+ * the others: by mean absolute error, or log loss with MELU_LOGISTIC. `errors`: (n), what each came to; NULL if not
+ * wanted. *best: the index of the smallest, the first of equal ones. Nothing is kept of the models: train the best one
+ * on all users. The same arguments give the same choice, whatever the number of threads. A candidate whose training
+ * diverges has the error INFINITY; if all do, MELU_EDIVERGED. Errors: as of melu_model_new, melu_fit and melu_evaluate;
+ * MELU_EINVAL, MELU_ERANGE, MELU_ENOTFOUND (too few users). Since: 0.1 */
+MELU_API melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, const melu_dataset *data,
+                                 const struct melu_model_options *models, const struct melu_fit_options *fits, size_t n,
+                                 const struct melu_choose_options *options, melu_error *err);
 
 #ifdef __cplusplus
 }

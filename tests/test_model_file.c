@@ -248,6 +248,7 @@ static melu_model *there_and_back(const melu_model *model) {
   WORLD_TRY(melu_model_load(&loaded, w.ctx, path, &err));
   check_same_options(model, loaded);
   check_same_params(model, loaded);
+  ck_assert(loaded->largest > 0 && loaded->largest == (real)melu__model_largest(loaded));
   unsigned char *first = read_file(&n);
   WORLD_TRY(melu_model_save(loaded, path, &err));
   unsigned char *second = read_file(&m);

@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "meta/episode.h"
 #include "meta/outer.h"
-#include "model/embed.h"
+#include "meta/start.h"
 #include "model/prior.h"
 #include "model/undo.h"
 
@@ -58,7 +58,9 @@ static melu_status check(const struct melu_fit_options *o, melu_error *err) {
     if (!isfinite(priors[i])) return melu__fail(err, MELU_ERANGE, "a prior is not finite");
   if (!(o->validation >= 0 && o->validation < 1))
     return melu__fail(err, MELU_ERANGE, "validation is %g, not in [0, 1)", o->validation);
-  if (o->patience && o->validation == 0)
+  if (o->n_validation_users && (!o->validation_users || o->validation > 0))
+    return melu__fail(err, MELU_EINVAL, "validation_users is NULL, or there is a share for validation too");
+  if (o->patience && o->validation == 0 && o->n_validation_users == 0)
     return melu__fail(err, MELU_EINVAL, "patience is %zu, but no user is left out for validation", o->patience);
   return MELU_OK;
 }
@@ -93,16 +95,38 @@ static melu_status resolve(struct fit *f, const struct melu_fit_options *given, 
 
 /* --------------------------------------------------------------------------------------------------- users */
 
-/* Puts those that are left out behind the others. */
-static melu_status leave_out(struct fit *f, melu_error *err) {
-  if (f->options.validation == 0) return MELU_OK;
+/* Puts a share of them behind the others. */
+static void leave_out(struct fit *f) {
+  if (f->options.validation == 0) return;
   const size_t n = f->n_users;
   struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, UINT32_MAX, 1);
   melu__rng_shuffle(&rng, f->users, n);
   f->n_left_out = (size_t)ceil(f->options.validation * (double)n);
-  if (f->n_left_out >= n)
-    return melu__fail(err, MELU_ENOTFOUND, "of %zu eligible users none is left to train on", n);
   f->n_users = n - f->n_left_out;
+}
+
+/* Adds the eligible users who are listed for validation, or those who are not. Returns the length of their longest list
+ * of ratings. */
+static size_t add_users(struct fit *f, const unsigned char *is_listed, int listed) {
+  size_t longest = 0;
+  for (uint32_t u = 0; u < melu_dataset_n_users(f->data); u++) {
+    const size_t n = melu_dataset_ratings(f->data, u, NULL, NULL);
+    if (is_listed[u] != listed || n < f->options.min_ratings || n > f->options.max_ratings) continue;
+    f->users[f->n_users++] = u;
+    if (n > longest) longest = n;
+  }
+  return longest;
+}
+
+static melu_status list_validation(const struct fit *f, unsigned char *is_listed, melu_error *err) {
+  const size_t n = melu_dataset_n_users(f->data);
+  for (size_t i = 0; i < f->options.n_validation_users; i++) {
+    const uint32_t u = f->options.validation_users[i];
+    if (u >= n)
+      return melu__fail_at(err, MELU_ERANGE, i, "validation_users[%zu] is %lu, the data set has %zu users", i,
+                           (unsigned long)u, n);
+    is_listed[u] = 1;
+  }
   return MELU_OK;
 }
 
@@ -110,110 +134,29 @@ static melu_status leave_out(struct fit *f, melu_error *err) {
 static melu_status find_users(struct fit *f, melu_error *err) {
   const struct melu_allocator *a = &f->ctx->allocator;
   const size_t n = melu_dataset_n_users(f->data);
-  size_t longest = 0;
+  unsigned char *is_listed = melu__calloc(a, n, 1);
   f->users = melu__alloc(a, n, sizeof *f->users);
-  if (!f->users) return melu__fail_memory(err);
-  for (uint32_t u = 0; u < n; u++) {
-    const size_t n_ratings = melu_dataset_ratings(f->data, u, NULL, NULL);
-    if (n_ratings < f->options.min_ratings || n_ratings > f->options.max_ratings) continue;
-    f->users[f->n_users++] = u;
-    if (n_ratings > longest) longest = n_ratings;
+  melu_status status = f->users && is_listed ? list_validation(f, is_listed, err) : melu__fail_memory(err);
+  size_t longest = 0;
+  if (!status) {
+    longest = add_users(f, is_listed, 0);
+    const size_t n_trained = f->n_users, of_listed = add_users(f, is_listed, 1);
+    f->n_left_out = f->n_users - n_trained;
+    f->n_users = n_trained;
+    if (of_listed > longest) longest = of_listed;
+    leave_out(f);
   }
+  melu__free(a, is_listed);
+  if (status) return status;
   if (f->n_users == 0)
-    return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", f->options.min_ratings,
-                      f->options.max_ratings);
+    return melu__fail(err, MELU_ENOTFOUND, "no user to train on has between %zu and %zu ratings",
+                      f->options.min_ratings, f->options.max_ratings);
   f->episodes = (struct melu__episodes){.seed = f->options.seed,
                                         .n_query = f->options.n_query,
                                         .max_support = f->options.max_support,
                                         .random_support = f->options.random_support};
   f->episodes.positions = melu__alloc(a, longest, sizeof *f->episodes.positions);
-  return f->episodes.positions ? leave_out(f, err) : melu__fail_memory(err);
-}
-
-/* ------------------------------------------------------------------------------- the first time: what data say */
-
-/* Mean and spread of the ratings that are trained on. */
-static void set_scale(struct fit *f) {
-  double sum = 0, squares = 0;
-  for (size_t i = 0; i < f->n_users; i++) {
-    const float *ratings;
-    const size_t n = melu_dataset_ratings(f->data, f->users[i], NULL, &ratings);
-    for (size_t k = 0; k < n; k++) {
-      sum += ratings[k];
-      squares += (double)ratings[k] * ratings[k];
-    }
-  }
-  const double mean = sum / f->n_ratings, variance = squares / f->n_ratings - mean * mean;
-  real *scale = f->model->factors[MELU__F_SCALE];
-  if (f->model->options.loss == MELU_LOGISTIC) {
-    const double p = fmin(fmax(mean, 1e-3), 1 - 1e-3);
-    scale[0] = 0;
-    f->model->factors[MELU__F_PRIOR][f->model->options.rank] = (real)log(p / (1 - p));
-    return;
-  }
-  scale[0] = (real)mean;
-  if (variance > 1e-12 * (1 + mean * mean)) scale[1] = (real)sqrt(variance);
-}
-
-/* How many items, or users, of those that are trained on have each row of a table: 0, 1, or 2 for more. */
-static void count_rows(const struct fit *f, size_t table, const unsigned char *is_rated, unsigned char *count) {
-  const struct melu__table_use use = melu__embed_use(f->model, table);
-  const struct melu__column *column = &f->data->tables[use.owner].columns[use.column];
-  const size_t n = use.owner == MELU_ITEM ? melu_dataset_n_items(f->data) : f->n_users;
-  for (size_t i = 0; i < n; i++) {
-    const size_t entity = use.owner == MELU_ITEM ? i : f->users[i];
-    size_t n_ids;
-    const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
-    if (use.owner == MELU_ITEM && !is_rated[i]) continue;
-    for (size_t j = 0; j < n_ids; j++) count[ids[j]] = (unsigned char)(count[ids[j]] + (count[ids[j]] < 2));
-  }
-}
-
-/* A table of one id an item in which no row has two items names them. */
-static int is_name(const struct fit *f, size_t table, const unsigned char *count) {
-  const struct melu__field *field = melu__table_field(f->model->schema, table);
-  if (field->owner != MELU_ITEM || field->kind != MELU_ONE) return 0;
-  for (size_t r = 0; r < f->model->params[table].rows; r++)
-    if (count[r] > 1) return 0;
-  return 1;
-}
-
-/* What training will not touch says nothing. */
-static melu_status clear_table(struct fit *f, size_t t, const unsigned char *is_rated, melu_error *err) {
-  const struct melu__param *p = &f->model->params[t];
-  unsigned char *count = melu__calloc(&f->ctx->allocator, p->rows, 1);
-  if (!count) return melu__fail_memory(err);
-  count_rows(f, t, is_rated, count);
-  if (is_name(f, t, count)) f->model->factors[MELU__F_NAMES][t] = 1;
-  for (size_t r = 0; r < p->rows; r++)
-    if (!count[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
-  melu__free(&f->ctx->allocator, count);
-  return MELU_OK;
-}
-
-static melu_status clear_rows(struct fit *f, melu_error *err) {
-  const struct melu_allocator *a = &f->ctx->allocator;
-  melu_status status = MELU_OK;
-  unsigned char *is_rated = melu__calloc(a, melu_dataset_n_items(f->data), 1);
-  if (!is_rated) return melu__fail_memory(err);
-  for (size_t i = 0; i < f->n_users; i++) {
-    const uint32_t *items;
-    const size_t n = melu_dataset_ratings(f->data, f->users[i], &items, NULL);
-    for (size_t k = 0; k < n; k++) is_rated[items[k]] = 1;
-  }
-  for (size_t t = 0; t < f->model->n_tables && !status; t++) status = clear_table(f, t, is_rated, err);
-  melu__free(a, is_rated);
-  return status;
-}
-
-static melu_status start(struct fit *f, melu_error *err) {
-  if (f->model->options.network != MELU_FACTORS || f->model->version != 1) return MELU_OK;
-  const melu_status status = clear_rows(f, err);
-  if (status) return status;
-  set_scale(f);
-  f->model->version++;
-  f->model->largest = (real)melu__model_largest(f->model);
-  return MELU_OK;
+  return f->episodes.positions ? MELU_OK : melu__fail_memory(err);
 }
 
 /* ------------------------------------------------------------------------------------------------- training */
@@ -387,7 +330,7 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
   f.ctx = model->ctx;
   status = prepare(&f, err);
-  if (!status) status = start(&f, err);
+  if (!status && model->version == 1) status = melu__start(model, data, f.users, f.n_users, err);
   for (uint32_t epoch = 0; epoch < f.options.n_epochs && !status; epoch++) {
     status = run_epoch(&f, epoch, err);
     if (!status) status = validate(&f, epoch, err);

@@ -53,20 +53,21 @@ static melu_status resolve(struct melu_evaluate_options *o, const struct melu_ev
 }
 
 static melu_status find_users(struct evaluation *e, melu_error *err) {
-  const size_t n = melu_dataset_n_users(e->data);
+  const struct melu_evaluate_options *o = &e->options;
+  const size_t n_all = melu_dataset_n_users(e->data), n = o->users ? o->n_users : n_all;
   e->users = melu__alloc(&e->ctx->allocator, n, sizeof *e->users);
   if (!e->users) return melu__fail_memory(err);
-  for (uint32_t u = 0; u < n; u++) {
-    const uint32_t *items;
-    const float *ratings;
-    const size_t n_ratings = melu_dataset_ratings(e->data, u, &items, &ratings);
-    if (n_ratings < e->options.min_ratings || n_ratings > e->options.max_ratings) continue;
+  for (size_t i = 0; i < n; i++) {
+    const uint32_t u = o->users ? o->users[i] : (uint32_t)i;
+    if (u >= n_all)
+      return melu__fail_at(err, MELU_ERANGE, i, "users[%zu] is %lu, the data set has %zu users", i, (unsigned long)u, n_all);
+    const size_t n_ratings = melu_dataset_ratings(e->data, u, NULL, NULL);
+    if (n_ratings < o->min_ratings || n_ratings > o->max_ratings) continue;
     e->users[e->n_users++] = u;
     if (n_ratings > e->longest) e->longest = n_ratings;
   }
   if (e->n_users) return MELU_OK;
-  return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", e->options.min_ratings,
-                    e->options.max_ratings);
+  return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", o->min_ratings, o->max_ratings);
 }
 
 /* The longest list of ratings in the history, as far as it counts. */

@@ -125,7 +125,7 @@ static size_t list_ablation(struct method *methods) {
       {.name = "Huber loss", .model = {.loss = MELU_HUBER}},
       {.name = "pairwise loss", .model = {.loss = MELU_PAIRWISE}},
       {.name = "learnt precision", .model = {.learn_precision = 1}},
-      {.name = "a tenth of priors", .fit = {.prior_vectors = 100, .prior_offsets = 1, .prior_pooled = 0.3, .prior_dense = 3}},
+      {.name = "a tenth of priors", .fit = {.prior_vectors = 80, .prior_offsets = 30, .prior_pooled = 0.3, .prior_dense = 3}},
       {.name = "whole support sets", .fit = {.random_support = -1, .n_query = 10, .min_ratings = 11}},
       {.name = "constant rate", .fit = {.cosine = -1}},
       {.name = "5 steps", .model = {.rule = MELU_STEPS, .rates = MELU_RATE_PER_ENTRY}},

@@ -565,9 +565,9 @@ struct melu_fit_options {
   /* Gaussian priors on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in the
    * sum of losses over all training ratings, whatever the batch and the vocabulary. 0: the preset's, none (as given);
    * negative: none. A table row's share is taken when it is next updated. */
-  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (450) */
-  double prior_offsets; /* MELU_FACTORS: o of items (10) */
-  double prior_pooled;  /* MELU_FACTORS: y of items (10) */
+  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (800) */
+  double prior_offsets; /* MELU_FACTORS: o of items (300) */
+  double prior_pooled;  /* MELU_FACTORS: y of items (3) */
   double prior_dense;   /* weights of layers; MELU_FACTORS: users' rows, pool, H1, H2 (30) */
   /* A share of the eligible users, chosen by the seed, is left out of training and asked the same episodes after each
    * epoch: the weights after the best epoch are kept. 0: none. With `patience` training ends after so many epochs that

@@ -91,7 +91,9 @@ static melu_model *new_model(const char *preset) {
   melu_dataset *data = new_data(1, &none);
   melu_model *model;
   const struct melu_model_options options = {.size = sizeof options, .preset = preset, .seed = 3};
-  const struct melu_fit_options fit = {.size = sizeof fit, .n_epochs = 6, .batch_tasks = 16, .n_query = N_QUERY};
+  const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 1e-2};
+  const struct melu_fit_options fit = {
+      .size = sizeof fit, .n_epochs = 40, .batch_tasks = 16, .n_query = N_QUERY, .optimizer = &adam};
   TRY(melu_model_new(&model, ctx, schema, &options, &err));
   TRY(melu_fit(model, data, &fit, &err));
   melu_dataset_free(data);

@@ -10,7 +10,7 @@
 #include "support.h"
 #include "world.h"
 
-enum { N_USERS = 12, N_TASKS = 4, HEAD = MELU_ADAPT_HEAD, HIDDEN = MELU_ADAPT_HIDDEN, USER = MELU_ADAPT_USER,
+enum { N_USERS = 12, N_TASKS = 10, HEAD = MELU_ADAPT_HEAD, HIDDEN = MELU_ADAPT_HIDDEN, USER = MELU_ADAPT_USER,
        ITEMS = MELU_ADAPT_ITEMS };
 
 static const int is_double = sizeof(real) == sizeof(double);
@@ -126,12 +126,12 @@ static void vary(melu_model *model) {
   model->version++;
 }
 
-/* The first has no support row, the others all but two of their ratings. */
+/* The first has no support row, the others all but two of their ratings. More tasks than lanes. */
 static void make_tasks(struct problem *p) {
   WORLD_TRY(melu_batch_new(&p->batch, p->w.ctx, p->w.data, &err));
   for (uint32_t t = 0; t < N_TASKS; t++) {
     struct naive_user *u = &p->users[t];
-    const uint32_t *items, user = 2 * t + 1;
+    const uint32_t *items, user = t + 1;
     const float *ratings;
     uint32_t positions[LAYERS_ROWS];
     const size_t n = melu_dataset_ratings(p->w.data, user, &items, &ratings);

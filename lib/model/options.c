@@ -57,7 +57,7 @@ static const struct preset presets[] = {
                   .random_support = 1,
                   .cosine = 1,
                   .prior_vectors = 800,
-                  .prior_offsets = 100,
+                  .prior_offsets = 300,
                   .prior_pooled = 3,
                   .prior_dense = 30}},
 };

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Judging and choosing: users that are named, their history, clicks, intervals, and settings by users left out. */
+#include <check.h>
+#include <math.h>
+#include <melu.h>
+
+#include "support.h"
+#include "world.h"
+
+enum { N_USERS = 60, N_QUERY = 2 };
+
+static melu_error err;
+static struct world world;
+static melu_model *best;
+
+static const struct melu_model_options shape = {.size = sizeof shape, .preset = "best", .seed = 1, .rank = 4};
+
+static struct melu_evaluate_options how(void) {
+  return (struct melu_evaluate_options){.size = sizeof(struct melu_evaluate_options), .n_query = N_QUERY};
+}
+
+static struct melu_fit_options fit_of(size_t n_epochs) {
+  return (struct melu_fit_options){.size = sizeof(struct melu_fit_options), .n_epochs = n_epochs, .batch_tasks = 8};
+}
+
+static void setup(void) {
+  const struct melu_fit_options fit = fit_of(5);
+  world_open(&world, NULL, N_USERS);
+  WORLD_TRY(melu_model_new(&best, world.ctx, melu_dataset_schema(world.data), &shape, &err));
+  WORLD_TRY(melu_fit(best, world.data, &fit, &err));
+}
+
+static void teardown(void) {
+  melu_model_free(best);
+  world_close(&world);
+}
+
+/* -------------------------------------------------------------------------------------------------- judging */
+
+START_TEST(users_by_name) {
+  struct melu_evaluate_options one = how();
+  struct melu_metrics all, each;
+  double sum = 0, n = 0;
+  WORLD_TRY(melu_evaluate(&all, best, world.data, &one, &err));
+  for (uint32_t u = 0; u < N_USERS; u++) {
+    one.users = &u;
+    one.n_users = 1;
+    const melu_status status = melu_evaluate(&each, best, world.data, &one, &err);
+    if (status == MELU_ENOTFOUND) continue; /* too few ratings */
+    ck_assert_int_eq(status, MELU_OK);
+    ck_assert_uint_eq(each.n_users, 1);
+    sum += each.mae;
+    n++;
+  }
+  ck_assert(n == (double)all.n_users && fabs(sum / n - all.mae) < 1e-9);
+  const uint32_t nobody = N_USERS;
+  one.users = &nobody;
+  ck_assert_int_eq(melu_evaluate(&each, best, world.data, &one, &err), MELU_ERANGE);
+}
+END_TEST
+
+/* The ratings of a user in two sets: what is asked and adapted to, and what else is known of her. */
+static melu_dataset *part_of(int is_history) {
+  melu_dataset *data;
+  struct melu_value values[2];
+  WORLD_TRY(melu_dataset_new(&data, world.ctx, melu_dataset_schema(world.data), &err));
+  for (uint32_t k = 0; k < WORLD_ITEMS; k++) {
+    const uint32_t i = is_history ? WORLD_ITEMS - 1 - k : k; /* other positions, the same ids */
+    WORLD_TRY(melu_dataset_item_values(values, world.data, i, &err));
+    WORLD_TRY(melu_dataset_add_item(data, melu_dataset_item_id(world.data, i), values, NULL, &err));
+  }
+  const uint32_t *items;
+  const float *ratings;
+  uint32_t user = 0;
+  while (melu_dataset_ratings(world.data, user, NULL, NULL) < 10) user++;
+  const size_t n = melu_dataset_ratings(world.data, user, &items, &ratings);
+  WORLD_TRY(melu_dataset_add_user(data, 1, NULL, NULL, &err));
+  for (size_t k = 0; k < n; k++)
+    if ((k >= n - 3) == is_history)
+      WORLD_TRY(melu_dataset_add_rating(data, 1, melu_dataset_item_id(world.data, items[k]), ratings[k], &err));
+  WORLD_TRY(melu_dataset_freeze(data, &err));
+  return data;
+}
+
+/* Adapts by hand, with the history behind the support set. */
+static double error_by_hand(const melu_dataset *data, const melu_dataset *history) {
+  uint32_t order[WORLD_ITEMS], items[2 * WORLD_ITEMS];
+  float ratings[2 * WORLD_ITEMS], scores[N_QUERY], truth[N_QUERY];
+  const uint32_t *own, *old;
+  const float *own_ratings, *old_ratings;
+  melu_workspace *ws;
+  melu_user *user;
+  struct melu_metrics metrics = {0};
+  const size_t n = melu_dataset_ratings(data, 0, &own, &own_ratings), n_support = n - N_QUERY;
+  const size_t n_old = melu_dataset_ratings(history, 0, &old, &old_ratings);
+  WORLD_TRY(melu_split_order(order, 1, 0, n, &err));
+  for (size_t k = 0; k < n_support; k++) items[k] = own[order[k]], ratings[k] = own_ratings[order[k]];
+  for (size_t k = 0; k < n_old; k++) {
+    WORLD_TRY(melu_dataset_find_item(&items[n_support + k], data, melu_dataset_item_id(history, old[k]), &err));
+    ratings[n_support + k] = old_ratings[k];
+  }
+  WORLD_TRY(melu_workspace_new(&ws, best, 2 * WORLD_ITEMS, &err));
+  WORLD_TRY(melu_user_new(&user, best, &err));
+  WORLD_TRY(melu_adapt(user, ws, best, data, NULL, items, ratings, n_support + n_old, &err));
+  for (size_t k = 0; k < N_QUERY; k++) items[k] = own[order[n_support + k]], truth[k] = own_ratings[order[n_support + k]];
+  WORLD_TRY(melu_predict(scores, ws, best, user, data, items, N_QUERY, &err));
+  WORLD_TRY(melu_metrics_add(&metrics, scores, truth, N_QUERY, 1, 5, &err));
+  melu_user_free(user);
+  melu_workspace_free(ws);
+  return metrics.mae;
+}
+
+START_TEST(history_joins_the_support_set) {
+  melu_dataset *data = part_of(0), *history = part_of(1);
+  struct melu_evaluate_options with = how();
+  struct melu_metrics alone, both, capped;
+  WORLD_TRY(melu_evaluate(&alone, best, data, &with, &err));
+  with.history = history;
+  WORLD_TRY(melu_evaluate(&both, best, data, &with, &err));
+  ck_assert(fabs(both.mae - error_by_hand(data, history)) < 1e-5);
+  ck_assert(fabs(both.mae - alone.mae) > 1e-5);
+  with.max_history = 1;
+  WORLD_TRY(melu_evaluate(&capped, best, data, &with, &err));
+  ck_assert(fabs(capped.mae - both.mae) > 1e-6 && fabs(capped.mae - alone.mae) > 1e-6);
+  melu_dataset_free(history);
+  melu_dataset_free(data);
+}
+END_TEST
+
+/* Intervals of a model whose noise is as good as nothing cover nothing, and those of one that is all noise everything.
+ */
+START_TEST(coverage) {
+  struct melu_evaluate_options with = how();
+  struct melu_metrics metrics;
+  const float noises[] = {1e-12f, 1e6f};
+  with.intervals = 1;
+  WORLD_TRY(melu_evaluate(&metrics, best, world.data, &with, &err));
+  ck_assert(metrics.coverage > 0.5 && metrics.coverage < 0.98);
+  for (int i = 0; i < 2; i++) {
+    WORLD_TRY(melu_model_write(best, "noise", 0, 1, &noises[i], &err));
+    WORLD_TRY(melu_evaluate(&metrics, best, world.data, &with, &err));
+    ck_assert(metrics.coverage == i);
+  }
+  ck_assert_int_eq(melu_evaluate(&metrics, world.model, world.data, &with, &err), MELU_EINVAL);
+}
+END_TEST
+
+START_TEST(clicks) {
+  enum { N = 200 };
+  float scores[N], labels[N];
+  uint64_t random = 5;
+  double pairs = 0, won = 0, loss = 0;
+  struct melu_metrics metrics = {0};
+  for (int i = 0; i < N; i++) {
+    scores[i] = (float)(world_random(&random) % 9) - 4; /* many ties */
+    labels[i] = world_random(&random) % 3 == 0;
+    loss -= log(1 / (1 + exp(labels[i] > 0 ? -scores[i] : scores[i])));
+  }
+  for (int i = 0; i < N; i++)
+    for (int j = 0; j < N; j++)
+      if (labels[i] > labels[j]) {
+        pairs++;
+        won += scores[i] > scores[j] ? 1 : scores[i] == scores[j] ? 0.5 : 0;
+      }
+  WORLD_TRY(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err));
+  ck_assert(fabs(metrics.auc - won / pairs) < 1e-12 && fabs(metrics.log_loss - loss / N) < 1e-9);
+  scores[3] = 1000; /* no overflow */
+  WORLD_TRY(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err));
+  ck_assert(isfinite(metrics.log_loss));
+  for (int i = 0; i < N; i++) labels[i] = 1;
+  WORLD_TRY(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err));
+  ck_assert(metrics.auc == 0.5);
+  scores[0] = NAN;
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err), MELU_ERANGE);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, 0, &err), MELU_EINVAL);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- choosing */
+
+static melu_status choose(size_t *chosen, double *errors, const struct world *w, const struct melu_model_options *models,
+                          const struct melu_fit_options *fits, size_t n) {
+  const struct melu_choose_options options = {
+      .size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
+  return melu_choose(chosen, errors, w->ctx, w->data, models, fits, n, &options, &err);
+}
+
+/* Candidates: one that begins far away and hardly learns, one that is near from the start, the same again. */
+START_TEST(chooses_the_better_one) {
+  const struct melu_model_options far = {.size = sizeof far, .preset = "melu", .seed = 1};
+  const struct melu_model_options models[] = {far, shape, shape};
+  struct melu_fit_options fits[] = {fit_of(1), fit_of(8), fit_of(8)};
+  fits[0].n_query = N_QUERY;
+  double errors[3], again[3];
+  size_t chosen = 9;
+  WORLD_TRY(choose(&chosen, errors, &world, models, fits, 3));
+  ck_assert_uint_eq(chosen, 1);
+  ck_assert(errors[0] > errors[1] && errors[1] == errors[2]);
+  struct world other;
+  const struct melu_context_options threads = {.size = sizeof threads, .n_threads = 3};
+  world_open(&other, &threads, N_USERS);
+  WORLD_TRY(choose(&chosen, again, &other, models, fits, 3));
+  ck_assert_mem_eq(again, errors, sizeof errors);
+  world_close(&other);
+}
+END_TEST
+
+/* A candidate that diverges loses; if all do, that is an error. */
+START_TEST(chooses_none_that_diverges) {
+  const struct melu_model_options models[] = {shape, shape};
+  const struct melu_optimizer_options wild = {.size = sizeof wild, .lr = 1e18, .clip_value = -1};
+  struct melu_fit_options fits[] = {fit_of(8), fit_of(2)};
+  double errors[2];
+  size_t chosen = 9;
+  fits[0].optimizer = &wild;
+  WORLD_TRY(choose(&chosen, errors, &world, models, fits, 2));
+  ck_assert_uint_eq(chosen, 1);
+  ck_assert(isinf(errors[0]) && isfinite(errors[1]));
+  chosen = 9;
+  ck_assert_int_eq(choose(&chosen, errors, &world, models, fits, 1), MELU_EDIVERGED);
+  ck_assert_uint_eq(chosen, 9);
+}
+END_TEST
+
+START_TEST(refuses) {
+  const struct melu_fit_options fit = fit_of(1);
+  const struct melu_choose_options half = {.size = sizeof half, .validation = 1};
+  struct melu_choose_options named = {.size = sizeof named};
+  const uint32_t user = 0;
+  size_t chosen = 9;
+  named.evaluate.users = &user;
+  ck_assert_int_eq(melu_choose(NULL, NULL, world.ctx, world.data, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 0, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &half, &err), MELU_ERANGE);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &named, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, NULL, &err), MELU_ENOTFOUND);
+  ck_assert_uint_eq(chosen, 9);
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("choose");
+  TCase *tc = tcase_create("choose");
+  tcase_add_checked_fixture(tc, setup, teardown);
+  tcase_set_timeout(tc, 120);
+  tcase_add_test(tc, users_by_name);
+  tcase_add_test(tc, history_joins_the_support_set);
+  tcase_add_test(tc, coverage);
+  tcase_add_test(tc, clicks);
+  tcase_add_test(tc, chooses_the_better_one);
+  tcase_add_test(tc, chooses_none_that_diverges);
+  tcase_add_test(tc, refuses);
+  suite_add_tcase(s, tc);
+  SRunner *runner = srunner_create(s);
+  srunner_run_all(runner, CK_ENV);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed != 0;
+}

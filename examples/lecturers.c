@@ -45,7 +45,8 @@ static struct mark *read_marks(size_t *n, const char *dir) {
   *n = 0;
   while (fgets(line, sizeof line, file)) {
     struct mark m;
-    const int got = sscanf(line, "%u,%u,%u,%*u,%*u,%u,%f", &m.student, &m.lecturer, &m.semesters, &m.department, &m.mark);
+    const int got =
+        sscanf(line, "%u,%u,%u,%*u,%*u,%u,%f", &m.student, &m.lecturer, &m.semesters, &m.department, &m.mark);
     if (got != 5 && *n == 0 && capacity == 0 && line[0] == 's') continue; /* the names of the columns */
     if (got != 5 || m.student >= MAX_ID || m.lecturer >= MAX_ID) give_up("%s: a line is not a mark: %s", path, line);
     if (*n == capacity) {
@@ -110,7 +111,8 @@ int main(int argc, char **argv) {
                               .n_options = sizeof options / sizeof options[0]};
   read_args(&usage, &dir, argc, argv);
   melu_context *ctx;
-  const struct melu_context_options context = {.size = sizeof context, .n_threads = n_threads, .progress = show_progress};
+  const struct melu_context_options context = {
+      .size = sizeof context, .n_threads = n_threads, .progress = show_progress};
   must(melu_context_new(&ctx, &context, &err), &err);
   size_t n;
   struct mark *marks = read_marks(&n, dir);
@@ -124,7 +126,8 @@ int main(int argc, char **argv) {
   struct bias bias;
   bias_fit(&bias, data, 0);
 
-  printf("mean absolute error on 10 marks of each student held out; means over %llu splits\n", (unsigned long long)n_splits);
+  printf("mean absolute error on 10 marks of each student held out; means over %llu splits\n",
+         (unsigned long long)n_splits);
   printf("  %-10s%10s%10s%12s%10s\n", "seen", "best", "bias", "difference", "inside");
   for (size_t c = 0; c < N_COUNTS; c++) {
     double best = 0, plain = 0, inside = 0;

@@ -67,7 +67,9 @@ static void choose_states(struct choices *c, const struct usage *usage) {
     for (int s = 0; s < N_STATES; s++) {
       if (strlen(state_names[s]) == length && strncmp(rest, state_names[s], length) == 0) found = c->wanted[s] = 1;
     }
-    if (!found) bad_usage(usage, "--states takes names out of W,UC,IC,UIC,IC+H,UIC+H,V1,V2IC,V2UIC,V2IC+H,V2UIC+H, not '%.*s'", (int)length, rest);
+    if (!found)
+      bad_usage(usage, "--states takes names out of W,UC,IC,UIC,IC+H,UIC+H,V1,V2IC,V2UIC,V2IC+H,V2UIC+H, not '%.*s'",
+                (int)length, rest);
     if (!rest[length]) return;
     rest += length + 1;
   }
@@ -88,8 +90,8 @@ static void read_choices(struct choices *c, int argc, char **argv) {
        &c->per_split},
       {"--svg", "FILE", "draw the error against the number of ratings (of the first of the states)", NULL, 0, 0,
        &c->svg},
-      {"--variant", "A|B", "A: train on users with 13 to 100 ratings, as the paper; B: on all; melu: A, others: B", NULL,
-       0, 0, &c->variant},
+      {"--variant", "A|B", "A: train on users with 13 to 100 ratings, as the paper; B: on all; melu: A, others: B",
+       NULL, 0, 0, &c->variant},
       {"--states", "LIST", "what to evaluate", NULL, 0, 0, &c->states},
   };
   const struct usage usage = {
@@ -125,7 +127,8 @@ static size_t list_ablation(struct method *methods) {
       {.name = "Huber loss", .model = {.loss = MELU_HUBER}},
       {.name = "pairwise loss", .model = {.loss = MELU_PAIRWISE}},
       {.name = "learnt precision", .model = {.learn_precision = 1}},
-      {.name = "a tenth of priors", .fit = {.prior_vectors = 80, .prior_offsets = 30, .prior_pooled = 0.3, .prior_dense = 3}},
+      {.name = "a tenth of priors",
+       .fit = {.prior_vectors = 80, .prior_offsets = 30, .prior_pooled = 0.3, .prior_dense = 3}},
       {.name = "whole support sets", .fit = {.random_support = -1, .n_query = 10, .min_ratings = 11}},
       {.name = "constant rate", .fit = {.cosine = -1}},
       {.name = "5 steps", .model = {.rule = MELU_STEPS, .rates = MELU_RATE_PER_ENTRY}},
@@ -191,12 +194,13 @@ static void evaluate(const struct run *r, size_t method, const melu_dataset *dat
   struct melu_model_options model = {.size = sizeof model};
   must(melu_model_get_options(&model, r->model, &err), &err);
   for (size_t k = first_support(r->choices); k < N_SUPPORTS; k++) {
-    const struct melu_evaluate_options options = {.size = sizeof options,
-                                                  .split = number,
-                                                  .max_support = supports[k],
-                                                  .history = history,
-                                                  .max_history = MAX_HISTORY,
-                                                  .intervals = model.network == MELU_FACTORS && model.rule == MELU_CLOSED_FORM};
+    const struct melu_evaluate_options options = {
+        .size = sizeof options,
+        .split = number,
+        .max_support = supports[k],
+        .history = history,
+        .max_history = MAX_HISTORY,
+        .intervals = model.network == MELU_FACTORS && model.rule == MELU_CLOSED_FORM};
     const size_t most = supports[k] == MELU_NONE ? 0 : supports[k] == 0 ? MELU_NONE : supports[k];
     must(melu_evaluate(&results[method][state][k][split], r->model, data, &options, &err), &err);
     if (r->with_bias)
@@ -239,9 +243,9 @@ static void run_method(struct run *r, size_t method) {
 /* ------------------------------------------------------------------------------------------------- report */
 
 enum { N_METRICS = 13 };
-static const char *const metric_names[N_METRICS] = {"mae",          "rmse",         "ndcg1",         "ndcg3",    "ndcg5",
-                                                    "ndcg10",       "ndcg1_linear", "ndcg3_linear",  "ndcg5_linear",
-                                                    "ndcg10_linear", "log_loss",    "auc",           "coverage"};
+static const char *const metric_names[N_METRICS] = {
+    "mae",          "rmse",         "ndcg1",         "ndcg3",    "ndcg5", "ndcg10",  "ndcg1_linear",
+    "ndcg3_linear", "ndcg5_linear", "ndcg10_linear", "log_loss", "auc",   "coverage"};
 
 static double metric(const struct melu_metrics *m, size_t index) {
   if (index == 0) return m->mae;
@@ -276,14 +280,16 @@ static void print_line(const struct choices *c, const char *name, size_t method,
     printf(" |%7.3f |", coverage);
   else
     printf(" |%7s |", "");
-  for (size_t k = first_support(c); k < N_SUPPORTS; k++) printf("%7.4f", over_splits(&sd, curve[k], n, c->clicks ? 10 : 0));
+  for (size_t k = first_support(c); k < N_SUPPORTS; k++)
+    printf("%7.4f", over_splits(&sd, curve[k], n, c->clicks ? 10 : 0));
   printf("\n");
 }
 
 static void print_table(const struct choices *c, const struct method *methods, size_t n_methods) {
   printf("MovieLens-1M, variant %s, seed %llu; means over %llu splits\n\n", c->variant, (unsigned long long)c->seed,
          (unsigned long long)c->n_splits);
-  printf("%43s|          nDCG at            | 80 %%   |  %s after so many ratings\n", "", c->clicks ? "log loss" : "MAE");
+  printf("%43s|          nDCG at            | 80 %%   |  %s after so many ratings\n", "",
+         c->clicks ? "log loss" : "MAE");
   printf("%-7s%-20s%8s%8s|%7s%7s%7s%7s | inside |", "state", "method", c->clicks ? "logloss" : "MAE",
          c->clicks ? "AUC" : "RMSE", "1", "3", "5", "10");
   for (size_t k = first_support(c); k < N_SUPPORTS; k++) printf("%7s", support_names[k]);

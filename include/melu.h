@@ -357,14 +357,14 @@ MELU_API melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_
 /* The network. */
 typedef enum melu_network {
   MELU_LAYERS = 1, /* MeLU's (eq. 1-4): h0 = [item fields, user fields], h_l = relu(h_{l-1} W_l' + b_l), y = h W' + b */
-  MELU_FACTORS = 2 /* a user's vector on items' vectors: y = o_i + w_u . [phi_i, 1]; see melu_model_new */
+  MELU_FACTORS = 2 /* a user's vector on items' vectors: y = o_i + w_u . [phi_i, 1, new_i]; see melu_model_new */
 } melu_network;
 
 /* How the inner loop adapts to a support set. */
 typedef enum melu_rule {
   MELU_STEPS = 1,      /* gradient steps (MAML) */
-  MELU_CLOSED_FORM = 2 /* ridge regression of the ratings on the features of the last layer: solved, not stepped towards,
-                          and differentiated through the solution. The last layer alone is adapted */
+  MELU_CLOSED_FORM = 2 /* ridge regression of the ratings on the features of the last layer: solved, not stepped
+                          towards, and differentiated through the solution. The last layer alone is adapted */
 } melu_rule;
 
 /* What the inner loop may change; a sum of them. */
@@ -398,10 +398,10 @@ typedef enum melu_loss {
 /* Zeros are the preset's choices. A switch is on above 0 and off below. */
 struct melu_model_options {
   size_t size;
-  const char *preset;   /* "melu", the paper's; "best", the most accurate known to us (docs/accuracy.md); NULL: "melu" */
-  uint64_t seed;        /* of the initial parameters */
-  const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64). MELU_FACTORS: of the hidden layer of
-                           the items' encoder, at most one (96) */
+  const char *preset; /* "melu", the paper's; "best", the most accurate known to us (docs/accuracy.md); NULL: "melu" */
+  uint64_t seed;      /* of the initial parameters */
+  const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64). MELU_FACTORS: of the hidden layer
+                           of the items' encoder, at most one (96) */
   size_t n_hidden;      /* up to 8 */
   size_t inner_steps;   /* 0: the preset's (5); MELU_NONE: none; up to 64 */
   double inner_lr;      /* inner learning rate; 0: the preset's (0.01) */
@@ -414,9 +414,9 @@ struct melu_model_options {
   unsigned adapt; /* sum of MELU_ADAPT_*; the preset's: "melu" HEAD + HIDDEN, "best" HEAD */
   melu_rates rates;
   melu_loss loss;
-  int multi_step;      /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
-                          ICLR 2019), not that after the last */
-  int history;         /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
+  int multi_step; /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
+                     ICLR 2019), not that after the last */
+  int history;    /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
   int learn_precision; /* switch, MELU_FACTORS: the precision of the user's prior is learnt; else it is 1 */
 };
 
@@ -426,23 +426,23 @@ struct melu_model_options {
  * Parameters of MELU_LAYERS: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ...
  * up to the output layer (1, 64), (1). Learnt rates: "rate.<tensor>" (1) or of the tensor's shape.
  *
- * Parameters of MELU_FACTORS, with K = rank; widths of id fields do not matter:
- *   "E.<item field>" (n_values + 1, 2 K + 2) and "N.item" (numbers of an item, 2 K + 2). An item is the sum of its
- *       fields, of each the sum of its ids' rows over the root of their count, and of its numbers times N: an id of the
- *       item's own beside attributes makes the prior hierarchical, and an item whose id is new falls back to its
- *       attributes. The sum is [phi (K), o, y (K + 1)]; "H1" (hidden, K), "h1" (1, hidden) and "H2" (K, hidden) add
- *       relu(5 phi H1' + h1) H2' to phi.
- *   "E.<user field>" (n_values + 1, K + 1), "N.user" (numbers of a user, K + 1), "prior" (1, K + 1): summed likewise to
- *       m_u.
- *   "pool" (K + 2, K + 1) and "pool_rated" (K + 2, K + 1), "shrink" (1, 1): with history, and n support rows,
- *       m = m_u + (sum y_i + sum [phi_i, 1, o_i] pool + sum (r_i - o_i) [phi_i, 1, o_i] pool_rated)
- *           / (n + softplus(shrink)).
- *   "precision" (1, K + 1): P = diag(softplus(precision)).
- *   "noise" (1, 1): see melu_predict_variance.
+ * Parameters of MELU_FACTORS, with K = rank, and vectors of K + 2 numbers that go with an item's x_i = [phi_i, 1,
+ * new_i]; widths of id fields do not matter: "E.<item field>" (n_values + 1, 2 K + 3) and "N.item" (numbers of an item,
+ * 2 K + 3). An item is the sum of its fields, of each the sum of its ids' rows over the root of their count, and of its
+ * numbers times N: an id of the item's own beside attributes makes the prior hierarchical, and an item whose id is new
+ * falls back to its attributes. The sum is [phi (K), o, y (K + 2)]; "H1" (hidden, K), "h1" (1, hidden) and "H2" (K,
+ * hidden) add relu(5 phi H1' + h1) H2' to phi. "names" (1, id fields of an item): 1 for a field that names items, found
+ * by melu_fit: it has one id an item, and no two rated items share one. Where that id is missing, unknown, or its row
+ * all zeros, new_i is 1 and not 0, and "new" (1, 2) says how much larger phi and o are then taken: phi (1 + new[0]), o
+ * (1 + new[1]). "E.<user field>" (n_values + 1, K + 2), "N.user" (numbers of a user, K + 2), "prior" (1, K + 2): summed
+ * likewise to m_u. "pool" (K + 3, K + 2) and "pool_rated" (K + 3, K + 2), "shrink" (1, 1): with history, and n support
+ * rows, m = m_u + (sum y_i + sum [x_i, o_i] pool + sum (r_i - o_i) [x_i, o_i] pool_rated) / (n + softplus(shrink)).
+ *   "precision" (1, K + 2): P = diag(softplus(precision)); those of phi are 1 unless learn_precision.
+ *   "noise" (1, 1): see melu_predict_variance. "rate" (1, 1) or (1, K + 2): learnt inner rates.
  *   "scale" (1, 2): mean and spread of ratings, set by melu_fit from its data; r above is (rating - mean) / spread.
- * Closed form: w = m + (F'F + P)^-1 F' (r - o - F m), F = rows [phi_i, 1] of the support set; steps begin at m and
- * descend the same sum of squares. With MELU_LOGISTIC: one Newton step from m with the bound 1/4 for the curvature
- * (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . [phi_i, 1]). Since: 0.1 */
+ * Closed form: w = m + (F'F + P)^-1 F' (r - o - F m), F = rows x_i of the support set. Steps begin at m and descend the
+ * same sum of squares, each by inner_lr / (1 + n / 4) of the gradient. With MELU_LOGISTIC: one Newton step from m with
+ * the bound 1/4 for the curvature (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . x_i). Since: 0.1 */
 MELU_API melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu_schema *schema,
                                     const struct melu_model_options *options, melu_error *err);
 MELU_API void melu_model_free(melu_model *model);
@@ -622,7 +622,7 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
                                   melu_error *err);
 
 /* Variances of the user's ratings of n items around melu_predict's scores, of MELU_FACTORS with MELU_CLOSED_FORM:
- *     spread^2 noise (1 + x (F'F + P)^-1 x'),   x = [phi_i, 1],
+ *     spread^2 noise (1 + x (F'F + P)^-1 x'),   x = [phi_i, 1, new_i],
  * what is not known of the user, and what no knowledge of her would tell; "noise" (1, 1), a parameter, is set by
  * melu_fit such that they are right on average. Half of the width of an 80 % interval is 1.2816 times the root. With
  * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 0.1 */
@@ -700,15 +700,15 @@ struct melu_evaluate_options {
   size_t size;
   const uint32_t *users; /* judge those of these users, by position, who are eligible; NULL: of all */
   size_t n_users;
-  uint64_t split;     /* which split: see melu_split_order */
-  size_t n_query;     /* 0: 10 */
-  size_t min_ratings; /* users with fewer ratings are left out; 0: n_query + 3 */
-  size_t max_ratings; /* 0: 100; MELU_NONE: no limit */
-  size_t max_support; /* the first so many of the support order; 0: all; MELU_NONE: none */
+  uint64_t split;              /* which split: see melu_split_order */
+  size_t n_query;              /* 0: 10 */
+  size_t min_ratings;          /* users with fewer ratings are left out; 0: n_query + 3 */
+  size_t max_ratings;          /* 0: 100; MELU_NONE: no limit */
+  size_t max_support;          /* the first so many of the support order; 0: all; MELU_NONE: none */
   const melu_dataset *history; /* what else is known of users, by their ids: their ratings in this set, of the same
                                   items, join the support set. NULL: nothing */
-  int intervals; /* not 0: measure the coverage too, of models that have variances (melu_predict_variance) */
-  size_t max_history;          /* of a longer list so many, those first in the order of split 0; 0: all */
+  int intervals;      /* not 0: measure the coverage too, of models that have variances (melu_predict_variance) */
+  size_t max_history; /* of a longer list so many, those first in the order of split 0; 0: all */
 };
 
 /* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress
@@ -725,8 +725,8 @@ struct melu_choose_options {
   struct melu_evaluate_options evaluate; /* how they are judged; set its size, or leave it zero for the defaults */
 };
 
-/* Chooses settings: trains a model for each of n candidates, models[i] with fits[i], on the same users, and judges it by
- * the others: by mean absolute error, or log loss with MELU_LOGISTIC. `errors`: (n), what each came to; NULL if not
+/* Chooses settings: trains a model for each of n candidates, models[i] with fits[i], on the same users, and judges it
+ * by the others: by mean absolute error, or log loss with MELU_LOGISTIC. `errors`: (n), what each came to; NULL if not
  * wanted. *best: the index of the smallest, the first of equal ones. Nothing is kept of the models: train the best one
  * on all users. The same arguments give the same choice, whatever the number of threads. A candidate whose training
  * diverges has the error INFINITY; if all do, MELU_EDIVERGED. Errors: as of melu_model_new, melu_fit and melu_evaluate;

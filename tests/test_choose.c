@@ -102,7 +102,8 @@ static double error_by_hand(const melu_dataset *data, const melu_dataset *histor
   WORLD_TRY(melu_workspace_new(&ws, best, 2 * WORLD_ITEMS, &err));
   WORLD_TRY(melu_user_new(&user, best, &err));
   WORLD_TRY(melu_adapt(user, ws, best, data, NULL, items, ratings, n_support + n_old, &err));
-  for (size_t k = 0; k < N_QUERY; k++) items[k] = own[order[n_support + k]], truth[k] = own_ratings[order[n_support + k]];
+  for (size_t k = 0; k < N_QUERY; k++)
+    items[k] = own[order[n_support + k]], truth[k] = own_ratings[order[n_support + k]];
   WORLD_TRY(melu_predict(scores, ws, best, user, data, items, N_QUERY, &err));
   WORLD_TRY(melu_metrics_add(&metrics, scores, truth, N_QUERY, 1, 5, &err));
   melu_user_free(user);
@@ -178,10 +179,9 @@ END_TEST
 
 /* ------------------------------------------------------------------------------------------------- choosing */
 
-static melu_status choose(size_t *chosen, double *errors, const struct world *w, const struct melu_model_options *models,
-                          const struct melu_fit_options *fits, size_t n) {
-  const struct melu_choose_options options = {
-      .size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
+static melu_status choose(size_t *chosen, double *errors, const struct world *w,
+                          const struct melu_model_options *models, const struct melu_fit_options *fits, size_t n) {
+  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
   return melu_choose(chosen, errors, w->ctx, w->data, models, fits, n, &options, &err);
 }
 

@@ -48,9 +48,9 @@ static void teardown(void) {
 
 /* How a copy of the data differs. */
 struct change {
-  int flip_queries;  /* the answers that split 0 asks for are others */
-  int flip_support;  /* those that it gives are random */
-  int backwards;     /* users come in the reverse order */
+  int flip_queries;   /* the answers that split 0 asks for are others */
+  int flip_support;   /* those that it gives are random */
+  int backwards;      /* users come in the reverse order */
   uint32_t only_user; /* 0: all */
 };
 

@@ -21,7 +21,8 @@ void judge(struct melu_metrics *out, const melu_context *ctx, predict_fn *predic
            const melu_dataset *data, uint64_t split, size_t max_support, double rating_min, double rating_max) {
   melu_error err;
   size_t n_all = 0;
-  float *all = memory(2 * N_QUERY * melu_dataset_n_users(data), sizeof *all), *truth = all + N_QUERY * melu_dataset_n_users(data);
+  float *all = memory(2 * N_QUERY * melu_dataset_n_users(data), sizeof *all),
+        *truth = all + N_QUERY * melu_dataset_n_users(data);
   memset(out, 0, sizeof *out);
   for (uint32_t user = 0; user < melu_dataset_n_users(data); user++) {
     const uint32_t *items;

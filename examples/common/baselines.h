@@ -20,8 +20,8 @@ typedef void predict_fn(float *scores, const void *model, const struct question 
 /* What melu_evaluate does for a melu_model, on the same users, splits, support sets and queries: all users with 13 to
  * 100 ratings, 10 of which are queries, the first `max_support` of the others the support set. Clicks are measured as
  * such too: of other ratings log_loss and auc say nothing. */
-void judge(struct melu_metrics *out, const melu_context *ctx, predict_fn *predict, const void *model, const melu_dataset *data, uint64_t split,
-           size_t max_support, double rating_min, double rating_max);
+void judge(struct melu_metrics *out, const melu_context *ctx, predict_fn *predict, const void *model,
+           const melu_dataset *data, uint64_t split, size_t max_support, double rating_min, double rating_max);
 
 /* Ratings are taken to be mean + b_user + b_item (+ what a user says about this item alone). The offsets are means,
  * shrunk as if there were a few ratings more with no offset at all. `alone` is the item's plain mean. */

@@ -11,12 +11,9 @@ const char *const state_names[N_STATES] = {"W",  "UC",   "IC",    "UIC",    "IC+
 const enum training state_training[N_STATES] = {TRAIN_WARM, TRAIN_COLD, TRAIN_COLD, TRAIN_COLD, TRAIN_COLD, TRAIN_COLD,
                                                 TRAIN_V1,   TRAIN_V2,   TRAIN_V2,   TRAIN_V2,   TRAIN_V2};
 
-static const char *const asked_files[N_STATES] = {[W] = "warm_state",
-                                                  [UC] = "user_cold_state",
-                                                  [IC] = "item_cold_state",
-                                                  [UIC] = "user_and_item_cold_state",
-                                                  [ICH] = "item_cold_state",
-                                                  [UICH] = "user_and_item_cold_state"};
+static const char *const asked_files[N_STATES] = {[W] = "warm_state",        [UC] = "user_cold_state",
+                                                  [IC] = "item_cold_state",  [UIC] = "user_and_item_cold_state",
+                                                  [ICH] = "item_cold_state", [UICH] = "user_and_item_cold_state"};
 static const char *const history_files[N_STATES] = {[ICH] = "warm_state", [UICH] = "user_cold_state"};
 
 static melu_error err;
@@ -218,8 +215,11 @@ melu_dataset *training_data(const struct source *source, enum training training,
 }
 
 melu_dataset *asked_data(const struct source *source, enum state state) {
-  static has_fn *const parts[N_STATES] = {[V1] = is_new_user,      [V2IC] = is_new_of_old,  [V2UIC] = is_new_of_new,
-                                          [V2ICH] = is_new_of_old, [V2UICH] = is_new_of_new};
+  static has_fn *const parts[N_STATES] = {[V1] = is_new_user,
+                                          [V2IC] = is_new_of_old,
+                                          [V2UIC] = is_new_of_new,
+                                          [V2ICH] = is_new_of_old,
+                                          [V2UICH] = is_new_of_new};
   if (parts[state]) return read_part(source, "warm_state", parts[state], 0);
   return read_part(source, asked_files[state], has_all, 0);
 }

@@ -21,8 +21,8 @@ struct source {
   const melu_context *ctx;
   const melu_schema *schema;
   const char *dir;
-  int capped;      /* variant A: only users with 13 to 100 ratings are trained on, as in the paper; else B, all */
-  int clicks;      /* ratings are 1 from 4 stars on, else 0 */
+  int capped;          /* variant A: only users with 13 to 100 ratings are trained on, as in the paper; else B, all */
+  int clicks;          /* ratings are 1 from 4 stars on, else 0 */
   const char *without; /* fields that are left out, comma-separated; NULL: none */
 };
 

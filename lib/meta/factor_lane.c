@@ -119,11 +119,16 @@ static int allocate(struct melu__factor_lanes *f) {
   struct {
     real **p;
     size_t rows, cols;
-  } arrays[] = {{&f->x, n, model->item_width},         {&f->z, n, item_cols},
-                {&f->grad_x, n, model->item_width},    {&f->grad_z, n, item_cols},
-                {&l->grad_x, l->n_rows, melu__task_row(model)}, {&l->xu, n_users, model->user_width},
-                {&l->row, n_users, width},             {&l->grad_xu, n_users, model->user_width},
-                {&l->grad_row, n_users, width},        {&f->pooled, n_users, width}};
+  } arrays[] = {{&f->x, n, model->item_width},
+                {&f->z, n, item_cols},
+                {&f->grad_x, n, model->item_width},
+                {&f->grad_z, n, item_cols},
+                {&l->grad_x, l->n_rows, melu__task_row(model)},
+                {&l->xu, n_users, model->user_width},
+                {&l->row, n_users, width},
+                {&l->grad_xu, n_users, model->user_width},
+                {&l->grad_row, n_users, width},
+                {&f->pooled, n_users, width}};
   const size_t line = MELU__ALIGN / sizeof(real), n_arrays = sizeof arrays / sizeof *arrays;
   size_t total = 0;
   for (size_t i = 0; i < n_arrays; i++)
@@ -152,7 +157,8 @@ melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) 
   /* Rows, ratings and weights of a task, and its pooled rows. */
   f->plans = melu__size_align(f->plans, MELU__ALIGN / sizeof(real));
   l->arena = melu__size_add(f->plans, melu__size_mul(most_rows, melu__task_row(l->model) + 2));
-  l->arena = melu__size_align(melu__size_add(l->arena, melu__user_cols(&l->model->options)), MELU__ALIGN / sizeof(real));
+  l->arena =
+      melu__size_align(melu__size_add(l->arena, melu__user_cols(&l->model->options)), MELU__ALIGN / sizeof(real));
   return status;
 }
 

@@ -40,8 +40,8 @@ static void record_meta(struct melu__outputs *o, struct melu__tape *t, const mel
                         size_t n_query) {
   static const uint32_t to[] = {MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ,  MELU__SLOT_GRAD_ZS,
                                 MELU__SLOT_GRAD_ZQ, MELU__SLOT_GRAD_ROW, MELU__SLOT_GRAD_POOLED};
-  static const enum melu__factor_param params[] = {MELU__F_POOL,      MELU__F_POOL_RATED, MELU__F_SHRINK,
-                                                   MELU__F_PRECISION, MELU__F_RATE};
+  static const enum melu__factor_param params[] = {MELU__F_POOL, MELU__F_POOL_RATED, MELU__F_SHRINK, MELU__F_PRECISION,
+                                                   MELU__F_RATE};
   enum { N = sizeof to / sizeof *to, N_PARAMS = sizeof params / sizeof *params };
   struct melu__factors f;
   struct outer_loss loss = begin(&f, t, model, n_support, n_query);
@@ -63,8 +63,7 @@ static void record_meta(struct melu__outputs *o, struct melu__tape *t, const mel
 static void record_encoder(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int of_users,
                            int is_grad, size_t n) {
   static const enum melu__factor_param params[2][5] = {
-      {MELU__F_H1, MELU__F_H1_BIAS, MELU__F_H2, MELU__F_N_ITEM, MELU__F_NEW},
-                                                       {MELU__F_PRIOR, MELU__F_N_USER}};
+      {MELU__F_H1, MELU__F_H1_BIAS, MELU__F_H2, MELU__F_N_ITEM, MELU__F_NEW}, {MELU__F_PRIOR, MELU__F_N_USER}};
   const struct melu__factor_inputs inputs = melu__factor_inputs(t, model);
   const melu__ref x = of_users ? melu__tape_input(t, MELU__SLOT_XU, n, model->user_width)
                                : melu__tape_input(t, MELU__SLOT_XS, n, model->item_width);

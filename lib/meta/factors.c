@@ -165,8 +165,7 @@ melu__ref melu__factors_gram(struct melu__factors *f) {
 
 static void solve(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const melu__ref b =
-      melu__tape_matmul(t, f->f, melu__tape_scale(t, residual(f), curvature(f->model)), 1, 0);
+  const melu__ref b = melu__tape_matmul(t, f->f, melu__tape_scale(t, residual(f), curvature(f->model)), 1, 0);
   f->w = melu__tape_add(t, f->w, melu__tape_transpose(t, melu__tape_solve(t, melu__factors_gram(f), b)));
 }
 

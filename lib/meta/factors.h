@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* MELU_FACTORS, recorded on a tape: items' vectors, and a user's vector that is fitted to her support set. The equations
- * are at melu_model_new in melu.h. */
+/* MELU_FACTORS, recorded on a tape: items' vectors, and a user's vector that is fitted to her support set. The
+ * equations are at melu_model_new in melu.h. */
 #ifndef MELU__FACTORS_H
 #define MELU__FACTORS_H
 

@@ -83,8 +83,8 @@ static melu_status resolve(struct fit *f, const struct melu_fit_options *given, 
   resolve_prior(&o->prior_pooled, t->prior_pooled);
   resolve_prior(&o->prior_dense, t->prior_dense);
   f->optimizer_options = (struct melu_optimizer_options){.size = sizeof f->optimizer_options};
-  const melu_status known = melu__options(&f->optimizer_options, sizeof f->optimizer_options, o->optimizer,
-                                          "melu_optimizer_options", err);
+  const melu_status known =
+      melu__options(&f->optimizer_options, sizeof f->optimizer_options, o->optimizer, "melu_optimizer_options", err);
   if (known) return known;
   f->optimizer_options.size = sizeof f->optimizer_options;
   if (f->optimizer_options.lr == 0) f->optimizer_options.lr = t->lr;
@@ -162,7 +162,8 @@ static melu_status find_users(struct fit *f, melu_error *err) {
 /* ------------------------------------------------------------------------------------------------- training */
 
 static double learning_rate(const struct fit *f) {
-  const double lr = f->optimizer_options.lr, part = (double)f->n_done / ((double)f->n_users * (double)f->options.n_epochs);
+  const double lr = f->optimizer_options.lr,
+               part = (double)f->n_done / ((double)f->n_users * (double)f->options.n_epochs);
   if (!f->options.cosine) return lr;
   const double rise = fmin(1, 0.3 + part / 0.1);
   return lr * (0.01 + 0.99 * rise * (1 + cos(acos(-1) * part)) / 2);
@@ -258,8 +259,8 @@ static void restore_best(struct fit *f) {
 
 enum { NOISE_USERS = 1000 };
 
-/* How far ratings are from predictions: of the users left out, or, if there are none, of some that were trained on, asked
- * something new. */
+/* How far ratings are from predictions: of the users left out, or, if there are none, of some that were trained on,
+ * asked something new. */
 static melu_status set_noise(struct fit *f, melu_error *err) {
   const melu_model *model = f->model;
   size_t i = f->n_left_out ? f->n_users : 0;

@@ -24,7 +24,7 @@ struct task_cost {
 struct melu__outer {
   struct melu__lanes l;
   struct melu__factor_lanes f; /* of MELU_FACTORS */
-  struct task_cost *order; /* by descending cost */
+  struct task_cost *order;     /* by descending cost */
   size_t order_capacity;
   real *sums; /* (MOST_LANES, n_dense): of the lanes */
   size_t sums_capacity;

@@ -45,7 +45,8 @@ static void add_ids(const melu_model *model, melu_owner owner, const struct melu
                     const uint32_t *entities, const uint32_t *offsets, const uint32_t *ids, size_t n, real *rows,
                     size_t width) {
   const size_t sum = sum_width(model, owner);
-  model->ctx->kernels->add_rows_of(n, entities, offsets, sum, table->data, ids, (uint32_t)(table->rows - 1), rows, width);
+  model->ctx->kernels->add_rows_of(n, entities, offsets, sum, table->data, ids, (uint32_t)(table->rows - 1), rows,
+                                   width);
   for (size_t k = 0; is_named_by(model, table) && k < n; k++) {
     const uint32_t begin = offsets[entities[k]], end = offsets[entities[k] + 1];
     rows[k * width + sum] = (real)is_new(model, table, begin < end ? ids + begin : NULL, end - begin);

@@ -104,7 +104,8 @@ static void initialise_factors(melu_model *model) {
   for (size_t j = 0; j < melu__user_cols(o); j++)
     f[MELU__F_PRECISION][j] = softplus_inverse(j < o->rank ? 1 : j == o->rank ? 5 : 20);
   if (o->rates != MELU_RATE_FIXED)
-    for (size_t j = 0; j < (o->rates == MELU_RATE_PER_ENTRY ? melu__user_cols(o) : 1); j++) f[MELU__F_RATE][j] = (real)o->inner_lr;
+    for (size_t j = 0; j < (o->rates == MELU_RATE_PER_ENTRY ? melu__user_cols(o) : 1); j++)
+      f[MELU__F_RATE][j] = (real)o->inner_lr;
   if (!o->n_hidden) return;
   struct melu__param *h1 = melu__model_find(model, "H1"), *h2 = melu__model_find(model, "H2");
   fill_normal(h1, h1->rows, 0.1, o->seed, (uint32_t)(h1 - model->params));
@@ -113,11 +114,21 @@ static void initialise_factors(melu_model *model) {
 
 /* Where the dense parameters of MELU_FACTORS are. */
 static void find_factors(melu_model *model) {
-  static const char *const names[MELU__N_FACTOR_PARAMS] = {
-      [MELU__F_SCALE] = "scale", [MELU__F_NOISE] = "noise", [MELU__F_NAMES] = "names", [MELU__F_NEW] = "new",         [MELU__F_PRIOR] = "prior",   [MELU__F_POOL] = "pool",
-      [MELU__F_POOL_RATED] = "pool_rated", [MELU__F_SHRINK] = "shrink", [MELU__F_PRECISION] = "precision",
-      [MELU__F_RATE] = "rate",             [MELU__F_H1] = "H1",         [MELU__F_H1_BIAS] = "h1",
-      [MELU__F_H2] = "H2",                 [MELU__F_N_ITEM] = "N.item", [MELU__F_N_USER] = "N.user"};
+  static const char *const names[MELU__N_FACTOR_PARAMS] = {[MELU__F_SCALE] = "scale",
+                                                           [MELU__F_NOISE] = "noise",
+                                                           [MELU__F_NAMES] = "names",
+                                                           [MELU__F_NEW] = "new",
+                                                           [MELU__F_PRIOR] = "prior",
+                                                           [MELU__F_POOL] = "pool",
+                                                           [MELU__F_POOL_RATED] = "pool_rated",
+                                                           [MELU__F_SHRINK] = "shrink",
+                                                           [MELU__F_PRECISION] = "precision",
+                                                           [MELU__F_RATE] = "rate",
+                                                           [MELU__F_H1] = "H1",
+                                                           [MELU__F_H1_BIAS] = "h1",
+                                                           [MELU__F_H2] = "H2",
+                                                           [MELU__F_N_ITEM] = "N.item",
+                                                           [MELU__F_N_USER] = "N.user"};
   for (size_t k = 0; k < MELU__N_FACTOR_PARAMS; k++) {
     const struct melu__param *p = melu__model_find(model, names[k]);
     model->factors[k] = p ? p->data : NULL;

@@ -15,7 +15,8 @@ struct melu_catalog {
   uint64_t version; /* of the model, for which it was made */
   size_t n;
   uint32_t *items; /* positions in the data set */
-  /* To whole blocks: rows x (n, item width), and z (n, first layer's width) = x W1'. MELU_FACTORS: rows of a task alone.
+  /* To whole blocks: rows x (n, item width), and z (n, first layer's width) = x W1'. MELU_FACTORS: rows of a task
+   * alone.
    */
   real *x, *z;
 };
@@ -86,11 +87,11 @@ static melu_status fill(melu_catalog *c, const melu_dataset *data, melu_error *e
     runner->run(runner->arg, fill_block, &filling, n_blocks);
     return MELU_OK;
   }
-  const melu_status status =
-      melu__task_plan(&filling.plan, c->model, MELU__PLAN_ITEMS, 0, MELU__RANK_ROWS, err);
+  const melu_status status = melu__task_plan(&filling.plan, c->model, MELU__PLAN_ITEMS, 0, MELU__RANK_ROWS, err);
   if (status) return status;
-  filling.scratch_size = melu__size_align(melu__plan_arena_size(filling.plan), line) +
-                         melu__size_align(MELU__RANK_ROWS * (c->model->item_width + melu__encoded_cols(c->model)), line);
+  filling.scratch_size =
+      melu__size_align(melu__plan_arena_size(filling.plan), line) +
+      melu__size_align(MELU__RANK_ROWS * (c->model->item_width + melu__encoded_cols(c->model)), line);
   filling.scratch = melu__alloc(a, melu__size_mul(runner->n_threads, filling.scratch_size), sizeof *filling.scratch);
   if (!filling.scratch) return melu__fail_memory(err);
   runner->run(runner->arg, fill_factors, &filling, n_blocks);

@@ -39,8 +39,7 @@ static melu_status draw_users(struct choice *c, melu_error *err) {
   struct melu__rng rng = melu__rng(c->options.seed, MELU__RNG_ORDER, UINT32_MAX, 2);
   melu__rng_shuffle(&rng, c->users, n_eligible);
   c->n_users = (size_t)ceil(c->options.validation * (double)n_eligible);
-  if (c->n_users == 0)
-    return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", least, most);
+  if (c->n_users == 0) return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", least, most);
   return MELU_OK;
 }
 

@@ -27,11 +27,11 @@ struct evaluation {
   const melu_model *model;
   const melu_dataset *data;
   struct melu_evaluate_options options;
-  uint32_t *users; /* the eligible ones */
+  uint32_t *users;                          /* the eligible ones */
   size_t n_users, longest, longest_history; /* lists of ratings */
-  float *scores, *truth, *variances; /* (n_users, n_query); variances: NULL if they are not wanted */
-  melu_status *status;   /* of each user */
-  struct judge *judges;  /* one per thread */
+  float *scores, *truth, *variances;        /* (n_users, n_query); variances: NULL if they are not wanted */
+  melu_status *status;                      /* of each user */
+  struct judge *judges;                     /* one per thread */
   size_t n_judges;
   size_t first; /* of the users that are judged in this piece */
 };
@@ -60,7 +60,8 @@ static melu_status find_users(struct evaluation *e, melu_error *err) {
   for (size_t i = 0; i < n; i++) {
     const uint32_t u = o->users ? o->users[i] : (uint32_t)i;
     if (u >= n_all)
-      return melu__fail_at(err, MELU_ERANGE, i, "users[%zu] is %lu, the data set has %zu users", i, (unsigned long)u, n_all);
+      return melu__fail_at(err, MELU_ERANGE, i, "users[%zu] is %lu, the data set has %zu users", i, (unsigned long)u,
+                           n_all);
     const size_t n_ratings = melu_dataset_ratings(e->data, u, NULL, NULL);
     if (n_ratings < o->min_ratings || n_ratings > o->max_ratings) continue;
     e->users[e->n_users++] = u;
@@ -153,8 +154,8 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
   if (status) return status;
   status = melu_adapt(j->user, j->workspace, e->model, e->data, j->profile, j->known, j->known_ratings, n_known, err);
   if (status) return status;
-  status = melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query,
-                        err);
+  status =
+      melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query, err);
   if (status || !e->variances) return status;
   return melu_predict_variance(e->variances + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest,
                                n_query, err);
@@ -214,7 +215,8 @@ static melu_status judge_all(struct evaluation *e, melu_error *err) {
 /* 1.2816 standard deviations to both sides. */
 static double coverage(const struct evaluation *e, size_t n) {
   size_t inside = 0;
-  for (size_t i = 0; i < n; i++) inside += fabs((double)e->scores[i] - e->truth[i]) <= 1.2815515655446004 * sqrt(e->variances[i]);
+  for (size_t i = 0; i < n; i++)
+    inside += fabs((double)e->scores[i] - e->truth[i]) <= 1.2815515655446004 * sqrt(e->variances[i]);
   return (double)inside / (double)n;
 }
 

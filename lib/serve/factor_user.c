@@ -145,7 +145,8 @@ melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user
     if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
     for (size_t i = 0; i < n_rows; i++)
-      out[done + i] = (float)(variances ? scale[1] * scale[1] * noise * (1 + piece[i]) : scale[0] + scale[1] * piece[i]);
+      out[done + i] =
+          (float)(variances ? scale[1] * scale[1] * noise * (1 + piece[i]) : scale[0] + scale[1] * piece[i]);
   }
   return MELU_OK;
 }

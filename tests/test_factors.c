@@ -28,6 +28,7 @@ struct setting_of {
   melu_rates rates;
   size_t n_steps, hidden;
   int history, learn_precision, multi_step, first_order, names;
+  int bare; /* nothing is known of items but which they are, and nothing of users */
 };
 
 #define SOLVED .rule = MELU_CLOSED_FORM
@@ -79,7 +80,7 @@ struct world {
   int names; /* E.self names items */
 };
 
-static void add_fields(melu_schema *schema, size_t n_items) {
+static void add_fields(melu_schema *schema, size_t n_items, int bare) {
   const struct melu_field fields[] = {
       {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .kind = MELU_ONE, .n_values = n_items},
       {.size = sizeof *fields, .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC, .shift = 30, .scale = 0.125},
@@ -87,7 +88,8 @@ static void add_fields(melu_schema *schema, size_t n_items) {
       {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = 4},
       {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .kind = MELU_ONE, .n_values = 3},
   };
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) TRY(melu_schema_add(schema, &fields[i], &err));
+  for (size_t i = 0; i < (bare ? 1 : sizeof fields / sizeof *fields); i++)
+    TRY(melu_schema_add(schema, &fields[i], &err));
 }
 
 /* Item 0 is nothing at all; others lack an id of their own that is known, numbers, or tags, one of which is unknown. */
@@ -164,7 +166,7 @@ static void open_world(struct world *w, const struct melu_context_options *optio
   *w = (struct world){.random = 1, .names = s->names};
   TRY(melu_context_new(&w->ctx, options, &err));
   TRY(melu_schema_new(&w->schema, w->ctx, &err));
-  add_fields(w->schema, n_items);
+  add_fields(w->schema, n_items, s->bare);
   TRY(melu_dataset_new(&w->data, w->ctx, w->schema, &err));
   for (uint32_t i = 0; i < n_items; i++) add_item(w, i);
   for (uint32_t u = 0; u < n_users; u++) add_user(w, u);
@@ -700,6 +702,47 @@ START_TEST(any_number_of_tasks) {
 }
 END_TEST
 
+/* Makes a model one of items that are known by name alone, and gives its parameters to another that knows no more. */
+static void forget_fields(melu_model *model, melu_model *bare) {
+  static const char *const gone[] = {"E.tags", "E.job", "N.item", "N.user"};
+  for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
+    const struct melu__param *p = melu__model_find(model, gone[i]);
+    ck_assert(p && !melu__model_find(bare, gone[i]));
+    memset(p->data, 0, p->rows * p->cols * sizeof *p->data);
+  }
+  for (size_t i = 0; i < bare->n_params; i++) {
+    const struct melu__param *p = &bare->params[i];
+    memcpy(p->data, melu__model_find(model, p->name)->data, p->rows * p->cols * sizeof *p->data);
+  }
+  model->version++;
+  bare->version++;
+}
+
+START_TEST(fields_that_are_not_there) {
+  struct setting_of of = settings[_i];
+  struct world w = full_world((size_t)_i, NULL), bare;
+  of.bare = 1;
+  open_world(&bare, NULL, &of, N_ITEMS, N_USERS);
+  forget_fields(w.model, bare.model);
+  melu_gradient *g = gradient_of(&w, tasks, N_TASKS, 0), *h = gradient_of(&bare, tasks, N_TASKS, 0);
+  const double loss = melu_gradient_loss(g, NULL);
+  ck_assert_double_eq_tol(melu_gradient_loss(h, NULL), loss, is_double ? 1e-13 : 1e-5);
+  for (size_t i = 0; i < bare.model->n_params; i++) {
+    const struct melu__param *p = &bare.model->params[i];
+    double *x = dense_gradient(h, i),
+           *y = dense_gradient(g, (size_t)(melu__model_find(w.model, p->name) - w.model->params));
+    const double error = worst_error(x, y, p->rows * p->cols, 1e-2);
+    ck_assert_msg(error <= (is_double ? 1e-12 : 2e-5), "the gradient of %s is off by %g", p->name, error);
+    free(x);
+    free(y);
+  }
+  melu_gradient_free(g);
+  melu_gradient_free(h);
+  close_world(&bare);
+  close_world(&w);
+}
+END_TEST
+
 START_TEST(order_of_the_support_set) {
   struct world w = full_world((size_t)_i, NULL);
   melu_gradient *forward = gradient_of(&w, tasks, N_TASKS, 0), *backward = gradient_of(&w, tasks, N_TASKS, 1);
@@ -985,6 +1028,26 @@ START_TEST(same_bits_on_any_number_of_threads) {
 }
 END_TEST
 
+START_TEST(a_catalogue_is_made_by_any_number_of_threads) {
+  float scores[2][N_ITEMS];
+  for (size_t i = 0; i < 2; i++) {
+    struct world w = threaded_world(i ? 3 : 1);
+    melu_catalog *catalog;
+    melu_workspace *ws;
+    melu_user *user;
+    TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
+    TRY(melu_workspace_new(&ws, w.model, 0, &err));
+    TRY(melu_user_new(&user, w.model, &err));
+    TRY(melu_catalog_score(scores[i], ws, catalog, user, &err));
+    melu_user_free(user);
+    melu_workspace_free(ws);
+    melu_catalog_free(catalog);
+    close_world(&w);
+  }
+  ck_assert(memcmp(scores[0], scores[1], sizeof scores[0]) == 0);
+}
+END_TEST
+
 START_TEST(kernels_agree) {
   struct world w = full_world((size_t)_i, NULL);
   melu_gradient *g = gradient_of_all(&w);
@@ -1199,6 +1262,7 @@ static void add_gradients(Suite *suite) {
   tcase_add_loop_test(t, a_batch_is_the_sum_of_its_tasks, MIXED, STEPPING + 1);
   tcase_add_test(t, any_number_of_items);
   tcase_add_test(t, any_number_of_tasks);
+  tcase_add_loop_test(t, fields_that_are_not_there, MIXED, STEPPING + 1);
   tcase_add_loop_test(t, order_of_the_support_set, 0, N_SETTINGS);
   tcase_add_test(t, same_bits_on_any_number_of_threads);
   tcase_add_loop_test(t, kernels_agree, MIXED, STEPPING + 1);
@@ -1214,6 +1278,7 @@ static void add_serving(Suite *suite) {
   tcase_add_loop_test(t, order_of_ratings, MIXED, STEPPING + 1);
   tcase_add_test(t, predictions_are_independent);
   tcase_add_loop_test(t, a_catalogue_ranks_by_predictions, MIXED, STEPPING + 1);
+  tcase_add_test(t, a_catalogue_is_made_by_any_number_of_threads);
   suite_add_tcase(suite, t);
 }
 

@@ -343,7 +343,7 @@ static void check_item_table(const melu_model *model, const char *name, uint32_t
 }
 
 START_TEST(first_values_of_factors) {
-  static const char *const zeros[] = {"E.age", "names", "prior", "pool", "pool_rated", "h1", "N.item", "N.user"};
+  static const char *const zeros[] = {"E.age", "names", "pool", "pool_rated", "h1", "N.item", "N.user"};
   const struct melu_model_options o = {.size = sizeof o,
                                        .preset = "best",
                                        .seed = 11,
@@ -361,6 +361,8 @@ START_TEST(first_values_of_factors) {
   check_constant(model, "scale", 0, 1, 4); /* the middle of the range */
   check_constant(model, "scale", 1, 1, 3); /* a quarter of its width */
   check_constant(model, "noise", 0, 1, 0.5);
+  check_constant(model, "prior", 0, 49, 0);
+  check_constant(model, "prior", 49, 1, 0.1); /* somewhat better than others, if it is new */
   check_constant(model, "new", 0, 1, -0.3);
   check_constant(model, "new", 1, 1, 0);
   check_constant(model, "shrink", 0, 1, log(exp(5) - 1)); /* softplus(x) = log(1 + exp(x)) = 5 */

@@ -35,18 +35,6 @@ struct figures {
   size_t n_rounds;
 };
 
-/* The most memory that was resident so far; 0 where the system does not say. */
-static double peak_mib(void) {
-  char line[256];
-  double kib = 0;
-  FILE *file = fopen("/proc/self/status", "r");
-  if (!file) return 0;
-  while (fgets(line, sizeof line, file))
-    if (!strncmp(line, "VmHWM:", 6)) kib = strtod(line + 6, NULL);
-  fclose(file);
-  return kib / 1024;
-}
-
 /* --------------------------------------------------------------------------------------------------- work */
 
 static void find_users(struct bench *b) {

@@ -210,8 +210,7 @@ static inline double naive_query_loss(struct naive_layers *net, const struct nai
 
 static inline void support_slope(struct naive_layers *net, const struct naive_user *u, struct numbers *g) {
   const melu_loss loss = net->model->options.loss == MELU_PAIRWISE ? MELU_SQUARED : net->model->options.loss;
-  for (size_t i = 0; i < net->model->n_params; i++)
-    memset(g->param[i], 0, param_size(net->model, i) * sizeof(double));
+  for (size_t i = 0; i < net->model->n_params; i++) memset(g->param[i], 0, param_size(net->model, i) * sizeof(double));
   memset(g->xu, 0, sizeof g->xu);
   for (size_t i = 0; i < u->n_support; i++) {
     struct pass p;

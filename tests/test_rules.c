@@ -10,8 +10,14 @@
 #include "support.h"
 #include "world.h"
 
-enum { N_USERS = 12, N_TASKS = 10, HEAD = MELU_ADAPT_HEAD, HIDDEN = MELU_ADAPT_HIDDEN, USER = MELU_ADAPT_USER,
-       ITEMS = MELU_ADAPT_ITEMS };
+enum {
+  N_USERS = 12,
+  N_TASKS = 10,
+  HEAD = MELU_ADAPT_HEAD,
+  HIDDEN = MELU_ADAPT_HIDDEN,
+  USER = MELU_ADAPT_USER,
+  ITEMS = MELU_ADAPT_ITEMS
+};
 
 static const int is_double = sizeof(real) == sizeof(double);
 

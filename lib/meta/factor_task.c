@@ -36,8 +36,15 @@ static void add_weights(struct melu__outputs *o, const struct melu__tape *t, con
   }
 }
 
-static void record_meta(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
-                        size_t n_query) {
+/* A linear function of the scores: the derivatives of a host's own loss by them are in YQ. */
+static void record_host_loss(struct outer_loss *l, struct melu__factors *f) {
+  const melu__ref score = melu__factors_predict(f, l->xq, l->zq);
+  l->sum = melu__tape_sum_all(f->tape, melu__tape_mul(f->tape, score, l->yq));
+  l->n = 1;
+}
+
+static void record_meta(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                        enum melu__plan_kind kind, size_t n_support, size_t n_query) {
   static const uint32_t to[] = {MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ,  MELU__SLOT_GRAD_ZS,
                                 MELU__SLOT_GRAD_ZQ, MELU__SLOT_GRAD_ROW, MELU__SLOT_GRAD_POOLED};
   static const enum melu__factor_param params[] = {MELU__F_POOL, MELU__F_POOL_RATED, MELU__F_SHRINK, MELU__F_PRECISION,
@@ -45,8 +52,11 @@ static void record_meta(struct melu__outputs *o, struct melu__tape *t, const mel
   enum { N = sizeof to / sizeof *to, N_PARAMS = sizeof params / sizeof *params };
   struct melu__factors f;
   struct outer_loss loss = begin(&f, t, model, n_support, n_query);
-  melu__factors_adapt(&f, model->options.multi_step ? add_loss : NULL, &loss);
-  if (loss.n == 0) add_loss(&loss, &f);
+  melu__factors_adapt(&f, model->options.multi_step && kind == MELU__PLAN_META ? add_loss : NULL, &loss);
+  if (kind == MELU__PLAN_META_LINEAR)
+    record_host_loss(&loss, &f);
+  else if (loss.n == 0)
+    add_loss(&loss, &f);
   const melu__ref mean = melu__tape_scale(t, loss.sum, 1.0 / (double)loss.n);
 
   melu__ref wrt[N + N_PARAMS] = {f.f, loss.xq, f.o, loss.zq, f.m_user, f.pooled}, g[N + N_PARAMS];
@@ -108,6 +118,14 @@ static void record_spread(struct melu__outputs *o, struct melu__tape *t, const m
   melu__keep(o, spread_of(t, melu__tape_input(t, MELU__SLOT_GRADS + 1, width, width), x), MELU__SLOT_SCORES);
 }
 
+static void record_scores(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
+                          size_t n_query) {
+  struct melu__factors f;
+  struct outer_loss in = begin(&f, t, model, n_support, n_query);
+  melu__factors_adapt(&f, NULL, NULL);
+  melu__keep(o, melu__factors_predict(&f, in.xq, in.zq), MELU__SLOT_SCORES);
+}
+
 static void record_noise(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
                          size_t n_query) {
   struct melu__factors f;
@@ -124,7 +142,11 @@ void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const m
                           enum melu__plan_kind kind, size_t n_support, size_t n_query) {
   switch (kind) {
     case MELU__PLAN_META:
-      record_meta(o, t, model, n_support, n_query);
+    case MELU__PLAN_META_LINEAR:
+      record_meta(o, t, model, kind, n_support, n_query);
+      break;
+    case MELU__PLAN_META_SCORES:
+      record_scores(o, t, model, n_support, n_query);
       break;
     case MELU__PLAN_ITEMS:
     case MELU__PLAN_ITEMS_GRAD:

@@ -146,8 +146,8 @@ void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, cons
 /* The support loss that steps descend, given the first layer's pre-activations. */
 static melu__ref support_loss(struct melu__inner *in, melu__ref z) {
   const melu_loss loss = in->model->options.loss;
-  return melu__mean_loss(in->tape, loss == MELU_PAIRWISE ? MELU_SQUARED : loss,
-                         melu__upper_layers(in->tape, &in->w, z), in->ys, in->n_support);
+  return melu__mean_loss(in->tape, loss == MELU_PAIRWISE ? MELU_SQUARED : loss, melu__upper_layers(in->tape, &in->w, z),
+                         in->ys, in->n_support);
 }
 
 static void detach_all(struct melu__tape *t, melu__ref *g, size_t n) {
@@ -299,8 +299,7 @@ void melu__inner_adapt(struct melu__inner *in, void (*after)(void *arg, struct m
 /* ------------------------------------------------------------------------------------------------- results */
 
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows) {
-  if (in->moved != MELU__NO_NODE)
-    x = melu__tape_sub(in->tape, x, spread(in, MELU__SLOT_OVERLAP_Q, n_rows, in->moved));
+  if (in->moved != MELU__NO_NODE) x = melu__tape_sub(in->tape, x, spread(in, MELU__SLOT_OVERLAP_Q, n_rows, in->moved));
   return melu__inner_predict_from_z(in, x, melu__tape_matmul(in->tape, x, in->w.at[W1_ITEM], 0, 1), n_rows);
 }
 

@@ -56,7 +56,7 @@ enum melu__slot {
   MELU__SLOT_GRAD_KAPPA,
   MELU__SLOT_LOSS,
   MELU__SLOT_SCORES,
-  MELU__SLOT_POOLED,  /* MELU_FACTORS: sum y_i of the support rows, (1, rank + 1) */
+  MELU__SLOT_POOLED, /* MELU_FACTORS: sum y_i of the support rows, (1, rank + 1) */
   MELU__SLOT_GRAD_POOLED,
   MELU__SLOT_WQ,      /* MELU_FACTORS: weights of the query rows, (n_query, 1) */
   MELU__SLOT_Z,       /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
@@ -66,9 +66,11 @@ enum melu__slot {
   MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */
   MELU__SLOT_GRADS = MELU__SLOT_TRANSPOSED + MELU__MAX_WEIGHTS,
   MELU__SLOT_BASES = MELU__SLOT_GRADS + MELU__MAX_WEIGHTS, /* what gradients of weights are added to */
-  MELU__SLOT_OVERLAP_S = MELU__SLOT_BASES + MELU__MAX_WEIGHTS, /* MELU_ADAPT_ITEMS, of each field of ids: A A_s' of */
-  MELU__SLOT_OVERLAP_Q = MELU__SLOT_OVERLAP_S + MELU__MAX_ADAPTED_FIELDS, /* support rows, and of query rows */
-  MELU__SLOT_MOVED = MELU__SLOT_OVERLAP_Q + MELU__MAX_ADAPTED_FIELDS, /* ADAPT: the sum of a G, (n_support, item_width) */
+  /* MELU_ADAPT_ITEMS. Of each field of ids: A A_s' of support rows, and of query rows. ADAPT: the sum of a G,
+   * (n_support, item_width). */
+  MELU__SLOT_OVERLAP_S = MELU__SLOT_BASES + MELU__MAX_WEIGHTS,
+  MELU__SLOT_OVERLAP_Q = MELU__SLOT_OVERLAP_S + MELU__MAX_ADAPTED_FIELDS,
+  MELU__SLOT_MOVED = MELU__SLOT_OVERLAP_Q + MELU__MAX_ADAPTED_FIELDS,
   MELU__N_SLOTS
 };
 
@@ -103,17 +105,17 @@ struct melu__inner {
   const melu_model *model;
   enum melu__form form;
   size_t n_support;
-  melu__ref xs, xu, ys;   /* inputs */
-  melu__ref zs;           /* the input ZS, if it began from that */
-  melu__ref xs_k, xu_k;   /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
-  struct melu__weights w; /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
+  melu__ref xs, xu, ys;        /* inputs */
+  melu__ref zs;                /* the input ZS, if it began from that */
+  melu__ref xs_k, xu_k;        /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
+  struct melu__weights w;      /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
   struct melu__weights learnt; /* inputs: learnt rates, or the precision of the closed form */
   melu__ref user_row;          /* xu W1u' + b1 */
   melu__ref xs_now, xu_now;    /* DIRECT: as far as they are adapted */
   melu__ref moved;             /* MELU_ADAPT_ITEMS: the sum of a G; MELU__NO_NODE before the first step */
-  melu__ref z;            /* DUAL: Z_k of the support rows */
-  melu__ref k, kappa;     /* DUAL: K, and the part of it that is the same for all rows */
-  melu__ref c;            /* DUAL: C_k; MELU__NO_NODE before the first step */
+  melu__ref z;                 /* DUAL: Z_k of the support rows */
+  melu__ref k, kappa;          /* DUAL: K, and the part of it that is the same for all rows */
+  melu__ref c;                 /* DUAL: C_k; MELU__NO_NODE before the first step */
 };
 
 /* Begins a task with n_support rows; inputs and weights are the slots above. */

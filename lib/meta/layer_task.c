@@ -12,8 +12,8 @@ struct query {
 
 static void add_loss(void *arg, struct melu__inner *in) {
   struct query *q = arg;
-  const melu__ref predictions = in->form == MELU__DUAL ? melu__inner_predict_from_z(in, q->x, q->z, q->n)
-                                                       : melu__inner_predict(in, q->x, q->n);
+  const melu__ref predictions =
+      in->form == MELU__DUAL ? melu__inner_predict_from_z(in, q->x, q->z, q->n) : melu__inner_predict(in, q->x, q->n);
   const melu__ref loss = melu__mean_loss(in->tape, in->model->options.loss, predictions, q->y, q->n);
   q->sum = q->n_losses++ ? melu__tape_add(in->tape, q->sum, loss) : loss;
 }
@@ -76,7 +76,8 @@ static melu__ref input_weight(struct melu__tape *t, const melu_model *model, uin
   return melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
 }
 
-static void record_items(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int is_grad, size_t n) {
+static void record_items(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int is_grad,
+                         size_t n) {
   const melu__ref x = melu__tape_input(t, MELU__SLOT_XS, n, model->item_width), w = input_weight(t, model, 0);
   const melu__ref z = melu__tape_matmul(t, x, w, 0, 1), wrt[] = {x, w};
   melu__ref g[2];
@@ -89,7 +90,8 @@ static void record_items(struct melu__outputs *o, struct melu__tape *t, const me
   melu__add(o, g[1], MELU__SLOT_GRADS, MELU__SLOT_BASES);
 }
 
-static void record_users(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int is_grad, size_t n) {
+static void record_users(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, int is_grad,
+                         size_t n) {
   const melu__ref xu = melu__tape_input(t, MELU__SLOT_XU, n, model->user_width);
   const melu__ref w = input_weight(t, model, 1), b = input_weight(t, model, 2), wrt[] = {xu, w, b};
   const melu__ref row = melu__tape_add_row(t, melu__tape_matmul(t, xu, w, 0, 1), b);
@@ -100,7 +102,8 @@ static void record_users(struct melu__outputs *o, struct melu__tape *t, const me
     melu__keep(o, kappa, MELU__SLOT_KAPPA);
     return;
   }
-  const melu__ref sum = melu__tape_add(t, melu__pulled(t, row, MELU__SLOT_GRAD_ROW), melu__pulled(t, kappa, MELU__SLOT_GRAD_KAPPA));
+  const melu__ref sum =
+      melu__tape_add(t, melu__pulled(t, row, MELU__SLOT_GRAD_ROW), melu__pulled(t, kappa, MELU__SLOT_GRAD_KAPPA));
   melu__tape_grad(t, sum, wrt, 3, g);
   melu__keep(o, g[0], MELU__SLOT_GRAD_XU);
   melu__add(o, g[1], MELU__SLOT_GRADS + 1, MELU__SLOT_BASES + 1);
@@ -146,8 +149,9 @@ static struct melu__weights record_user(struct melu__tape *t, const melu_model *
   for (uint32_t i = 2; i < w.n; i++) {
     size_t rows, cols;
     melu__weight_shape(model, i, &rows, &cols);
-    w.at[i] = melu__is_matrix(rows, cols) ? melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_WEIGHTS + i, cols, rows))
-                                    : melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
+    w.at[i] = melu__is_matrix(rows, cols)
+                  ? melu__tape_transpose(t, melu__tape_input(t, MELU__SLOT_WEIGHTS + i, cols, rows))
+                  : melu__tape_input(t, MELU__SLOT_WEIGHTS + i, rows, cols);
   }
   return w;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* MELU_ADAPT_ITEMS: how much items overlap in the ids that they have. Of one field, A (rows, values) holds 1 / n for each
- * of a row's n ids, as often as it occurs; the overlap of rows with support rows is A A_s'. */
+/* MELU_ADAPT_ITEMS: how much items overlap in the ids that they have. Of one field, A (rows, values) holds 1 / n for
+ * each of a row's n ids, as often as it occurs; the overlap of rows with support rows is A A_s'. */
 #ifndef MELU__OVERLAP_H
 #define MELU__OVERLAP_H
 
 #include "data/dataset.h"
 #include "meta/inner.h"
 
-/* Rows of a task: row k is of the item items[positions[k]], or items[k] where `positions` is NULL. The support rows come
- * first. */
+/* Rows of a task: row k is of the item items[positions[k]], or items[k] where `positions` is NULL. The support rows
+ * come first. */
 struct melu__rated {
   const uint32_t *items, *positions;
 };

@@ -145,8 +145,7 @@ int melu__is_matrix(size_t rows, size_t cols) {
 /* Matrices have one, but for learnt rates, which no product takes. */
 static int has_transpose(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
   melu__weight_shape(model, i, rows, cols);
-  return melu__is_matrix(*rows, *cols) &&
-         (model->options.network == MELU_FACTORS || i < 2 * model->n_layers + 1);
+  return melu__is_matrix(*rows, *cols) && (model->options.network == MELU_FACTORS || i < 2 * model->n_layers + 1);
 }
 
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {

@@ -67,9 +67,8 @@ melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
 void melu__factor_rows(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n, size_t block,
                        const struct melu__plan *plan, real *scratch, real *arena, real *rows, real *pooled) {
   const size_t ld = melu__task_row(model), cols = melu__encoded_cols(model), width = model->item_width;
-  real *slots[MELU__N_SLOTS], *x = scratch, *z = scratch + block * width, *no_transposes = NULL;
+  real *slots[MELU__N_SLOTS], *x = scratch, *z = scratch + block * width;
   struct melu__mat views[MELU__MAX_WEIGHTS];
-  (void)no_transposes;
   melu__model_views(views, model);
   for (size_t i = 0; i < melu__n_weights(model); i++) slots[MELU__SLOT_WEIGHTS + i] = views[i].p;
   slots[MELU__SLOT_XS] = x;
@@ -126,27 +125,36 @@ void melu__factor_adapt(melu_workspace *ws, const melu_dataset *data, const stru
 
 /* ---------------------------------------------------------------------------------------------- predicting */
 
+/* What the plans make, in units of the host's ratings: x is a score, or x (F'F + P)^-1 x'. */
+static real score_of(const melu_model *model, real x) {
+  const real *scale = model->factors[MELU__F_SCALE];
+  return scale[0] + scale[1] * x;
+}
+
+static real variance_of(const melu_model *model, real x) {
+  const real *scale = model->factors[MELU__F_SCALE], noise = *model->factors[MELU__F_NOISE];
+  return model->options.loss == MELU_LOGISTIC ? 4 * x : scale[1] * scale[1] * noise * (1 + x);
+}
+
 melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user *user, const melu_dataset *data,
                                  const uint32_t *items, size_t n, int variances, melu_error *err) {
   const melu_model *model = ws->model;
-  const real *scale = model->factors[MELU__F_SCALE], noise = *model->factors[MELU__F_NOISE];
   real *slots[MELU__N_SLOTS], *parts[MELU__MAX_WEIGHTS], piece[MELU__PREDICT_ROWS];
-  const real *rows = ws->rows + melu__size_align(ws->max_support, MELU__PREDICT_ROWS) * melu__task_row(model);
+  real *rows = ws->rows + melu__size_align(ws->max_support, MELU__PREDICT_ROWS) * melu__task_row(model);
   melu__user_parts(parts, user);
-  slots[MELU__SLOT_XQ] = (real *)rows;
-  slots[MELU__SLOT_ZQ] = (real *)rows + melu__user_cols(&model->options);
+  slots[MELU__SLOT_XQ] = rows;
+  slots[MELU__SLOT_ZQ] = rows + melu__user_cols(&model->options);
   slots[MELU__SLOT_GRADS] = parts[0];
   slots[MELU__SLOT_GRADS + 1] = parts[1];
   slots[MELU__SLOT_SCORES] = piece;
   for (size_t done = 0; done < n; done += MELU__PREDICT_ROWS) {
     const size_t n_rows = n - done < MELU__PREDICT_ROWS ? n - done : MELU__PREDICT_ROWS;
-    rows_of(ws, data, items + done, n_rows, (real *)rows, NULL);
+    rows_of(ws, data, items + done, n_rows, rows, NULL);
     melu__plan_run(variances ? ws->spread : ws->scores, slots, NULL, ws->scratch.arena);
     if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
     for (size_t i = 0; i < n_rows; i++)
-      out[done + i] =
-          (float)(variances ? scale[1] * scale[1] * noise * (1 + piece[i]) : scale[0] + scale[1] * piece[i]);
+      out[done + i] = (float)(variances ? variance_of(model, piece[i]) : score_of(model, piece[i]));
   }
   return MELU_OK;
 }

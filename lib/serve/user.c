@@ -282,7 +282,8 @@ static int adapt_layers(melu_workspace *ws, const melu_dataset *data, const stru
 
 static int is_finite(const melu_user *user) {
   const struct melu__kernels *k = user->model->ctx->kernels;
-  return isfinite(k->largest(used_size(user), user->data)) && isfinite(k->largest(user->own.n_numbers, user->own.numbers));
+  return isfinite(k->largest(used_size(user), user->data)) &&
+         isfinite(k->largest(user->own.n_numbers, user->own.numbers));
 }
 
 /* Cannot fail: the memory for a user's own rows changes hands. */

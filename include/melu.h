@@ -426,20 +426,26 @@ struct melu_model_options {
  * Parameters of MELU_LAYERS: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ...
  * up to the output layer (1, 64), (1). Learnt rates: "rate.<tensor>" (1) or of the tensor's shape.
  *
- * Parameters of MELU_FACTORS, with K = rank, and vectors of K + 2 numbers that go with an item's x_i = [phi_i, 1,
- * new_i]; widths of id fields do not matter: "E.<item field>" (n_values + 1, 2 K + 3) and "N.item" (numbers of an item,
- * 2 K + 3). An item is the sum of its fields, of each the sum of its ids' rows over the root of their count, and of its
- * numbers times N: an id of the item's own beside attributes makes the prior hierarchical, and an item whose id is new
- * falls back to its attributes. The sum is [phi (K), o, y (K + 2)]; "H1" (hidden, K), "h1" (1, hidden) and "H2" (K,
- * hidden) add relu(5 phi H1' + h1) H2' to phi. "names" (1, id fields of an item): 1 for a field that names items, found
- * by melu_fit: it has one id an item, and no two rated items share one. Where that id is missing, unknown, or its row
- * all zeros, new_i is 1 and not 0, and "new" (1, 2) says how much larger phi and o are then taken: phi (1 + new[0]), o
- * (1 + new[1]). "E.<user field>" (n_values + 1, K + 2), "N.user" (numbers of a user, K + 2), "prior" (1, K + 2): summed
- * likewise to m_u. "pool" (K + 3, K + 2) and "pool_rated" (K + 3, K + 2), "shrink" (1, 1): with history, and n support
- * rows, m = m_u + (sum y_i + sum [x_i, o_i] pool + sum (r_i - o_i) [x_i, o_i] pool_rated) / (n + softplus(shrink)).
- *   "precision" (1, K + 2): P = diag(softplus(precision)); those of phi are 1 unless learn_precision.
- *   "noise" (1, 1): see melu_predict_variance. "rate" (1, 1) or (1, K + 2): learnt inner rates.
- *   "scale" (1, 2): mean and spread of ratings, set by melu_fit from its data; r above is (rating - mean) / spread.
+ * Parameters of MELU_FACTORS, with K = rank, and vectors of K + 2 numbers that go with an item's
+ * x_i = [phi_i, 1, new_i]; widths of id fields do not matter:
+ *
+ * - "E.<item field>" (n_values + 1, 2 K + 3) and "N.item" (numbers of an item, 2 K + 3): an item is the sum of its
+ *   fields, of each the sum of its ids' rows over the root of their count, and of its numbers times N. An id of the
+ *   item's own beside attributes makes the prior hierarchical; an item whose id is new falls back to its attributes.
+ *   The sum is [phi (K), o, y (K + 2)].
+ * - "H1" (hidden, K), "h1" (1, hidden), "H2" (K, hidden): relu(5 phi H1' + h1) H2' is added to phi.
+ * - "names" (1, id fields of an item): 1 for a field that names items, found by melu_fit: it has one id an item, and no
+ *   two rated items share one. Where that id is missing, unknown, or its row all zeros, new_i is 1 and not 0.
+ * - "new" (1, 3): how much larger phi and o of new items are taken, phi (1 + new[0]), o (1 + new[1]); new[2] see
+ *   melu_predict_variance.
+ * - "E.<user field>" (n_values + 1, K + 2), "N.user" (numbers of a user, K + 2), "prior" (1, K + 2): summed likewise to
+ *   m_u.
+ * - "pool" and "pool_rated" (K + 3, K + 2), "shrink" (1, 1): with history, and n support rows, the prior's mean is
+ *   m = m_u + (sum y_i + sum [x_i, o_i] pool + sum (r_i - o_i) [x_i, o_i] pool_rated) / (n + softplus(shrink)).
+ * - "precision" (1, K + 2): P = diag(softplus(precision)); those of phi are 1 unless learn_precision.
+ * - "rate" (1, 1) or (1, K + 2): learnt inner rates. "noise" (1, 1): see melu_predict_variance.
+ * - "scale" (1, 2): mean and spread of ratings, set by melu_fit from its data; r above is (rating - mean) / spread.
+ *
  * Closed form: w = m + (F'F + P)^-1 F' (r - o - F m), F = rows x_i of the support set. Steps begin at m and descend the
  * same sum of squares, each by inner_lr / (1 + n / 4) of the gradient. With MELU_LOGISTIC: one Newton step from m with
  * the bound 1/4 for the curvature (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . x_i). Since: 0.1 */
@@ -559,16 +565,16 @@ struct melu_fit_options {
   uint64_t seed;      /* of the order of users and the draws */
   const struct melu_optimizer_options *optimizer; /* NULL: its defaults, and lr 1e-3 (3e-3) */
   int random_support; /* switch, off (on): query sets have n_query ratings or a third of the user's, the support set a
-                         number of them drawn from 0 to the largest possible: none in one episode of 20, all in 3 */
+                         number of them drawn from 0 to the largest possible: none in 3 of 20 episodes, all in 3 */
   int cosine;         /* switch, off (on): the learning rate rises over the first tenth of the updates, and falls to a
                          hundredth as a cosine */
   /* Gaussian priors on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in the
    * sum of losses over all training ratings, whatever the batch and the vocabulary. 0: the preset's, none (as given);
    * negative: none. A table row's share is taken when it is next updated. */
-  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (800) */
+  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items and rows of users (800) */
   double prior_offsets; /* MELU_FACTORS: o of items (300) */
   double prior_pooled;  /* MELU_FACTORS: y of items (3) */
-  double prior_dense;   /* weights of layers; MELU_FACTORS: users' rows, pool, H1, H2 (30) */
+  double prior_dense;   /* weights of layers; MELU_FACTORS: pool, H1, H2, N (30) */
   /* A share of the eligible users, chosen by the seed, is left out of training and asked the same episodes after each
    * epoch: the weights after the best epoch are kept. 0: none. With `patience` training ends after so many epochs that
    * were not better; 0: it does not. */
@@ -622,7 +628,7 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
                                   melu_error *err);
 
 /* Variances of the user's ratings of n items around melu_predict's scores, of MELU_FACTORS with MELU_CLOSED_FORM:
- *     spread^2 noise (1 + x (F'F + P)^-1 x'),   x = [phi_i, 1, new_i],
+ *     spread^2 noise (1 + x (F'F + P)^-1 x' + new_i new[2]),   x = [phi_i, 1, new_i],
  * what is not known of the user, and what no knowledge of her would tell; "noise" (1, 1), a parameter, is set by
  * melu_fit such that they are right on average. Half of the width of an 80 % interval is 1.2816 times the root. With
  * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 0.1 */

@@ -469,11 +469,12 @@ static double strength_of_item(size_t col) {
 
 /* Of a column of a parameter. Biases, what is no weight, and means have none. */
 static double strength(const melu_model *model, const char *name, size_t col) {
-  static const char *const dense[] = {"E.job", "N.user", "pool", "pool_rated", "H1", "H2"};
+  static const char *const dense[] = {"N.user", "pool", "pool_rated", "H1", "H2"};
   if (model->options.network == MELU_LAYERS)
     return name[0] == 'E' ? strengths.vectors : name[0] == 'W' ? strengths.dense : 0;
   if (strcmp(name, "E.self") == 0 || strcmp(name, "E.tags") == 0 || strcmp(name, "N.item") == 0)
     return strength_of_item(col);
+  if (strcmp(name, "E.job") == 0) return strengths.vectors;
   for (size_t i = 0; i < sizeof dense / sizeof *dense; i++)
     if (strcmp(name, dense[i]) == 0) return strengths.dense;
   return 0;

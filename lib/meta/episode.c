@@ -4,7 +4,7 @@
 #include "base/rng.h"
 
 /* Of episodes with a support set of random size: without one, and with the largest. */
-#define SHARE_EMPTY 0.05
+#define SHARE_EMPTY 0.15
 #define SHARE_FULL 0.15
 
 static size_t smaller(size_t a, size_t b) {

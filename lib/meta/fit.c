@@ -279,6 +279,7 @@ static melu_status set_noise(struct fit *f, melu_error *err) {
   if (!status && sum > 0) {
     *f->model->factors[MELU__F_NOISE] = (real)(sum / n);
     f->model->version++;
+    f->model->largest = (real)melu__model_largest(model);
   }
   return status;
 }

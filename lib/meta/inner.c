@@ -224,7 +224,7 @@ static melu__ref step_direct(struct melu__inner *in) {
   melu__tape_grad(t, loss, wrt, n, g);
   if (in->model->options.first_order) detach_all(t, g, n);
   for (size_t k = 0, number = 0; k < n; k++) {
-    if (which[k] == W1_USER) number--; /* W1's */
+    if (which[k] == W1_USER) number--; /* the halves of W1 have one rate */
     move(in, which[k], times_rate(in, which[k], number++, g[k]));
   }
   in->user_row = user_row(in);

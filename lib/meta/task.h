@@ -39,7 +39,11 @@ enum melu__plan_kind {
   /* MELU_FACTORS alone: XQ and a user's GRADS[1] to SCORES, x (F'F + P)^-1 x' of each row. */
   MELU__PLAN_SPREAD,
   /* The inputs of META to LOSS: the sum of weight e^2 / (1 + x (F'F + P)^-1 x') over the query rows x. */
-  MELU__PLAN_NOISE
+  MELU__PLAN_NOISE,
+
+  /* For a host's own loss: the inputs of META to SCORES of the query rows; and META of the linear loss sum YQ scores. */
+  MELU__PLAN_META_SCORES,
+  MELU__PLAN_META_LINEAR
 };
 
 /* The same kinds with MELU_FACTORS, whose tasks' rows are those of factors.h, o being in ZS and ZQ:

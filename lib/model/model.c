@@ -77,6 +77,7 @@ static void initialise_layers(melu_model *model) {
 #define NEW_VECTORS (-0.3)
 #define NEW_OFFSETS (-0.1)
 #define NEW_LEVEL 0.1
+#define NEW_NOISE 1.0
 
 /* Small vectors, no offsets: at first everything is near the mean of what melu_fit finds. */
 static void initialise_factors(melu_model *model) {
@@ -99,6 +100,7 @@ static void initialise_factors(melu_model *model) {
   *f[MELU__F_NOISE] = 0.5;
   f[MELU__F_NEW][0] = (real)NEW_VECTORS;
   f[MELU__F_NEW][1] = (real)NEW_OFFSETS;
+  f[MELU__F_NEW][2] = (real)NEW_NOISE;
   f[MELU__F_PRIOR][o->rank + 1] = (real)NEW_LEVEL;
   if (o->history) *f[MELU__F_SHRINK] = softplus_inverse(5);
   for (size_t j = 0; j < melu__user_cols(o); j++)

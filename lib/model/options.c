@@ -146,7 +146,8 @@ melu_status melu__model_options(struct melu_model_options *o, size_t hidden[MELU
   if (o->network == 0) o->network = p->network;
   if (o->rank == 0) o->rank = p->rank;
   if (o->rule == 0) o->rule = p->rule;
-  if (o->adapt == 0) o->adapt = o->rule == MELU_CLOSED_FORM ? MELU_ADAPT_HEAD : p->adapt;
+  const int head_alone = o->rule == MELU_CLOSED_FORM || o->network == MELU_FACTORS;
+  if (o->adapt == 0) o->adapt = head_alone ? MELU_ADAPT_HEAD : p->adapt;
   if (o->rates == 0) o->rates = p->rates;
   if (o->loss == 0) o->loss = p->loss;
   resolve_switch(&o->multi_step, p->multi_step);

@@ -36,7 +36,9 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
   const struct melu__param *what = &model->params[param];
   const size_t rank = model->options.rank;
   const int is_factors = model->options.network == MELU_FACTORS;
-  if (is_factors && what->cols == melu__item_cols(&model->options)) {
+  const int is_item = what->is_table ? melu__table_field(model->schema, param)->owner == MELU_ITEM
+                                     : is_factors && param == model->n_tables + model->factor_weight[MELU__F_N_ITEM];
+  if (is_factors && is_item) {
     groups[0] = (struct group){0, rank, p->vectors};
     groups[1] = (struct group){rank, 1, p->offsets};
     groups[2] = (struct group){rank + 1, what->cols - rank - 1, p->pooled};
@@ -45,7 +47,7 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
   /* Biases, and what is no weight, have no prior. */
   const int is_free = is_factors ? what->rows == 1 : what->name[0] != 'W';
   if (!what->is_table && is_free) return 0;
-  groups[0] = (struct group){0, what->cols, what->is_table && !is_factors ? p->vectors : p->dense};
+  groups[0] = (struct group){0, what->cols, what->is_table ? p->vectors : p->dense};
   return 1;
 }
 

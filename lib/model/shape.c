@@ -106,7 +106,7 @@ static void add_factors(struct list *l, const melu_schema *schema, const struct 
   add(l, "scale", "", 1, 2, 0);
   add(l, "noise", "", 1, 1, 0);
   add(l, "names", "", 1, n_item_tables(schema), 0);
-  add(l, "new", "", 1, 2, 0);
+  add(l, "new", "", 1, 3, 0);
   add(l, "prior", "", 1, w, 0);
   if (o->history) {
     add(l, "pool", "", w + 1, w, 0);

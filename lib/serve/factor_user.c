@@ -131,14 +131,16 @@ static real score_of(const melu_model *model, real x) {
   return scale[0] + scale[1] * x;
 }
 
-static real variance_of(const melu_model *model, real x) {
+static real variance_of(const melu_model *model, real x, real is_new) {
   const real *scale = model->factors[MELU__F_SCALE], noise = *model->factors[MELU__F_NOISE];
-  return model->options.loss == MELU_LOGISTIC ? 4 * x : scale[1] * scale[1] * noise * (1 + x);
+  if (model->options.loss == MELU_LOGISTIC) return 4 * x;
+  return scale[1] * scale[1] * noise * (1 + x + is_new * model->factors[MELU__F_NEW][2]);
 }
 
 melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user *user, const melu_dataset *data,
                                  const uint32_t *items, size_t n, int variances, melu_error *err) {
   const melu_model *model = ws->model;
+  const size_t ld = melu__task_row(model);
   real *slots[MELU__N_SLOTS], *parts[MELU__MAX_WEIGHTS], piece[MELU__PREDICT_ROWS];
   real *rows = ws->rows + melu__size_align(ws->max_support, MELU__PREDICT_ROWS) * melu__task_row(model);
   melu__user_parts(parts, user);
@@ -154,7 +156,8 @@ melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user
     if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
       return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
     for (size_t i = 0; i < n_rows; i++)
-      out[done + i] = (float)(variances ? variance_of(model, piece[i]) : score_of(model, piece[i]));
+      out[done + i] = (float)(variances ? variance_of(model, piece[i], rows[i * ld + model->options.rank + 1])
+                                        : score_of(model, piece[i]));
   }
   return MELU_OK;
 }

@@ -364,14 +364,15 @@ typedef enum melu_network {
 typedef enum melu_rule {
   MELU_STEPS = 1,      /* gradient steps (MAML) */
   MELU_CLOSED_FORM = 2 /* ridge regression of the ratings on the features of the last layer: solved, not stepped
-                          towards, and differentiated through the solution. The last layer alone is adapted */
+                          towards, and differentiated through the solution. The last layer alone is adapted; inner
+                          steps and first_order say nothing then */
 } melu_rule;
 
 /* What the inner loop may change; a sum of them. */
 enum {
   MELU_ADAPT_HEAD = 1,   /* the last layer; in MELU_FACTORS the user's vector (alone: ANIL, Raghu et al., ICLR 2020) */
   MELU_ADAPT_HIDDEN = 2, /* the layers below it */
-  MELU_ADAPT_USER = 4,   /* the user's part of the input */
+  MELU_ADAPT_USER = 4,   /* the user's part of the input; needs a user field */
   MELU_ADAPT_ITEMS = 8   /* the embedding rows that the support set touches: an attribute gets an embedding of this
                             user's own. Items share them as they share ids */
 };
@@ -417,14 +418,19 @@ struct melu_model_options {
   int multi_step; /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
                      ICLR 2019), not that after the last */
   int history;    /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
-  int learn_precision; /* switch, MELU_FACTORS: the precision of the user's prior is learnt; else it is 1 */
+  int learn_precision; /* switch, MELU_FACTORS and MELU_CLOSED_FORM: the precision of the prior is learnt; else it is 1
+                        */
 };
 
 /* Returns a new model with random parameters for data of that schema, whose vocabularies must be complete. Copies the
  * schema. Errors: MELU_EINVAL, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM.
  *
  * Parameters of MELU_LAYERS: "E.<field>" (n_values + 1, width) for each field of ids; "W1" (64, inputs), "b1" (64), ...
- * up to the output layer (1, 64), (1). Learnt rates: "rate.<tensor>" (1) or of the tensor's shape.
+ * up to the output layer (1, 64), (1). Learnt rates of what is adapted: "rate.W1", "rate.b1", ..., "rate.user" and
+ * "rate.items": (1, 1), or per entry of the tensor's shape, (1, user's width) and (1, item's width), the rate of a
+ * column being that of all rows. They begin at inner_lr and may become negative. Closed form: "precision" (1, h + 1),
+ * P = diag(softplus(precision)), at first 1: w = m + (H'H + P)^-1 H'(r - H m), m = the output layer's [W, b], H = the
+ * last hidden layer of the support rows and a column of ones.
  *
  * Parameters of MELU_FACTORS, with K = rank, and vectors of K + 2 numbers that go with an item's
  * x_i = [phi_i, 1, new_i]; widths of id fields do not matter:
@@ -498,14 +504,26 @@ MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, 
 MELU_API melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
 MELU_API void melu_gradient_free(melu_gradient *gradient);
 
-/* Computes the gradient of the mean over tasks of the mean squared error over the query set after the inner steps,
+/* Computes the gradient of the mean over tasks of the mean loss over the query set after the inner steps,
  *     L = 1/T sum_t L_q(theta_K(t)),   theta_{k+1} = theta_k - inner_lr * dL_s(theta_k) / dtheta,
- * with respect to every parameter, through the inner steps (unless the model is first_order). If the computation
- * fails the gradient is empty. Its bits do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a
- * gradient for another model), MELU_ESCHEMA, MELU_EDIVERGED (loss or gradient not finite; `index` is the task),
- * MELU_ENOMEM. Since: 0.1 */
+ * (MELU_FACTORS: of the mean over all query rows of the batch, whosever they are) with respect to every parameter,
+ * through the inner steps (unless the model is first_order). If the computation fails the gradient is empty. Its bits
+ * do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a gradient for another model), MELU_ESCHEMA,
+ * MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_meta_gradient(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                         melu_error *err);
+
+/* A host's own loss of a task's query set: writes its value and its derivatives by the scores, given the scores and
+ * ratings of the n query rows, in the order of the batch. `task`: the task's number. Returns 0; anything else ends the
+ * call with MELU_ECANCELED. Called from the thread that made the call, task by task. */
+typedef int (*melu_loss_fn)(void *arg, size_t task, const float *scores, const float *ratings, size_t n, double *loss,
+                            float *slopes);
+
+/* The same as melu_meta_gradient for the mean over tasks of a loss of the host's own, after the adaptation: the inner
+ * loop remains that of the model's options, multi_step says nothing. Takes about one and a half times as long. Errors
+ * as of melu_meta_gradient; MELU_EDIVERGED (also: what `loss` wrote is not finite), MELU_ECANCELED. Since: 0.1 */
+MELU_API melu_status melu_meta_gradient_of(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
+                                           melu_loss_fn loss, void *arg, melu_error *err);
 
 /* The mean of the tasks' query losses, and the loss of each, in the order of the batch (*losses belongs to the
  * gradient, n_tasks long; NULL if not wanted). Since: 0.1 */
@@ -598,7 +616,8 @@ MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const
 /* ----------------------------------------------------------------------------------------------- adapting */
 
 /* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support
- * ratings and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing. Errors:
+ * ratings and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing, but for
+ * melu_adapt of a model with MELU_ADAPT_ITEMS. Errors:
  * MELU_EINVAL, MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
@@ -612,6 +631,8 @@ MELU_API void melu_user_free(melu_user *user);
 /* Makes `user` the person with this profile (one value per user field, NULL: all missing) who gave these ratings: the
  * inner loop, from the model's parameters. `items`: (n) positions in `data`, whose items are described in the model's
  * schema; `ratings`: (n). n may be 0. Everything is copied. What `user` was before is gone, unless the call fails.
+ * With MELU_ADAPT_ITEMS user and workspace grow with the support sets that they meet, by the embedding rows that these
+ * touch and n^2 numbers a field of ids; MELU_ENOMEM leaves the user as she was.
  * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE (`data` is not frozen), MELU_ELIMIT
  * (n > max_support), MELU_EDIVERGED.
  * Since: 0.1 */
@@ -642,8 +663,8 @@ MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *wor
  * and what the first layer makes of it before a user comes, 4 (item width + first layer's width) bytes. `items`: (n)
  * positions in `data`, NULL for all of it; they are copied, `data` may go. The model must stay as it is while the
  * catalogue is used. Const: any number of threads may rank with one, each with its own workspace.
- * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31
- * items), MELU_ENOMEM. Since: 0.1 */
+ * Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE
+ * (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
                                       const uint32_t *items, size_t n, melu_error *err);
 MELU_API void melu_catalog_free(melu_catalog *catalog);

@@ -175,7 +175,7 @@ static void open_world(struct world *w, const struct melu_context_options *optio
   w->model = new_model(w, s);
 }
 
-/* With random parameters. The names of some items say nothing. */
+/* With random parameters. The names of some items say nothing, and so does the row of unknown ones. */
 static struct world full_world(size_t setting, const struct melu_context_options *options) {
   struct world w;
   open_world(&w, options, &settings[setting], N_ITEMS, N_USERS);
@@ -332,14 +332,14 @@ static void add_hidden(const struct naive *n, wide *phi) {
   for (size_t j = 0; j < RANK; j++) phi[j] += dot(h, h2 + j * HIDDEN, HIDDEN);
 }
 
-/* An item is new if its name says nothing, or it has none. Names are looked at as the model has them. */
+/* An item is new if its name is missing, unknown, or says nothing. Names are looked at as the model has them. */
 static int is_new(const struct naive *n, struct melu_value self) {
   float row[COLS];
-  const uint32_t id = self.n_ids && self.ids[0] != MELU_UNKNOWN ? self.ids[0] : N_ITEMS;
   if (*param(n, "names") == 0) return 0;
-  TRY(melu_model_read(row, n->w->model, "E.self", id, 1, &err));
+  if (self.n_ids == 0 || self.ids[0] == MELU_UNKNOWN) return 1;
+  TRY(melu_model_read(row, n->w->model, "E.self", self.ids[0], 1, &err));
   for (size_t j = 0; j < COLS; j++)
-    if (row[j] != 0) return self.n_ids == 0;
+    if (row[j] != 0) return 0;
   return 1;
 }
 
@@ -813,7 +813,8 @@ static double naive_variance(const struct serving *s, uint32_t item) {
   memcpy(b, x.f, sizeof b);
   solve(s->p, b);
   if (s->n->o->loss == MELU_LOGISTIC) return (double)(4 * dot(x.f, b, WIDTH));
-  return (double)(spread * spread * *param(s->n, "noise") * (1 + dot(x.f, b, WIDTH)));
+  const wide unknown = 1 + dot(x.f, b, WIDTH) + x.f[RANK + 1] * param(s->n, "new")[2];
+  return (double)(spread * spread * *param(s->n, "noise") * unknown);
 }
 
 static void check_scores(struct serving *s, const char *what, double (*expected)(const struct serving *, uint32_t)) {
@@ -844,6 +845,21 @@ START_TEST(users_are_as_the_equations_say) {
       adapt_both(&s, profiles[i], support_sizes[k]);
       check_person(&s);
     }
+  close_serving(&s);
+}
+END_TEST
+
+/* Also if ratings of items with unknown names have taught what those are like. */
+START_TEST(unknown_names_are_new) {
+  struct serving s;
+  float row[COLS];
+  open_serving(&s, MIXED);
+  for (size_t j = 0; j < COLS; j++) row[j] = (float)(j + 1) / 8;
+  TRY(melu_model_write(s.w.model, "E.self", N_ITEMS, 1, row, &err));
+  free_naive(s.n);
+  s.n = new_naive(&s.w);
+  adapt_both(&s, 0, 9);
+  check_person(&s);
   close_serving(&s);
 }
 END_TEST
@@ -1029,13 +1045,16 @@ START_TEST(same_bits_on_any_number_of_threads) {
 END_TEST
 
 START_TEST(a_catalogue_is_made_by_any_number_of_threads) {
-  float scores[2][N_ITEMS];
+  enum { MANY = 20000 };
+  static uint32_t chosen[MANY];
+  static float scores[2][MANY];
+  for (uint32_t i = 0; i < MANY; i++) chosen[i] = i * 7 % N_ITEMS;
   for (size_t i = 0; i < 2; i++) {
     struct world w = threaded_world(i ? 3 : 1);
     melu_catalog *catalog;
     melu_workspace *ws;
     melu_user *user;
-    TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
+    TRY(melu_catalog_new(&catalog, w.model, w.data, chosen, MANY, &err));
     TRY(melu_workspace_new(&ws, w.model, 0, &err));
     TRY(melu_user_new(&user, w.model, &err));
     TRY(melu_catalog_score(scores[i], ws, catalog, user, &err));
@@ -1272,6 +1291,7 @@ static void add_gradients(Suite *suite) {
 static void add_serving(Suite *suite) {
   TCase *t = tcase_create("serving");
   tcase_add_loop_test(t, users_are_as_the_equations_say, 0, N_SETTINGS);
+  tcase_add_test(t, unknown_names_are_new);
   tcase_add_test(t, variances_are_as_the_equations_say);
   tcase_add_test(t, variances_of_clicks);
   tcase_add_test(t, steps_have_no_variance);

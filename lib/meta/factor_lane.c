@@ -45,7 +45,7 @@ static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, 
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
     const size_t n_rows = padded(t->n_support) + padded(t->n_query);
-    status = find_plan(&l->tasks[i].plan, f, f->kind, padded(t->n_support), padded(t->n_query), err);
+    status = find_plan(&l->tasks[i].plan, f, l->kind, padded(t->n_support), padded(t->n_query), err);
     l->tasks[i].row = l->n_rows;
     l->tasks[i].user = i;
     l->n_rows += n_rows;
@@ -154,9 +154,9 @@ melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) 
   if (!status)
     status = find_blocks(&f->user_blocks, f, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, l->batch->n_tasks, err);
   if (!status && !allocate(f)) status = melu__fail_memory(err);
-  /* Rows, ratings and weights of a task, and its pooled rows. */
+  /* Rows, ratings, weights and scores of a task, and its pooled rows. */
   f->plans = melu__size_align(f->plans, MELU__ALIGN / sizeof(real));
-  l->arena = melu__size_add(f->plans, melu__size_mul(most_rows, melu__task_row(l->model) + 2));
+  l->arena = melu__size_add(f->plans, melu__size_mul(most_rows, melu__task_row(l->model) + 3));
   l->arena =
       melu__size_align(melu__size_add(l->arena, melu__user_cols(&l->model->options)), MELU__ALIGN / sizeof(real));
   return status;
@@ -253,26 +253,38 @@ static size_t gather(const struct melu__factor_lanes *f, const struct melu__task
   return padded(n);
 }
 
-static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[MELU__N_SLOTS], real *arena,
-                     double *losses) {
+/* A task's inputs and outputs but its rows' gradients, in the thread's memory behind the plans. */
+struct task_rows {
+  real *xs, *xq, *ys, *yq, *wq, *scores, *pooled;
+};
+
+static struct task_rows rows_in(real *memory, const melu_model *model, size_t ns, size_t nq) {
+  struct task_rows r = {.xs = memory};
+  r.xq = r.xs + ns * melu__task_row(model);
+  r.ys = r.xq + nq * melu__task_row(model);
+  r.yq = r.ys + ns;
+  r.wq = r.yq + nq;
+  r.scores = r.wq + nq;
+  r.pooled = r.scores + nq;
+  return r;
+}
+
+static void input_slots(real *slots[MELU__N_SLOTS], const struct task_rows *r, size_t width) {
+  slots[MELU__SLOT_XS] = r->xs;
+  slots[MELU__SLOT_ZS] = r->xs + width;
+  slots[MELU__SLOT_XQ] = r->xq;
+  slots[MELU__SLOT_ZQ] = r->xq + width;
+  slots[MELU__SLOT_YS] = r->ys;
+  slots[MELU__SLOT_YQ] = r->yq;
+  slots[MELU__SLOT_WQ] = r->wq;
+  slots[MELU__SLOT_POOLED] = r->pooled;
+  slots[MELU__SLOT_SCORES] = r->scores;
+}
+
+static void gradient_slots(real *slots[MELU__N_SLOTS], const struct melu__factor_lanes *f, size_t task, size_t ns) {
   const struct melu__lanes *l = f->l;
-  const melu_model *model = l->model;
-  const struct melu__task *task = &l->batch->tasks[i];
-  const size_t ld = melu__task_row(model), width = melu__user_cols(&model->options);
-  const size_t ns = padded(task->n_support), nq = padded(task->n_query), user = l->tasks[i].user;
-  real *xs = arena + f->plans, *xq = xs + ns * ld, *ys = xq + nq * ld, *yq = ys + ns, *wq = yq + nq, loss;
-  real *grad = l->grad_x + l->tasks[i].row * ld;
-  slots[MELU__SLOT_POOLED] = wq + nq;
-  gather(f, task, 0, task->n_support, xs, ys, slots[MELU__SLOT_POOLED]);
-  gather(f, task, task->n_support, task->n_query, xq, yq, NULL);
-  for (size_t k = 0; k < nq; k++) wq[k] = k < task->n_query ? f->weight : 0;
-  slots[MELU__SLOT_XS] = xs;
-  slots[MELU__SLOT_ZS] = xs + width;
-  slots[MELU__SLOT_XQ] = xq;
-  slots[MELU__SLOT_ZQ] = xq + width;
-  slots[MELU__SLOT_YS] = ys;
-  slots[MELU__SLOT_YQ] = yq;
-  slots[MELU__SLOT_WQ] = wq;
+  const size_t ld = melu__task_row(l->model), width = melu__user_cols(&l->model->options), user = l->tasks[task].user;
+  real *grad = l->grad_x + l->tasks[task].row * ld;
   slots[MELU__SLOT_ROW] = l->row + user * width;
   slots[MELU__SLOT_GRAD_XS] = grad;
   slots[MELU__SLOT_GRAD_ZS] = grad + width;
@@ -280,8 +292,27 @@ static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[M
   slots[MELU__SLOT_GRAD_ZQ] = grad + ns * ld + width;
   slots[MELU__SLOT_GRAD_ROW] = l->grad_row + user * width;
   slots[MELU__SLOT_GRAD_POOLED] = f->pooled + user * width;
+}
+
+static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[MELU__N_SLOTS], real *arena,
+                     double *losses) {
+  const struct melu__lanes *l = f->l;
+  const struct melu__task *task = &l->batch->tasks[i];
+  const real *scale = l->model->factors[MELU__F_SCALE];
+  const size_t ns = padded(task->n_support), nq = padded(task->n_query), at = task->start + task->n_support;
+  const struct task_rows r = rows_in(arena + f->plans, l->model, ns, nq);
+  real loss = 0;
+  gather(f, task, 0, task->n_support, r.xs, r.ys, r.pooled);
+  gather(f, task, task->n_support, task->n_query, r.xq, r.yq, NULL);
+  for (size_t k = 0; k < nq; k++) r.wq[k] = k < task->n_query ? f->weight : 0;
+  for (size_t k = 0; l->kind == MELU__PLAN_META_LINEAR && k < task->n_query; k++)
+    r.yq[k] = scale[1] * l->slopes[at + k];
+  input_slots(slots, &r, melu__user_cols(&l->model->options));
+  gradient_slots(slots, f, i, ns);
   slots[MELU__SLOT_LOSS] = &loss;
   melu__plan_run(l->tasks[i].plan, slots, NULL, arena);
+  for (size_t k = 0; l->kind == MELU__PLAN_META_SCORES && k < task->n_query; k++)
+    l->scores[at + k] = scale[0] + scale[1] * r.scores[k];
   losses[i] = loss;
 }
 

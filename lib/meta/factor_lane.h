@@ -12,7 +12,6 @@ struct melu__occurrence {
 };
 
 struct melu__factor_lanes {
-  enum melu__plan_kind kind; /* of the tasks' plans: META or NOISE */
   struct melu__lanes
       *l;           /* tasks and their lanes, rows, sums; of its arrays grad_x, xu, row, grad_xu, grad_row, arena */
   uint32_t *number; /* by item of the data set: 1 + its place in `items`, 0 if it is not in the batch */

@@ -97,7 +97,7 @@ melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
   l->n_rows = l->n_users = l->arena = 0;
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
-    status = melu__task_plan(&l->tasks[i].plan, l->model, MELU__PLAN_META, t->n_support, t->n_query, err);
+    status = melu__task_plan(&l->tasks[i].plan, l->model, l->kind, t->n_support, t->n_query, err);
     if (!status && melu__plan_arena_size(l->tasks[i].plan) > l->arena)
       l->arena = melu__plan_arena_size(l->tasks[i].plan);
   }
@@ -118,6 +118,8 @@ static void gather(const struct melu__lanes *l, size_t i) {
   real *x = l->x + t->row * model->item_width;
   melu_dataset_ratings(l->batch->data, task->user, &items, &ratings);
   for (size_t k = 0; k < task->n_support + task->n_query; k++) l->y[t->row + k] = ratings[position[k]];
+  if (l->kind == MELU__PLAN_META_LINEAR)
+    memcpy(l->y + t->row + task->n_support, l->slopes + task->start + task->n_support, task->n_query * sizeof *l->y);
   melu__embed(model, l->batch->data, MELU_USER, task->user, l->xu + t->user * model->user_width);
   for (size_t done = 0, n; done < task->n_support + task->n_query; done += n) {
     uint32_t rated[128];
@@ -206,6 +208,11 @@ static void run_task(const struct melu__lanes *l, size_t i, real *slots[MELU__N_
   user_slots(slots, l, l->tasks[i].user);
   overlap_slots(slots, l, task, arena + l->plans);
   slots[MELU__SLOT_LOSS] = &loss;
+  if (l->kind == MELU__PLAN_META_SCORES) {
+    slots[MELU__SLOT_SCORES] = l->scores + task->start + task->n_support;
+    melu__plan_run(plan, slots, NULL, arena);
+    return;
+  }
   melu__plan_run(plan, slots, NULL, arena);
   begun(slots, melu__plan_tag(plan) == MELU__DIRECT ? W1_ITEM : FIRST_UPPER, melu__n_weights(l->model));
   losses[i] = loss;
@@ -236,5 +243,5 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, real *arena, dou
   run_first_layer(l, lane, 0, slots, arena);
   for (size_t i = 0; i < l->batch->n_tasks; i++)
     if (l->tasks[i].lane == number) run_task(l, i, slots, arena, losses);
-  run_first_layer(l, lane, 1, slots, arena);
+  if (l->kind != MELU__PLAN_META_SCORES) run_first_layer(l, lane, 1, slots, arena);
 }

@@ -29,6 +29,9 @@ struct melu__lane {
 };
 
 struct melu__lanes {
+  enum melu__plan_kind kind; /* of the tasks' plans: META, META_SCORES, META_LINEAR or NOISE */
+  /* A host's own loss, by the batch's positions: the scores of query rows, or its derivatives by them. */
+  real *scores, *slopes;
   const melu_model *model;
   const melu_batch *batch;
   struct melu__lane_task *tasks; /* in the order of the batch */

@@ -6,6 +6,7 @@
 
 /* The query set, and its loss: after the adaptation, or the mean of those after each step. */
 struct query {
+  enum melu__plan_kind kind;
   melu__ref x, y, z, sum; /* z: DUAL alone */
   size_t n, n_losses;
 };
@@ -14,28 +15,39 @@ static void add_loss(void *arg, struct melu__inner *in) {
   struct query *q = arg;
   const melu__ref predictions =
       in->form == MELU__DUAL ? melu__inner_predict_from_z(in, q->x, q->z, q->n) : melu__inner_predict(in, q->x, q->n);
-  const melu__ref loss = melu__mean_loss(in->tape, in->model->options.loss, predictions, q->y, q->n);
+  if (q->kind == MELU__PLAN_META_SCORES) {
+    q->sum = predictions;
+    return;
+  }
+  const melu__ref loss = q->kind == MELU__PLAN_META_LINEAR
+                             ? melu__tape_sum_all(in->tape, melu__tape_mul(in->tape, predictions, q->y))
+                             : melu__mean_loss(in->tape, in->model->options.loss, predictions, q->y, q->n);
   q->sum = q->n_losses++ ? melu__tape_add(in->tape, q->sum, loss) : loss;
 }
 
-/* Records the adaptation too. */
+/* The loss, or the scores. Records the adaptation too. */
 static melu__ref query_loss(struct query *q, struct melu__inner *in) {
   struct melu__tape *t = in->tape;
   q->x = melu__tape_input(t, MELU__SLOT_XQ, q->n, in->model->item_width);
   q->y = melu__tape_input(t, MELU__SLOT_YQ, q->n, 1);
   if (in->form == MELU__DUAL) q->z = melu__tape_input(t, MELU__SLOT_ZQ, q->n, melu__model_weight(in->model, 0)->rows);
-  melu__inner_adapt(in, in->model->options.multi_step ? add_loss : NULL, q);
+  melu__inner_adapt(in, in->model->options.multi_step && q->kind == MELU__PLAN_META ? add_loss : NULL, q);
   if (q->n_losses == 0) add_loss(q, in);
+  if (q->kind == MELU__PLAN_META_SCORES) return q->sum;
   return melu__tape_scale(t, q->sum, 1.0 / (double)q->n_losses);
 }
 
-static void record_direct(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
-                          size_t n_query) {
+static void record_direct(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                          enum melu__plan_kind kind, size_t n_support, size_t n_query) {
   struct melu__inner in;
-  struct query q = {.n = n_query};
+  struct query q = {.kind = kind, .n = n_query};
   melu__inner_begin(&in, t, model, MELU__DIRECT, n_support);
   const struct melu__weights initial = in.w;
   const melu__ref loss = query_loss(&q, &in);
+  if (kind == MELU__PLAN_META_SCORES) {
+    melu__keep(o, loss, MELU__SLOT_SCORES);
+    return;
+  }
 
   melu__ref wrt[MELU__MAX_WEIGHTS + 3] = {in.xs, q.x, in.xu}, g[MELU__MAX_WEIGHTS + 3];
   size_t n = 3;
@@ -47,16 +59,20 @@ static void record_direct(struct melu__outputs *o, struct melu__tape *t, const m
   for (uint32_t i = 0; i < n - 3; i++) melu__add(o, g[3 + i], MELU__SLOT_GRADS + i, MELU__SLOT_BASES + i);
 }
 
-static void record_dual(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
-                        size_t n_query) {
+static void record_dual(struct melu__outputs *o, struct melu__tape *t, const melu_model *model,
+                        enum melu__plan_kind kind, size_t n_support, size_t n_query) {
   static const uint32_t to[] = {MELU__SLOT_GRAD_XS, MELU__SLOT_GRAD_XQ,  MELU__SLOT_GRAD_ZS,
                                 MELU__SLOT_GRAD_ZQ, MELU__SLOT_GRAD_ROW, MELU__SLOT_GRAD_KAPPA};
   enum { N = sizeof to / sizeof *to, FIRST_UPPER = 3 };
   struct melu__inner in;
-  struct query q = {.n = n_query};
+  struct query q = {.kind = kind, .n = n_query};
   melu__inner_begin_from_z(&in, t, model, n_support);
   const struct melu__weights initial = in.w;
   const melu__ref loss = query_loss(&q, &in);
+  if (kind == MELU__PLAN_META_SCORES) {
+    melu__keep(o, loss, MELU__SLOT_SCORES);
+    return;
+  }
 
   melu__ref wrt[MELU__MAX_WEIGHTS + N] = {in.xs, q.x, in.zs, q.z, in.user_row, in.kappa}, g[MELU__MAX_WEIGHTS + N];
   const size_t n_upper = initial.n - FIRST_UPPER;
@@ -180,7 +196,9 @@ void melu__record_layers(struct melu__outputs *o, struct melu__tape *t, const me
                          enum melu__plan_kind kind, enum melu__form form, size_t n_support, size_t n_query) {
   switch (kind) {
     case MELU__PLAN_META:
-      (form == MELU__DIRECT ? record_direct : record_dual)(o, t, model, n_support, n_query);
+    case MELU__PLAN_META_SCORES:
+    case MELU__PLAN_META_LINEAR:
+      (form == MELU__DIRECT ? record_direct : record_dual)(o, t, model, kind, n_support, n_query);
       break;
     case MELU__PLAN_ITEMS:
     case MELU__PLAN_ITEMS_GRAD:

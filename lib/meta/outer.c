@@ -21,21 +21,6 @@ struct task_cost {
   size_t task;
 };
 
-struct melu__outer {
-  struct melu__lanes l;
-  struct melu__factor_lanes f; /* of MELU_FACTORS */
-  struct task_cost *order;     /* by descending cost */
-  size_t order_capacity;
-  real *sums; /* (MOST_LANES, n_dense): of the lanes */
-  size_t sums_capacity;
-  real *arenas; /* one per thread */
-  size_t arenas_capacity;
-  size_t n_threads;
-  real *largest; /* of each chunk and table: its largest entry, or NO_MEMORY */
-  size_t largest_capacity;
-  melu_gradient *g; /* of the call that is running */
-};
-
 static void free_outer(struct melu__outer *o, const melu_model *model) {
   if (!o) return;
   const struct melu_allocator *a = &model->ctx->allocator;
@@ -154,20 +139,21 @@ static void run_collect(void *arg, size_t lane, size_t thread) {
   melu__factor_collect(&o->f, lane, arena_of(o, thread));
 }
 
-static void run_forward(struct melu__outer *o) {
-  const struct melu_runner *runner = &o->g->model->ctx->runner;
-  runner->run(runner->arg, run_encode, o, melu__factor_n_blocks(&o->f));
-  runner->run(runner->arg, run_tasks, o, o->l.n_lanes);
-}
-
-static void run(struct melu__outer *o) {
+/* Up to the tasks' losses or scores. */
+void melu__outer_forward(struct melu__outer *o) {
   const struct melu_runner *runner = &o->g->model->ctx->runner;
   if (!is_factors(o)) {
     runner->run(runner->arg, run_lane, o, o->l.n_lanes);
     return;
   }
-  run_forward(o);
-  runner->run(runner->arg, run_collect, o, o->l.n_lanes);
+  runner->run(runner->arg, run_encode, o, melu__factor_n_blocks(&o->f));
+  runner->run(runner->arg, run_tasks, o, o->l.n_lanes);
+}
+
+void melu__outer_run(struct melu__outer *o) {
+  const struct melu_runner *runner = &o->g->model->ctx->runner;
+  melu__outer_forward(o);
+  if (is_factors(o)) runner->run(runner->arg, run_collect, o, o->l.n_lanes);
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */
@@ -295,8 +281,8 @@ static melu_status finish(struct melu__outer *o, melu_error *err) {
 }
 
 /* Checks, and everything before the runs. */
-static melu_status begin(struct melu__outer **out, enum melu__plan_kind kind, melu_gradient *g, const melu_model *model,
-                         const melu_batch *batch, melu_error *err) {
+melu_status melu__outer_begin(struct melu__outer **out, enum melu__plan_kind kind, melu_gradient *g,
+                              const melu_model *model, const melu_batch *batch, melu_error *err) {
   if (!g || !model || !batch)
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !g ? "gradient" : !model ? "model" : "batch");
   if (g->model != model) return melu__fail(err, MELU_EINVAL, "the gradient was made for another model");
@@ -310,39 +296,32 @@ static melu_status begin(struct melu__outer **out, enum melu__plan_kind kind, me
   o->g = g;
   o->l.model = model;
   o->l.batch = batch;
-  o->f.kind = kind;
+  o->l.kind = kind;
   const melu_status status = prepare(o, err);
   if (!status) melu__transpose_weights(o->l.transposed, model);
   return status;
 }
 
-static melu_status check_losses(const melu_gradient *g, size_t n, melu_error *err) {
+melu_status melu__outer_check(const melu_gradient *g, size_t n, melu_error *err) {
   for (size_t i = 0; i < n; i++)
     if (!isfinite(g->losses[i]))
       return melu__fail_at(err, MELU_EDIVERGED, i, "task %zu: the query loss is not finite", i);
   return MELU_OK;
 }
 
-melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const melu_batch *batch, melu_error *err) {
-  struct melu__outer *o;
-  melu_status status = begin(&o, MELU__PLAN_META, g, model, batch, err);
+/* From the tasks' losses to a gradient. */
+melu_status melu__outer_complete(struct melu__outer *o, melu_error *err) {
+  const struct melu_runner *runner = &o->g->model->ctx->runner;
+  const melu_status status = melu__outer_check(o->g, o->l.batch->n_tasks, err);
   if (status) return status;
-  const struct melu_runner *runner = &model->ctx->runner;
-  run(o);
-  status = check_losses(g, batch->n_tasks, err);
-  if (status) return status;
-  runner->run(runner->arg, run_sum, o, n_chunks(g) + model->n_tables);
+  runner->run(runner->arg, run_sum, o, n_chunks(o->g) + o->g->model->n_tables);
   return finish(o, err);
 }
 
-melu_status melu__noise(double *sum, melu_gradient *g, const melu_model *model, const melu_batch *batch,
-                        melu_error *err) {
+melu_status melu_meta_gradient(melu_gradient *g, const melu_model *model, const melu_batch *batch, melu_error *err) {
   struct melu__outer *o;
-  melu_status status = begin(&o, MELU__PLAN_NOISE, g, model, batch, err);
+  const melu_status status = melu__outer_begin(&o, MELU__PLAN_META, g, model, batch, err);
   if (status) return status;
-  run_forward(o);
-  status = check_losses(g, batch->n_tasks, err);
-  *sum = 0;
-  for (size_t i = 0; i < batch->n_tasks && !status; i++) *sum += g->losses[i] / o->f.weight;
-  return status;
+  melu__outer_run(o);
+  return melu__outer_complete(o, err);
 }

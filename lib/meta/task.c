@@ -61,10 +61,14 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   return status;
 }
 
+static int is_meta(enum melu__plan_kind kind) {
+  return kind == MELU__PLAN_META || kind == MELU__PLAN_META_SCORES || kind == MELU__PLAN_META_LINEAR;
+}
+
 /* What the plan costs a task. A META plan in DUAL form leaves three products of the first layer to others. */
 static double total_flops(const struct melu__plan *plan, const melu_model *model, uint64_t key) {
   const double rows = (double)((key >> 16 & 0xffff) + (key & 0xffff)), h = (double)melu__model_weight(model, 0)->rows;
-  const int is_part = key >> 32 == MELU__PLAN_META && melu__plan_tag(plan) == MELU__DUAL;
+  const int is_part = is_meta((enum melu__plan_kind)(key >> 32)) && melu__plan_tag(plan) == MELU__DUAL;
   return melu__plan_flops(plan) + (is_part ? 6 * rows * (double)model->item_width * h : 0);
 }
 
@@ -76,7 +80,7 @@ static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, 
   const int is_direct = model->options.network == MELU_LAYERS && !melu__has_dual(model);
   const int has_both =
       melu__has_dual(model) &&
-      (kind == MELU__PLAN_META || (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff))));
+      (is_meta(kind) || (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff))));
   struct melu__plan *direct = NULL;
   melu_status status = make_form(out, model, is_direct ? MELU__DIRECT : MELU__DUAL, key, err);
   if (status || !has_both) return status;

@@ -11,9 +11,9 @@
  * what is in BASES, which may be the same matrices, and what comes to it. */
 enum melu__plan_kind {
   /* A task: the query loss and its gradient, in one of two forms, which melu__plan_tag tells. DIRECT: from XS, XQ, XU,
-   * YS, YQ, the OVERLAPs and the weights to LOSS, GRAD_XS, _XQ, _XU and GRADS. DUAL: from XS, XQ, ZS, ZQ, ROW, KAPPA, YS, YQ and the
-   * upper layers to LOSS, GRAD_XS, _XQ (what comes to them through K), GRAD_ZS, _ZQ, _ROW, _KAPPA and GRADS of the
-   * upper layers. */
+   * YS, YQ, the OVERLAPs and the weights to LOSS, GRAD_XS, _XQ, _XU and GRADS. DUAL: from XS, XQ, ZS, ZQ, ROW, KAPPA,
+   * YS, YQ and the upper layers to LOSS, GRAD_XS, _XQ (what comes to them through K), GRAD_ZS, _ZQ, _ROW, _KAPPA and
+   * GRADS of the upper layers. */
   MELU__PLAN_META,
 
   /* Rows of many tasks, n_query of them: X in XS, W1 to ZS. */
@@ -26,8 +26,8 @@ enum melu__plan_kind {
   /* XU, GRAD_ROW, GRAD_KAPPA to GRADS of W1u and b1, and to GRAD_XU. */
   MELU__PLAN_USERS_GRAD,
 
-  /* XS, XU, YS, OVERLAP_S, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1'; [2]
-   * the user's row; [3] ... the upper layers, their matrices transposed. With MELU_ADAPT_ITEMS to MOVED too. */
+  /* XS, XU, YS, OVERLAP_S, WEIGHTS, TRANSPOSED to an adapted user in GRADS: [0] C and [1] X', or [0] the formed W1';
+   * [2] the user's row; [3] ... the upper layers, their matrices transposed. With MELU_ADAPT_ITEMS to MOVED too. */
   MELU__PLAN_ADAPT,
 
   /* XQ and a user to SCORES. The user is in WEIGHTS as ADAPT leaves it in GRADS, but C is in GRADS[0] and X' in XT; the
@@ -41,7 +41,8 @@ enum melu__plan_kind {
   /* The inputs of META to LOSS: the sum of weight e^2 / (1 + x (F'F + P)^-1 x') over the query rows x. */
   MELU__PLAN_NOISE,
 
-  /* For a host's own loss: the inputs of META to SCORES of the query rows; and META of the linear loss sum YQ scores. */
+  /* For a host's own loss: the inputs of META to SCORES of the query rows; and META of the linear loss sum YQ scores.
+   */
   MELU__PLAN_META_SCORES,
   MELU__PLAN_META_LINEAR
 };

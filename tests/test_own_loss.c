@@ -81,7 +81,13 @@ static const struct melu_model_options shapes[] = {
     {.size = sizeof shapes[0], .seed = 2},
     {.size = sizeof shapes[0], .seed = 2, .first_order = 1, .inner_steps = 2},
     {.size = sizeof shapes[0], .seed = 2, .adapt = MELU_ADAPT_HEAD | MELU_ADAPT_ITEMS | MELU_ADAPT_USER},
-    {.size = sizeof shapes[0], .preset = "best", .rank = 4, .seed = 2, .loss = MELU_SQUARED},
+    {.size = sizeof shapes[0],
+     .preset = "best",
+     .rank = 4,
+     .seed = 2,
+     .loss = MELU_SQUARED,
+     .rating_min = 1,
+     .rating_max = 9},
     {.size = sizeof shapes[0], .preset = "best", .rank = 4, .seed = 2, .loss = MELU_SQUARED, .rule = MELU_STEPS},
 };
 

@@ -384,9 +384,9 @@ typedef enum melu_rates {
   MELU_RATE_PER_ENTRY = 3   /* one for each number (Meta-SGD, Li et al., 2017) */
 } melu_rates;
 
-/* What the outer loop minimizes over the query set; the inner loop's steps minimize the same but for MELU_PAIRWISE,
- * where they minimize the squared error. e = prediction - rating, in units of the ratings' standard deviation where the
- * network is MELU_FACTORS. */
+/* What the outer loop minimizes over the query set; the inner loop's steps minimize the same (MELU_LAYERS, but for
+ * MELU_PAIRWISE) or the squared error (MELU_FACTORS, but for MELU_LOGISTIC). e = prediction - rating, in units of the
+ * ratings' standard deviation where the network is MELU_FACTORS. */
 typedef enum melu_loss {
   MELU_SQUARED = 1,  /* e^2 */
   MELU_ABSOLUTE = 2, /* sqrt(e^2 + 0.01) */
@@ -589,10 +589,11 @@ struct melu_fit_options {
   /* Gaussian priors on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in the
    * sum of losses over all training ratings, whatever the batch and the vocabulary. 0: the preset's, none (as given);
    * negative: none. A table row's share is taken when it is next updated. */
-  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items and rows of users (800) */
+  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (in N.item too) and
+                            rows of users (800) */
   double prior_offsets; /* MELU_FACTORS: o of items (300) */
   double prior_pooled;  /* MELU_FACTORS: y of items (3) */
-  double prior_dense;   /* weights of layers; MELU_FACTORS: pool, H1, H2, N (30) */
+  double prior_dense;   /* weights of layers; MELU_FACTORS: pool, H1, H2, N.user (30) */
   /* A share of the eligible users, chosen by the seed, is left out of training and asked the same episodes after each
    * epoch: the weights after the best epoch are kept. 0: none. With `patience` training ends after so many epochs that
    * were not better; 0: it does not. */
@@ -604,12 +605,12 @@ struct melu_fit_options {
 
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
  * the support set. Same model, data, options and seed: same bits, whatever the number of threads. The first training of
- * a MELU_FACTORS model sets its "scale", and to zero all table rows that no rating of the data leads to: an item that
- * was never rated is what its attributes say. Calls the context's progress callback. Arguments are checked before the
- * first update; whatever ends the training after it (cancelled, no memory), the weights are those of the last finished
- * update. If it diverges they are those of the last update after which losses and gradients were finite.
- * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible
- * user), MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+ * a new MELU_FACTORS model that nothing was written to sets its "scale", and to zero all table rows that no rating
+ * trained on leads to: an item that was never rated is what its attributes say. Calls the context's progress callback.
+ * Arguments are checked before the first update; whatever ends the training after it (cancelled, no memory), the
+ * weights are those of the last finished update. If it diverges they are those of the last update after which losses
+ * and gradients were finite. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA, MELU_ESTATE (not frozen),
+ * MELU_ENOTFOUND (no eligible user), MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 

@@ -25,11 +25,11 @@ static melu_status find_plan(const struct melu__plan **out, struct melu__factor_
 
 static melu_status find_blocks(struct melu__blocks *b, struct melu__factor_lanes *f, enum melu__plan_kind kind,
                                enum melu__plan_kind grad, size_t n, melu_error *err) {
-  const size_t rest = melu__size_align(n % BLOCK, STEP);
+  const size_t all = melu__size_align(n, STEP), rest = all % BLOCK;
   melu_status status = MELU_OK;
-  *b = (struct melu__blocks){.n = n / BLOCK * BLOCK + rest, .most = BLOCK};
-  if (n >= BLOCK) status = find_plan(&b->full, f, kind, 0, BLOCK, err);
-  if (n >= BLOCK && !status) status = find_plan(&b->full_grad, f, grad, 0, BLOCK, err);
+  *b = (struct melu__blocks){.n = all, .most = BLOCK};
+  if (all >= BLOCK) status = find_plan(&b->full, f, kind, 0, BLOCK, err);
+  if (all >= BLOCK && !status) status = find_plan(&b->full_grad, f, grad, 0, BLOCK, err);
   if (rest && !status) status = find_plan(&b->rest, f, kind, 0, rest, err);
   if (rest && !status) status = find_plan(&b->rest_grad, f, grad, 0, rest, err);
   return status;

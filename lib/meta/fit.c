@@ -238,6 +238,7 @@ static melu_status validate(struct fit *f, uint32_t epoch, melu_error *err) {
   for (size_t i = f->n_users; i < f->n_users + f->n_left_out && !status;) {
     status = fill_batch(f, &i, f->n_users + f->n_left_out, UINT32_MAX, err);
     if (!status) status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
+    if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
     if (!status) sum += melu_gradient_loss(f->gradient, NULL) * (double)melu_batch_n_tasks(f->batch);
   }
   if (status || f->n_left_out == 0) return status;
@@ -273,6 +274,7 @@ static melu_status set_noise(struct fit *f, melu_error *err) {
     double part = 0;
     status = fill_batch(f, &i, end, UINT32_MAX, err);
     if (!status) status = melu__noise(&part, f->gradient, model, f->batch, err);
+    if (status == MELU_EDIVERGED && !f->n_left_out) melu__undo_restore(&f->undo, f->model);
     for (size_t k = 0; k < f->batch->n_tasks; k++) n += f->batch->tasks[k].n_query;
     sum += part;
   }

@@ -21,8 +21,8 @@ static melu__ref huber(struct melu__tape *t, melu__ref e, size_t n) {
 /* -log sigmoid(z), and as much as makes it z larger where y = 0: -y log s(z) - (1 - y) log s(-z) = (1 - y) z - log
  * s(z). s(z) is 0 for z below -100 or so, so the logarithm is taken of s(|z|): -log s(z) = relu(-z) - log s(|z|). */
 static melu__ref minus_log_sigmoid(struct melu__tape *t, melu__ref z) {
-  const melu__ref below = melu__tape_relu(t, melu__tape_scale(t, z, -1));
-  const melu__ref size = melu__tape_add(t, melu__tape_relu(t, z), below);
+  const melu__ref size = melu__tape_add(t, melu__tape_relu(t, z), melu__tape_relu(t, melu__tape_scale(t, z, -1)));
+  const melu__ref below = melu__tape_scale(t, melu__tape_sub(t, size, z), 0.5);
   return melu__tape_sub(t, below, melu__tape_log(t, melu__tape_sigmoid(t, size)));
 }
 

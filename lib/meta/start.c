@@ -66,31 +66,35 @@ static int is_name(const struct start *s, size_t table, const unsigned char *cou
 }
 
 /* What training will not touch says nothing. */
-static melu_status clear_table(struct start *s, size_t t, const unsigned char *is_rated, melu_error *err) {
+static void clear_table(struct start *s, size_t t, const unsigned char *is_rated, unsigned char *count) {
   const struct melu__param *p = &s->model->params[t];
-  unsigned char *count = melu__calloc(&s->model->ctx->allocator, p->rows, 1);
-  if (!count) return melu__fail_memory(err);
+  memset(count, 0, p->rows);
   count_rows(s, t, is_rated, count);
   if (is_name(s, t, count)) s->model->factors[MELU__F_NAMES][t] = 1;
   for (size_t r = 0; r < p->rows; r++)
     if (!count[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
-  melu__free(&s->model->ctx->allocator, count);
-  return MELU_OK;
 }
 
 static melu_status clear_rows(struct start *s, melu_error *err) {
   const struct melu_allocator *a = &s->model->ctx->allocator;
-  melu_status status = MELU_OK;
-  unsigned char *is_rated = melu__calloc(a, melu_dataset_n_items(s->data), 1);
-  if (!is_rated) return melu__fail_memory(err);
+  size_t most = 0;
+  for (size_t t = 0; t < s->model->n_tables; t++)
+    if (s->model->params[t].rows > most) most = s->model->params[t].rows;
+  unsigned char *is_rated = melu__calloc(a, melu_dataset_n_items(s->data), 1), *count = melu__alloc(a, most, 1);
+  if (!is_rated || !count) {
+    melu__free(a, is_rated);
+    melu__free(a, count);
+    return melu__fail_memory(err);
+  }
   for (size_t i = 0; i < s->n_users; i++) {
     const uint32_t *items;
     const size_t n = melu_dataset_ratings(s->data, s->users[i], &items, NULL);
     for (size_t k = 0; k < n; k++) is_rated[items[k]] = 1;
   }
-  for (size_t t = 0; t < s->model->n_tables && !status; t++) status = clear_table(s, t, is_rated, err);
+  for (size_t t = 0; t < s->model->n_tables; t++) clear_table(s, t, is_rated, count);
   melu__free(a, is_rated);
-  return status;
+  melu__free(a, count);
+  return MELU_OK;
 }
 
 melu_status melu__start(melu_model *model, const melu_dataset *data, const uint32_t *users, size_t n_users,

@@ -25,9 +25,8 @@ static size_t first_table(const melu_model *model, melu_owner owner) {
 
 /* Whether what names an item is missing, or says nothing. */
 static int is_new(const melu_model *model, const struct melu__param *table, const uint32_t *ids, size_t n) {
-  if (n == 0) return 1;
-  const real *row = table->data + (ids[0] < table->rows ? ids[0] : table->rows - 1) * table->cols;
-  return model->ctx->kernels->largest(table->cols, row) == 0;
+  if (n == 0 || ids[0] >= table->rows - 1) return 1;
+  return model->ctx->kernels->largest(table->cols, table->data + ids[0] * table->cols) == 0;
 }
 
 /* MELU_FACTORS: where the parts of an owner's row are. */

@@ -192,6 +192,8 @@ static void update_piece(const struct update *u, size_t param, size_t piece) {
   const struct melu__gradient_part part = melu__gradient_part(u->g, param);
   const size_t n = piece_rows(p), first = piece * n,
                end = first + n < count_rows(u, param) ? first + n : count_rows(u, param);
+  for (int k = MELU__F_SCALE; k <= MELU__F_NAMES; k++) /* measured, not learnt: no decay */
+    if (p->data == u->opt->model->factors[k]) return;
   if (!part.rows)
     update_rows(u, param, first, end - first, NULL, part.values + first * p->cols);
   else if (!u->opt->options.dense)

@@ -31,6 +31,16 @@ struct group {
   double prior;
 };
 
+/* Biases, and what is no weight, have no prior. */
+static int is_weight(const melu_model *model, const struct melu__param *what) {
+  static const enum melu__factor_param weights[] = {MELU__F_POOL, MELU__F_POOL_RATED, MELU__F_H1, MELU__F_H2,
+                                                    MELU__F_N_USER};
+  if (model->options.network == MELU_LAYERS) return what->name[0] == 'W';
+  for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+    if (what->data == model->factors[weights[i]]) return 1;
+  return 0;
+}
+
 static size_t groups_of(struct group groups[3], const struct melu__prior *p, size_t param) {
   const melu_model *model = p->model;
   const struct melu__param *what = &model->params[param];
@@ -44,9 +54,7 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
     groups[2] = (struct group){rank + 1, what->cols - rank - 1, p->pooled};
     return 3;
   }
-  /* Biases, and what is no weight, have no prior. */
-  const int is_free = is_factors ? what->rows == 1 : what->name[0] != 'W';
-  if (!what->is_table && is_free) return 0;
+  if (!what->is_table && !is_weight(model, what)) return 0;
   groups[0] = (struct group){0, what->cols, what->is_table ? p->vectors : p->dense};
   return 1;
 }

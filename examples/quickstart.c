@@ -139,23 +139,30 @@ enum { N_COUNTS = 6, N_METHODS = 4 };
 static const size_t counts[N_COUNTS] = {0, 1, 3, 5, 10, 15};
 static const char *const names[N_METHODS] = {"melu best", "item mean", "bias model", "Gaussian"};
 
-/* mae[method][count]: mean absolute error on ten answers of each stranger. All are asked the same. */
-static void evaluate(double mae[N_METHODS][N_COUNTS], size_t *n_strangers, const melu_context *ctx,
-                     const melu_model *model, const melu_dataset *people, const melu_dataset *strangers) {
+/* What was measured on ten answers of each stranger, all methods being asked the same: mean absolute errors, and the
+ * share of answers inside the model's 80 % interval. */
+struct judgement {
+  double mae[N_METHODS][N_COUNTS], inside[N_COUNTS];
+  size_t n_strangers;
+};
+
+static void evaluate(struct judgement *j, const melu_context *ctx, const melu_model *model, const melu_dataset *people,
+                     const melu_dataset *strangers) {
   struct bias bias;
   struct gaussian gaussian;
   bias_fit(&bias, people, 0);
   gaussian_fit(&gaussian, people);
   for (size_t c = 0; c < N_COUNTS; c++) {
     struct melu_metrics metrics[N_METHODS];
-    const struct melu_evaluate_options options = {.size = sizeof options,
-                                                  .max_support = counts[c] ? counts[c] : MELU_NONE};
+    const struct melu_evaluate_options options = {
+        .size = sizeof options, .max_support = counts[c] ? counts[c] : MELU_NONE, .intervals = 1};
     must(melu_evaluate(&metrics[0], model, strangers, &options, &err), &err);
     judge(&metrics[1], ctx, item_mean_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
     judge(&metrics[2], ctx, bias_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
     judge(&metrics[3], ctx, gaussian_predict, &gaussian, strangers, 0, counts[c], rating_min, rating_max);
-    for (size_t m = 0; m < N_METHODS; m++) mae[m][c] = metrics[m].mae;
-    *n_strangers = metrics[0].n_users;
+    for (size_t m = 0; m < N_METHODS; m++) j->mae[m][c] = metrics[m].mae;
+    j->inside[c] = metrics[0].coverage;
+    j->n_strangers = metrics[0].n_users;
   }
   bias_free(&bias);
 }
@@ -166,23 +173,24 @@ static void print_row(const char *name, const double *values) {
   putchar('\n');
 }
 
-static void print_table(double mae[N_METHODS][N_COUNTS], size_t n_strangers) {
-  printf("mean absolute error on 10 answers of each of %zu strangers\n", n_strangers);
+static void print_table(const struct judgement *j) {
+  printf("mean absolute error on 10 answers of each of %zu strangers\n", j->n_strangers);
   printf("  %-22s", "answers seen before");
   for (size_t c = 0; c < N_COUNTS; c++) printf("%8zu", counts[c]);
   putchar('\n');
-  for (size_t m = 0; m < N_METHODS; m++) print_row(names[m], mae[m]);
+  for (size_t m = 0; m < N_METHODS; m++) print_row(names[m], j->mae[m]);
   double ratio[N_COUNTS];
-  for (size_t c = 0; c < N_COUNTS; c++) ratio[c] = mae[0][c] / mae[1][c];
+  for (size_t c = 0; c < N_COUNTS; c++) ratio[c] = j->mae[0][c] / j->mae[1][c];
   print_row("best / item mean", ratio);
+  print_row("inside 80 % interval", j->inside);
   putchar('\n');
 }
 
-static void draw(const char *path, double mae[N_METHODS][N_COUNTS]) {
+static void draw(const char *path, const struct judgement *j) {
   double x[N_COUNTS];
   struct svg_line lines[N_METHODS];
   for (size_t c = 0; c < N_COUNTS; c++) x[c] = (double)counts[c];
-  for (size_t m = 0; m < N_METHODS; m++) lines[m] = (struct svg_line){.name = names[m], .y = mae[m]};
+  for (size_t m = 0; m < N_METHODS; m++) lines[m] = (struct svg_line){.name = names[m], .y = j->mae[m]};
   const struct svg_chart chart = {.title = "How well a stranger is known, answer by answer",
                                   .x_label = "answers seen",
                                   .y_label = "mean absolute error (less is better)",
@@ -344,11 +352,10 @@ int main(int argc, char **argv) {
   }
   if (choices.save) must(melu_model_save(model, choices.save, &err), &err);
 
-  double mae[N_METHODS][N_COUNTS];
-  size_t n_strangers;
-  evaluate(mae, &n_strangers, ctx, model, people, strangers);
-  print_table(mae, n_strangers);
-  if (choices.svg) draw(choices.svg, mae);
+  struct judgement judgement;
+  evaluate(&judgement, ctx, model, people, strangers);
+  print_table(&judgement);
+  if (choices.svg) draw(choices.svg, &judgement);
   const size_t her = find_stranger(table, n_people);
   show_stranger(model, strangers, &table[her], her + 1);
 

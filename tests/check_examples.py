@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs the examples and looks at what they print. The MovieLens part needs ml-1m-melu.tar.gz, which may not be
 redistributed, in the folder $MELU_SHARED/data or ../shared/data; it says so when it is not there.
-Usage: check_examples.py SOURCE_DIR QUICKSTART MOVIELENS OWN_LOOP"""
+Usage: check_examples.py SOURCE_DIR QUICKSTART MOVIELENS OWN_LOOP LECTURERS"""
 import csv
 import os
 import pathlib
@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree
 
-SOURCE, QUICKSTART, MOVIELENS, OWN_LOOP = sys.argv[1:]
+SOURCE, QUICKSTART, MOVIELENS, OWN_LOOP, LECTURERS = sys.argv[1:]
 # The plain bias model by an independent program, mean MAE and RMSE: 20 splits of UC, 5 of W, variant A.
 BIAS = {'UC': (0.7372, 0.9358), 'W': (0.7358, 0.9360)}
 
@@ -65,6 +65,37 @@ def check_own_loop():
     return 'own_loop: both losses fall'
 
 
+def check_lecturers():
+    """In data in which there is nothing to find, finding nothing."""
+    table = run(LECTURERS, '--splits', '2').stdout.split('\n')[2:9]
+    for line in table:
+        best, bias, difference, inside = numbers(line)
+        assert abs(best - bias - difference) < 1e-3, line
+        assert difference <= 0.005, f'worse than the bias model: {line}'
+        assert 0.75 <= inside <= 0.85, f'the 80 % interval is none: {line}'
+    return f'lecturers: {len(table)} counts'
+
+
+def check_best(data, folder):
+    """A few epochs of the preset already beat the bias model, with intervals that are right; so for clicks."""
+    out, splits = folder / 'best.csv', folder / 'splits.csv'
+    run(MOVIELENS, data, '--states', 'UC', '--splits', '2', '--epochs', '4', '--curves', '0', '--csv', out,
+        '--per-split', splits)
+    with open(out, newline='') as f:
+        table = {(r['method'], r['metric']): float(r['value']) for r in csv.DictReader(f) if r['state'] == 'UC'}
+    assert table['best', 'mae'] < table['bias', 'mae'] - 0.03, table
+    assert 0.75 <= table['best', 'coverage'] <= 0.85, table
+    with open(splits, newline='') as f:
+        rows = list(csv.DictReader(f))
+    assert [r['split'] for r in rows] == ['0', '1']
+    assert abs(sum(float(r['mae']) for r in rows) / 2 - table['best', 'mae']) < 2e-6
+    run(MOVIELENS, data, '--states', 'UC', '--splits', '1', '--epochs', '4', '--curves', '0', '--clicks', '1', '--csv', out)
+    with open(out, newline='') as f:
+        table = {(r['method'], r['metric']): float(r['value']) for r in csv.DictReader(f) if r['state'] == 'UC'}
+    assert table['best', 'log_loss'] < table['bias', 'log_loss'], table
+    assert table['best', 'auc'] > table['bias', 'auc'] > 0.6, table
+
+
 def check_movielens(folder):
     run(MOVIELENS, status=2)
     assert run(MOVIELENS, folder / 'nowhere', status=1).stderr
@@ -76,9 +107,10 @@ def check_movielens(folder):
         tar.extractall(folder / 'ml')
     data = next((folder / 'ml').rglob('users.dat')).parent
     found = []
+    check_best(data, folder)
     for state, splits in (('UC', 20), ('W', 5)):
         out = folder / f'{state}.csv'
-        run(MOVIELENS, data, '--states', state, '--splits', str(splits), '--epochs', '1', '--threads', '2', '--csv', out)
+        run(MOVIELENS, data, '--preset', 'melu', '--states', state, '--splits', str(splits), '--epochs', '1', '--threads', '2', '--csv', out)
         with open(out, newline='') as f:
             assert f.readline().strip() == 'method,state,metric,value,sd,splits'
             f.seek(0)
@@ -100,6 +132,7 @@ def main():
         folder = pathlib.Path(folder)
         print(check_own_loop())
         print(check_quickstart(folder))
+        print(check_lecturers())
         print(check_movielens(folder))
 
 

@@ -93,7 +93,9 @@ int main(int argc, char **argv) {
   TRY(melu_model_new(&model, ctx, melu_dataset_schema(data), &shape, &err));
   const double start = now();
   TRY(melu_fit(model, data, &fit, &err));
-  print_figures(&c, &watch, melu_dataset_n_users(data), now() - start);
+  size_t n_users = 0;
+  for (uint32_t u = 0; u < melu_dataset_n_users(data); u++) n_users += melu_dataset_ratings(data, u, NULL, NULL) >= 2;
+  print_figures(&c, &watch, n_users, now() - start);
   melu_model_free(model);
   melu_dataset_free(data);
   melu_schema_free(schema);

@@ -88,11 +88,6 @@ melu__ref melu__encode_users(struct melu__tape *t, const melu_model *model, cons
 
 /* ---------------------------------------------------------------------------------------------------- task */
 
-/* log(1 + exp(x)) = -log sigmoid(-x) */
-static melu__ref softplus(struct melu__tape *t, melu__ref x) {
-  return melu__tape_scale(t, melu__tape_log(t, melu__tape_sigmoid(t, melu__tape_scale(t, x, -1))), -1);
-}
-
 static melu__ref mul_number(struct melu__tape *t, melu__ref row, melu__ref number) {
   const size_t cols = t->status ? 0 : t->nodes[row].cols;
   return melu__tape_mul(t, row, melu__tape_fill(t, number, 1, cols));
@@ -102,7 +97,7 @@ static melu__ref mul_number(struct melu__tape *t, melu__ref row, melu__ref numbe
 static melu__ref precision(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
   const size_t rank = f->model->options.rank, rest = melu__user_cols(&f->model->options) - rank;
-  const melu__ref all = softplus(t, f->params.at[MELU__F_PRECISION]);
+  const melu__ref all = melu__softplus(t, f->params.at[MELU__F_PRECISION]);
   if (f->model->options.learn_precision) return all;
   return melu__tape_concat(t, melu__tape_detach(t, melu__tape_slice(t, all, 0, rank)),
                            melu__tape_slice(t, all, rank, rest));
@@ -114,7 +109,7 @@ static melu__ref history(struct melu__factors *f) {
   const size_t rank = f->model->options.rank;
   const melu__ref rows = melu__tape_concat(t, f->f, f->o), sum = melu__tape_sum_rows(t, rows);
   const melu__ref n = melu__tape_slice(t, sum, rank, 1);
-  const melu__ref share = melu__tape_recip(t, melu__tape_add(t, n, softplus(t, f->params.at[MELU__F_SHRINK])));
+  const melu__ref share = melu__tape_recip(t, melu__tape_add(t, n, melu__softplus(t, f->params.at[MELU__F_SHRINK])));
   const melu__ref rated = melu__tape_matmul(t, melu__tape_sub(t, f->y, f->o), rows, 1, 0);
   melu__ref all = melu__tape_add(t, f->pooled, melu__tape_matmul(t, sum, f->params.at[MELU__F_POOL], 0, 0));
   all = melu__tape_add(t, all, melu__tape_matmul(t, rated, f->params.at[MELU__F_POOL_RATED], 0, 0));

@@ -50,7 +50,6 @@ static const struct preset presets[] = {
      .training = {.n_epochs = 40,
                   .batch_tasks = 64,
                   .n_query = 80,
-                  .min_ratings = 2,
                   .max_ratings = MELU_NONE,
                   .max_support = 160,
                   .lr = 3e-3,

@@ -20,7 +20,7 @@ struct melu_model_options melu__options_given(const struct melu_model_options *o
 
 /* What a preset trains with. */
 struct melu__training {
-  size_t n_epochs, batch_tasks, n_query, min_ratings, max_ratings, max_support; /* as of melu_fit_options */
+  size_t n_epochs, batch_tasks, n_query, max_ratings, max_support; /* as of melu_fit_options */
   double lr;
   int random_support, cosine;
   double prior_vectors, prior_offsets, prior_pooled, prior_dense;

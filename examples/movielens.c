@@ -36,7 +36,7 @@ enum { N_SUPPORTS = 7, ALL = N_SUPPORTS - 1 };
 static const size_t supports[N_SUPPORTS] = {MELU_NONE, 1, 3, 5, 10, 20, 0}; /* as melu_evaluate has it: 0 is all */
 static const char *const support_names[N_SUPPORTS] = {"0", "1", "3", "5", "10", "20", "all"};
 
-enum { MAX_METHODS = 24, MAX_SPLITS = 20, MAX_WARM_SPLITS = 5 };
+enum { MAX_METHODS = 32, MAX_SPLITS = 20, MAX_WARM_SPLITS = 5 };
 
 /* A kind of model: what is trained, and on what. */
 struct method {
@@ -55,7 +55,7 @@ static melu_error err;
 
 struct choices {
   uint64_t n_splits, seed, n_threads, n_epochs, curves, clicks;
-  const char *preset, *csv, *per_split, *svg, *variant, *states, *dir;
+  const char *preset, *only, *csv, *per_split, *svg, *variant, *states, *dir;
   int wanted[N_STATES];
 };
 
@@ -79,6 +79,7 @@ static void read_choices(struct choices *c, int argc, char **argv) {
   *c = (struct choices){.n_splits = 5, .seed = 1, .n_threads = 2, .preset = "best", .curves = 1};
   const struct option options[] = {
       {"--preset", "NAME", "kind of model: best, melu, or ablation", NULL, 0, 0, &c->preset},
+      {"--only", "TEXT", "of the ablation, those with this in their name", NULL, 0, 0, &c->only},
       {"--splits", "N", "how often each user's ratings are split (W: 5 at most)", &c->n_splits, 1, MAX_SPLITS, NULL},
       {"--seed", "N", "seed of parameters and draws", &c->seed, 0, UINT64_MAX, NULL},
       {"--threads", "N", "threads; the result is the same for any number", &c->n_threads, 1, 256, NULL},
@@ -115,6 +116,8 @@ static void read_choices(struct choices *c, int argc, char **argv) {
 /* The parts of "best", one left out or replaced at a time. */
 static size_t list_ablation(struct method *methods) {
   static const size_t none = 0;
+  /* MeLU's layers on the same fields and users, with the paper's training. */
+  static const struct melu_fit_options layers = {.max_support = 90};
   const struct method list[] = {
       {.name = "best"},
       {.name = "no history", .model = {.history = -1}},
@@ -136,16 +139,32 @@ static size_t list_ablation(struct method *methods) {
       {.name = "5 steps, multi-step", .model = {.rule = MELU_STEPS, .rates = MELU_RATE_PER_ENTRY, .multi_step = 1}},
       {.name = "5 steps, 1st order", .model = {.rule = MELU_STEPS, .rates = MELU_RATE_PER_ENTRY, .first_order = 1}},
       {.name = "no inner step", .model = {.rule = MELU_STEPS, .inner_steps = MELU_NONE}},
+      {.name = "MeLU", .model = {.preset = "melu"}, .fit = layers},
+      {.name = "MeLU, 1st order", .model = {.preset = "melu", .first_order = 1}, .fit = layers},
+      {.name = "MeLU, rates an entry", .model = {.preset = "melu", .rates = MELU_RATE_PER_ENTRY}, .fit = layers},
+      {.name = "MeLU, multi-step", .model = {.preset = "melu", .multi_step = 1}, .fit = layers},
+      {.name = "MeLU, head (ANIL)", .model = {.preset = "melu", .adapt = MELU_ADAPT_HEAD}, .fit = layers},
+      {.name = "MeLU, closed form", .model = {.preset = "melu", .rule = MELU_CLOSED_FORM}, .fit = layers},
+      {.name = "MeLU, all adapts", .model = {.preset = "melu", .adapt = 15}, .fit = layers},
   };
   memcpy(methods, list, sizeof list);
-  for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) methods[i].model.preset = "best";
+  for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+    if (!methods[i].model.preset) methods[i].model.preset = "best";
   return sizeof list / sizeof list[0];
+}
+
+static size_t keep_some(struct method *methods, size_t n, const char *only) {
+  size_t kept = 0;
+  for (size_t i = 0; i < n; i++)
+    if (!only || strstr(methods[i].name, only)) methods[kept++] = methods[i];
+  if (kept == 0) give_up("nothing in the ablation has '%s' in its name", only);
+  return kept;
 }
 
 static size_t list_methods(struct method *methods, const struct choices *c) {
   size_t n = 1;
   if (strcmp(c->preset, "ablation") == 0)
-    n = list_ablation(methods);
+    n = keep_some(methods, list_ablation(methods), c->only);
   else
     methods[0] = (struct method){.name = c->preset, .model = {.preset = c->preset}};
   for (size_t m = 0; m < n; m++) {

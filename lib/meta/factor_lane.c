@@ -10,28 +10,17 @@
 
 enum { BLOCK = 128, STEP = 8 }; /* rows of one encoder plan; the last one has a multiple of STEP */
 
-static size_t padded(size_t n) {
-  return melu__size_align(n, MELU__FACTOR_ROWS);
-}
-
 /* ---------------------------------------------------------------------------------------------- preparing */
-
-static melu_status find_plan(const struct melu__plan **out, struct melu__factor_lanes *f, enum melu__plan_kind kind,
-                             size_t n_support, size_t n_query, melu_error *err) {
-  const melu_status status = melu__task_plan(out, f->l->model, kind, n_support, n_query, err);
-  if (!status && melu__plan_arena_size(*out) > f->plans) f->plans = melu__plan_arena_size(*out);
-  return status;
-}
 
 static melu_status find_blocks(struct melu__blocks *b, struct melu__factor_lanes *f, enum melu__plan_kind kind,
                                enum melu__plan_kind grad, size_t n, melu_error *err) {
   const size_t all = melu__size_align(n, STEP), rest = all % BLOCK;
   melu_status status = MELU_OK;
   *b = (struct melu__blocks){.n = all, .most = BLOCK};
-  if (all >= BLOCK) status = find_plan(&b->full, f, kind, 0, BLOCK, err);
-  if (all >= BLOCK && !status) status = find_plan(&b->full_grad, f, grad, 0, BLOCK, err);
-  if (rest && !status) status = find_plan(&b->rest, f, kind, 0, rest, err);
-  if (rest && !status) status = find_plan(&b->rest_grad, f, grad, 0, rest, err);
+  if (all >= BLOCK) status = melu__task_plan_in(&b->full, &f->plans, f->l->model, kind, 0, BLOCK, err);
+  if (all >= BLOCK && !status) status = melu__task_plan_in(&b->full_grad, &f->plans, f->l->model, grad, 0, BLOCK, err);
+  if (rest && !status) status = melu__task_plan_in(&b->rest, &f->plans, f->l->model, kind, 0, rest, err);
+  if (rest && !status) status = melu__task_plan_in(&b->rest_grad, &f->plans, f->l->model, grad, 0, rest, err);
   return status;
 }
 
@@ -44,8 +33,9 @@ static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, 
   l->n_users = l->batch->n_tasks;
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
-    const size_t n_rows = padded(t->n_support) + padded(t->n_query);
-    status = find_plan(&l->tasks[i].plan, f, l->kind, padded(t->n_support), padded(t->n_query), err);
+    const size_t n_rows = melu__padded(t->n_support) + melu__padded(t->n_query);
+    status = melu__task_plan_in(&l->tasks[i].plan, &f->plans, f->l->model, l->kind, melu__padded(t->n_support),
+                                melu__padded(t->n_query), err);
     l->tasks[i].row = l->n_rows;
     l->tasks[i].user = i;
     l->n_rows += n_rows;
@@ -64,7 +54,7 @@ static uint32_t item_of(const melu_batch *batch, const struct melu__task *t, siz
 }
 
 static size_t row_of(const struct melu__lane_task *t, const struct melu__task *task, size_t k) {
-  return t->row + (k < task->n_support ? k : padded(task->n_support) + k - task->n_support);
+  return t->row + (k < task->n_support ? k : melu__padded(task->n_support) + k - task->n_support);
 }
 
 /* Numbers the batch's items, and counts the rows of each in start[number + 1]. */
@@ -248,9 +238,9 @@ static size_t gather(const struct melu__factor_lanes *f, const struct melu__task
     if (pooled) melu__add_to_pool(model, encoded, pooled);
     y[i] = (ratings[position] - scale[0]) / scale[1];
   }
-  clear(x, ld, n, padded(n));
-  memset(y + n, 0, (padded(n) - n) * sizeof *y);
-  return padded(n);
+  clear(x, ld, n, melu__padded(n));
+  memset(y + n, 0, (melu__padded(n) - n) * sizeof *y);
+  return melu__padded(n);
 }
 
 /* A task's inputs and outputs but its rows' gradients, in the thread's memory behind the plans. */
@@ -299,7 +289,7 @@ static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[M
   const struct melu__lanes *l = f->l;
   const struct melu__task *task = &l->batch->tasks[i];
   const real *scale = l->model->factors[MELU__F_SCALE];
-  const size_t ns = padded(task->n_support), nq = padded(task->n_query), at = task->start + task->n_support;
+  const size_t ns = melu__padded(task->n_support), nq = melu__padded(task->n_query), at = task->start + task->n_support;
   const struct task_rows r = rows_in(arena + f->plans, l->model, ns, nq);
   real loss = 0;
   gather(f, task, 0, task->n_support, r.xs, r.ys, r.pooled);

@@ -4,10 +4,14 @@
 #ifndef MELU__FACTORS_H
 #define MELU__FACTORS_H
 
+#include "base/checked.h"
 #include "meta/inner.h"
 
 /* Rows of a support or query set are padded to a multiple of this with rows of zeros, so that there are few shapes. */
 enum { MELU__FACTOR_ROWS = 8 };
+static inline size_t melu__padded(size_t n) {
+  return melu__size_align(n, MELU__FACTOR_ROWS);
+}
 
 /* An encoded item is [phi (rank), o, y (melu__user_cols), is new]. */
 size_t melu__encoded_cols(const melu_model *model);

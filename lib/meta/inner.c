@@ -9,7 +9,7 @@ enum { W1_ITEM, W1_USER, B1, FIRST_UPPER };
 
 /* MELU_LAYERS counts the halves of W1. */
 size_t melu__n_weights(const melu_model *model) {
-  return model->n_params - model->n_tables + (model->options.network == MELU_LAYERS);
+  return model->n_params - model->n_tables + (!melu__is_factors(model));
 }
 
 int melu__has_dual(const melu_model *model) {
@@ -19,7 +19,7 @@ int melu__has_dual(const melu_model *model) {
 }
 
 void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
-  const int is_layers = model->options.network == MELU_LAYERS;
+  const int is_layers = !melu__is_factors(model);
   if (!is_layers || i >= 2 * model->n_layers + 1) {
     const struct melu__param *p = &model->params[model->n_tables + i - (size_t)is_layers];
     *rows = p->rows;
@@ -34,7 +34,7 @@ void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t 
 }
 
 void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data) {
-  const int is_factors = model->options.network == MELU_FACTORS;
+  const int is_factors = melu__is_factors(model);
   const size_t inputs = model->item_width + model->user_width;
   for (size_t i = 0; i < melu__n_weights(model); i++) {
     size_t rows, cols;

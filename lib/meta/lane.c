@@ -12,21 +12,14 @@ enum { ITEM_BLOCK = 512, ITEM_STEP = 16, USER_BLOCK = 16 }; /* rows of one plan 
 
 /* ---------------------------------------------------------------------------------------------- preparing */
 
-static melu_status find_plan(const struct melu__plan **out, struct melu__lanes *l, enum melu__plan_kind kind, size_t n,
-                             melu_error *err) {
-  const melu_status status = melu__task_plan(out, l->model, kind, 0, n, err);
-  if (!status && melu__plan_arena_size(*out) > l->arena) l->arena = melu__plan_arena_size(*out);
-  return status;
-}
-
 static melu_status find_blocks(struct melu__blocks *b, struct melu__lanes *l, enum melu__plan_kind kind,
                                enum melu__plan_kind grad, size_t n, size_t most, melu_error *err) {
   melu_status status = MELU_OK;
   *b = (struct melu__blocks){.n = n, .most = most};
-  if (n >= most) status = find_plan(&b->full, l, kind, most, err);
-  if (n >= most && !status) status = find_plan(&b->full_grad, l, grad, most, err);
-  if (n % most && !status) status = find_plan(&b->rest, l, kind, n % most, err);
-  if (n % most && !status) status = find_plan(&b->rest_grad, l, grad, n % most, err);
+  if (n >= most) status = melu__task_plan_in(&b->full, &l->arena, l->model, kind, 0, most, err);
+  if (n >= most && !status) status = melu__task_plan_in(&b->full_grad, &l->arena, l->model, grad, 0, most, err);
+  if (n % most && !status) status = melu__task_plan_in(&b->rest, &l->arena, l->model, kind, 0, n % most, err);
+  if (n % most && !status) status = melu__task_plan_in(&b->rest_grad, &l->arena, l->model, grad, 0, n % most, err);
   return status;
 }
 
@@ -97,9 +90,7 @@ melu_status melu__lanes_prepare(struct melu__lanes *l, melu_error *err) {
   l->n_rows = l->n_users = l->arena = 0;
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
-    status = melu__task_plan(&l->tasks[i].plan, l->model, l->kind, t->n_support, t->n_query, err);
-    if (!status && melu__plan_arena_size(l->tasks[i].plan) > l->arena)
-      l->arena = melu__plan_arena_size(l->tasks[i].plan);
+    status = melu__task_plan_in(&l->tasks[i].plan, &l->arena, l->model, l->kind, t->n_support, t->n_query, err);
   }
   for (size_t i = 0; i < l->n_lanes && !status; i++) status = place_lane(l, i, err);
   place_overlaps(l);

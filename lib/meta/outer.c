@@ -30,10 +30,6 @@ static void free_outer(struct melu__outer *o, const melu_model *model) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
-static int is_factors(const struct melu__outer *o) {
-  return o->g->model->options.network == MELU_FACTORS;
-}
-
 static struct melu__outer *outer_of(melu_gradient *g) {
   const melu_context *ctx = g->model->ctx;
   if (g->outer) return g->outer;
@@ -86,7 +82,7 @@ static size_t n_chunks(const melu_gradient *g) {
 
 /* What a task costs, up to a factor: the products over its rows. Its plan would know better, but is chosen later. */
 static double cost_of(const melu_model *model, const struct melu__task *t) {
-  if (model->options.network == MELU_FACTORS) return t->n_support + t->n_query;
+  if (melu__is_factors(model)) return t->n_support + t->n_query;
   const double m = t->n_support, q = t->n_query, h = (double)melu__model_weight(model, 0)->rows;
   const double width = (double)model->item_width, steps = (double)model->options.inner_steps;
   return (m + q) * width * h + steps * m * (h * h + m * h) + m * (m + q) * width + q * h * h;
@@ -104,7 +100,8 @@ static melu_status prepare(struct melu__outer *o, melu_error *err) {
   for (size_t i = 0; i < batch->n_tasks; i++) o->order[i] = (struct task_cost){cost_of(model, &batch->tasks[i]), i};
   deal(o, batch->n_tasks);
   o->f.l = &o->l;
-  const melu_status status = is_factors(o) ? melu__factor_prepare(&o->f, err) : melu__lanes_prepare(&o->l, err);
+  const melu_status status =
+      melu__is_factors(o->g->model) ? melu__factor_prepare(&o->f, err) : melu__lanes_prepare(&o->l, err);
   if (status) return status;
   const size_t n_dense = o->g->n_dense, arenas = melu__size_mul(o->n_threads, o->l.arena);
   if (!melu__grow(a, &o->sums, &o->sums_capacity, 0, melu__size_mul(o->l.n_lanes, n_dense), sizeof *o->sums) ||
@@ -142,7 +139,7 @@ static void run_collect(void *arg, size_t lane, size_t thread) {
 /* Up to the tasks' losses or scores. */
 void melu__outer_forward(struct melu__outer *o) {
   const struct melu_runner *runner = &o->g->model->ctx->runner;
-  if (!is_factors(o)) {
+  if (!melu__is_factors(o->g->model)) {
     runner->run(runner->arg, run_lane, o, o->l.n_lanes);
     return;
   }
@@ -153,7 +150,7 @@ void melu__outer_forward(struct melu__outer *o) {
 void melu__outer_run(struct melu__outer *o) {
   const struct melu_runner *runner = &o->g->model->ctx->runner;
   melu__outer_forward(o);
-  if (is_factors(o)) runner->run(runner->arg, run_collect, o, o->l.n_lanes);
+  if (melu__is_factors(o->g->model)) runner->run(runner->arg, run_collect, o, o->l.n_lanes);
 }
 
 /* --------------------------------------------------------------------------------------------------- sums */
@@ -176,7 +173,7 @@ static void sum_chunk(struct melu__outer *o, size_t chunk) {
 static int add_to_rows(struct melu__table_grad *r, const melu_model *model, const uint32_t *ids, size_t n,
                        const real *g, real scale) {
   const melu_context *ctx = model->ctx;
-  const double count = model->options.network == MELU_FACTORS ? sqrt((double)n) : (double)n;
+  const double count = melu__is_factors(model) ? sqrt((double)n) : (double)n;
   const real share = n ? scale / (real)count : 0;
   for (size_t done = 0, k; done < n; done += k) {
     uint32_t places[64];
@@ -229,7 +226,7 @@ static int add_table(struct melu__outer *o, size_t table) {
   const struct melu__table_use use = melu__embed_use(model, table);
   const struct melu__column *column = &batch->data->tables[use.owner].columns[use.column];
   struct melu__table_grad *r = &o->g->tables[table];
-  if (is_factors(o) && use.owner == MELU_ITEM)
+  if (melu__is_factors(o->g->model) && use.owner == MELU_ITEM)
     return add_entities(o, r, column, o->f.items, o->f.n, o->f.grad_x, model->item_width);
   for (size_t t = 0; t < batch->n_tasks; t++) {
     const struct melu__task *task = &batch->tasks[t];

@@ -100,7 +100,7 @@ static melu_status clear_rows(struct start *s, melu_error *err) {
 melu_status melu__start(melu_model *model, const melu_dataset *data, const uint32_t *users, size_t n_users,
                         melu_error *err) {
   struct start s = {model, data, users, n_users};
-  if (model->options.network != MELU_FACTORS) return MELU_OK;
+  if (!melu__is_factors(model)) return MELU_OK;
   const melu_status status = clear_rows(&s, err);
   if (status) return status;
   set_scale(&s);

@@ -51,7 +51,7 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   struct melu__outputs o = {.n = 0};
   melu__tape_init(&t, &model->ctx->allocator);
   melu__slot_layout(&layout, model, kind);
-  if (model->options.network == MELU_FACTORS)
+  if (melu__is_factors(model))
     melu__record_factors(&o, &t, model, kind, n_support, n_query);
   else
     melu__record_layers(&o, &t, model, kind, form, n_support, n_query);
@@ -77,7 +77,7 @@ static double total_flops(const struct melu__plan *plan, const melu_model *model
 static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, melu_error *err) {
   const melu_model *model = arg;
   const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
-  const int is_direct = model->options.network == MELU_LAYERS && !melu__has_dual(model);
+  const int is_direct = !melu__is_factors(model) && !melu__has_dual(model);
   const int has_both =
       melu__has_dual(model) &&
       (is_meta(kind) || (kind == MELU__PLAN_ADAPT && !melu__keeps_rows(model, (size_t)(key >> 16 & 0xffff))));
@@ -101,6 +101,13 @@ static melu_status make(struct melu__plan **out, const void *arg, uint64_t key, 
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err) {
   return melu__plan_cache_get(out, model->plans, KEY(kind, n_support, n_query), make, model, err);
+}
+
+melu_status melu__task_plan_in(const struct melu__plan **out, size_t *arena, const melu_model *model,
+                               enum melu__plan_kind kind, size_t n_support, size_t n_query, melu_error *err) {
+  const melu_status status = melu__task_plan(out, model, kind, n_support, n_query, err);
+  if (!status && melu__plan_arena_size(*out) > *arena) *arena = melu__plan_arena_size(*out);
+  return status;
 }
 
 /* ----------------------------------------------------------------------------------------------- scratch */
@@ -149,13 +156,13 @@ int melu__is_matrix(size_t rows, size_t cols) {
 /* Matrices have one, but for learnt rates, which no product takes. */
 static int has_transpose(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
   melu__weight_shape(model, i, rows, cols);
-  return melu__is_matrix(*rows, *cols) && (model->options.network == MELU_FACTORS || i < 2 * model->n_layers + 1);
+  return melu__is_matrix(*rows, *cols) && (melu__is_factors(model) || i < 2 * model->n_layers + 1);
 }
 
 void melu__slot_layout(struct melu__slot_layout *layout, const melu_model *model, enum melu__plan_kind kind) {
   const size_t inputs = model->item_width + model->user_width;
   memset(layout, 0, sizeof *layout);
-  if (model->options.network == MELU_FACTORS) {
+  if (melu__is_factors(model)) {
     melu__factor_layout(layout, model, kind);
     return;
   }

@@ -79,6 +79,10 @@ size_t melu__kept_rows(const melu_model *model, size_t n_support);
 melu_status melu__task_plan(const struct melu__plan **out, const melu_model *model, enum melu__plan_kind kind,
                             size_t n_support, size_t n_query, melu_error *err);
 
+/* The same; *arena becomes no smaller than what the plan needs. */
+melu_status melu__task_plan_in(const struct melu__plan **out, size_t *arena, const melu_model *model,
+                               enum melu__plan_kind kind, size_t n_support, size_t n_query, melu_error *err);
+
 /* One thread's memory. */
 struct melu__scratch {
   real *arena, *xs, *xq, *xu, *ys, *yq;

@@ -94,7 +94,7 @@ static void sum_many(const melu_model *model, const struct melu__table *known, m
 void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row) {
   const struct melu__param *table = model->params + first_table(model, owner);
   const struct melu__field *field;
-  if (model->options.network == MELU_FACTORS) {
+  if (melu__is_factors(model)) {
     sum_values(model, owner, values, row);
     return;
   }
@@ -113,7 +113,7 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
   const struct melu__table *known = &data->tables[owner];
   const size_t width = owner == MELU_ITEM ? model->item_width : model->user_width;
   if (n == 0) return; /* `rows` may be NULL */
-  if (model->options.network == MELU_FACTORS) {
+  if (melu__is_factors(model)) {
     sum_many(model, known, owner, entities, n, rows, width);
     return;
   }
@@ -145,7 +145,7 @@ struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {
   const struct melu__field *field;
   for (; (field = melu__schema_owner_field(model->schema, use.owner, use.column)) != NULL; use.column++) {
     if (field->kind != MELU_NUMERIC && table-- == 0) break;
-    if (model->options.network == MELU_LAYERS) use.first_col += field->width;
+    if (!melu__is_factors(model)) use.first_col += field->width;
   }
   return use;
 }

@@ -17,7 +17,7 @@ static int add_params(melu_model *model, size_t n) {
   melu__model_describe(model->params, model->schema, &given);
   model->n_params = n;
   while (model->n_tables < n && model->params[model->n_tables].is_table) model->n_tables++;
-  if (model->options.network == MELU_LAYERS) model->n_layers = model->options.n_hidden + 1;
+  if (!melu__is_factors(model)) model->n_layers = model->options.n_hidden + 1;
   for (size_t i = 0; i < n; i++) {
     struct melu__param *p = &model->params[i];
     p->data = melu__calloc(a, melu__size_mul(p->rows, p->cols), sizeof *p->data);
@@ -142,7 +142,7 @@ static void find_factors(melu_model *model) {
 
 static void set_widths(melu_model *model) {
   const melu_schema *schema = model->schema;
-  if (model->options.network == MELU_FACTORS) {
+  if (melu__is_factors(model)) {
     model->item_width = melu__item_cols(&model->options) + 1 + melu__schema_numbers(schema, MELU_ITEM);
     model->user_width = melu__user_cols(&model->options) + melu__schema_numbers(schema, MELU_USER);
   } else {

@@ -35,6 +35,10 @@ double melu__model_largest(const melu_model *model);
 /* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);
 
+static inline int melu__is_factors(const melu_model *model) {
+  return model->options.network == MELU_FACTORS;
+}
+
 /* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */
 static inline struct melu__param *melu__model_weight(const melu_model *model, size_t l) {
   return &model->params[model->n_tables + 2 * l];

@@ -35,7 +35,7 @@ struct group {
 static int is_weight(const melu_model *model, const struct melu__param *what) {
   static const enum melu__factor_param weights[] = {MELU__F_POOL, MELU__F_POOL_RATED, MELU__F_H1, MELU__F_H2,
                                                     MELU__F_N_USER};
-  if (model->options.network == MELU_LAYERS) return what->name[0] == 'W';
+  if (!melu__is_factors(model)) return what->name[0] == 'W';
   for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
     if (what->data == model->factors[weights[i]]) return 1;
   return 0;
@@ -45,7 +45,7 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
   const melu_model *model = p->model;
   const struct melu__param *what = &model->params[param];
   const size_t rank = model->options.rank;
-  const int is_factors = model->options.network == MELU_FACTORS;
+  const int is_factors = melu__is_factors(model);
   const int is_item = what->is_table ? melu__table_field(model->schema, param)->owner == MELU_ITEM
                                      : is_factors && param == model->n_tables + model->factor_weight[MELU__F_N_ITEM];
   if (is_factors && is_item) {

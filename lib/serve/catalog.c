@@ -21,16 +21,12 @@ struct melu_catalog {
   real *x, *z;
 };
 
-static int is_factors(const melu_model *model) {
-  return model->options.network == MELU_FACTORS;
-}
-
 static size_t x_width(const melu_model *model) {
-  return is_factors(model) ? melu__task_row(model) : model->item_width;
+  return melu__is_factors(model) ? melu__task_row(model) : model->item_width;
 }
 
 static size_t z_width(const melu_model *model) {
-  return is_factors(model) ? 0 : melu__model_weight(model, 0)->rows;
+  return melu__is_factors(model) ? 0 : melu__model_weight(model, 0)->rows;
 }
 
 static int allocate(melu_catalog *c) {
@@ -83,7 +79,7 @@ static melu_status fill(melu_catalog *c, const melu_dataset *data, melu_error *e
   const struct melu_allocator *a = &c->model->ctx->allocator;
   const size_t n_blocks = (c->n + MELU__RANK_ROWS - 1) / MELU__RANK_ROWS, line = MELU__ALIGN / sizeof(real);
   struct filling filling = {.catalog = c, .data = data};
-  if (!is_factors(c->model)) {
+  if (!melu__is_factors(c->model)) {
     runner->run(runner->arg, fill_block, &filling, n_blocks);
     return MELU_OK;
   }
@@ -155,12 +151,12 @@ static melu_status score_blocks(melu_workspace *ws, const melu_catalog *c, const
   for (size_t first = 0; first < c->n; first += MELU__RANK_ROWS) {
     const size_t n = c->n - first < MELU__RANK_ROWS ? c->n - first : MELU__RANK_ROWS;
     slots[MELU__SLOT_XQ] = c->x + first * x_width(model);
-    if (is_factors(model)) slots[MELU__SLOT_ZQ] = slots[MELU__SLOT_XQ] + melu__user_cols(&model->options);
+    if (melu__is_factors(model)) slots[MELU__SLOT_ZQ] = slots[MELU__SLOT_XQ] + melu__user_cols(&model->options);
     slots[MELU__SLOT_Z] = c->z + first * z_width(model);
     melu__plan_run(plan, slots, NULL, ws->scratch.arena);
     if (!isfinite(model->ctx->kernels->largest(n, scores)))
       return melu__fail_at(err, MELU_EDIVERGED, first, "a score is not finite: the weights are too large");
-    if (is_factors(model))
+    if (melu__is_factors(model))
       for (size_t i = 0; i < n; i++)
         scores[i] = model->factors[MELU__F_SCALE][0] + model->factors[MELU__F_SCALE][1] * scores[i];
     take(arg, first, n, scores);

@@ -8,10 +8,6 @@
 #include "meta/factors.h"
 #include "model/embed.h"
 
-static size_t padded(size_t n) {
-  return melu__size_align(n, MELU__FACTOR_ROWS);
-}
-
 /* -------------------------------------------------------------------------------------------------- life */
 
 void melu__factor_unknown(melu_user *user) {
@@ -26,29 +22,24 @@ void melu__factor_unknown(melu_user *user) {
     parts[1][j * width + j] = (real)(curvature * log1p(exp((double)model->factors[MELU__F_PRECISION][j])));
 }
 
-static melu_status find_plan(const struct melu__plan **out, size_t *arena, const melu_workspace *ws,
-                             enum melu__plan_kind kind, size_t n_support, size_t n_rows, melu_error *err) {
-  const melu_status status = melu__task_plan(out, ws->model, kind, n_support, n_rows, err);
-  if (!status && melu__plan_arena_size(*out) > *arena) *arena = melu__plan_arena_size(*out);
-  return status;
-}
-
 melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
   const melu_model *model = ws->model;
   const struct melu_allocator *a = &model->ctx->allocator;
-  const size_t n_adapt = padded(ws->max_support) / MELU__FACTOR_ROWS + 1;
+  const size_t n_adapt = melu__padded(ws->max_support) / MELU__FACTOR_ROWS + 1;
   size_t arena = 0;
   melu_status status = MELU_OK;
   ws->adapt = melu__calloc(a, n_adapt, sizeof *ws->adapt);
   ws->rank = melu__calloc(a, 1, sizeof *ws->rank);
   if (!ws->adapt || !ws->rank) return melu__fail_memory(err);
   for (size_t i = 0; i < n_adapt && !status; i++)
-    status = find_plan(&ws->adapt[i], &arena, ws, MELU__PLAN_ADAPT, i * MELU__FACTOR_ROWS, 0, err);
-  if (!status) status = find_plan(&ws->rank[0], &arena, ws, MELU__PLAN_RANK, 0, MELU__RANK_ROWS, err);
-  if (!status) status = find_plan(&ws->items, &arena, ws, MELU__PLAN_ITEMS, 0, MELU__PREDICT_ROWS, err);
-  if (!status) status = find_plan(&ws->profile, &arena, ws, MELU__PLAN_USERS, 0, 1, err);
-  if (!status) status = find_plan(&ws->scores, &arena, ws, MELU__PLAN_PREDICT, 0, MELU__PREDICT_ROWS, err);
-  if (!status) status = find_plan(&ws->spread, &arena, ws, MELU__PLAN_SPREAD, 0, MELU__PREDICT_ROWS, err);
+    status = melu__task_plan_in(&ws->adapt[i], &arena, ws->model, MELU__PLAN_ADAPT, i * MELU__FACTOR_ROWS, 0, err);
+  if (!status) status = melu__task_plan_in(&ws->rank[0], &arena, ws->model, MELU__PLAN_RANK, 0, MELU__RANK_ROWS, err);
+  if (!status) status = melu__task_plan_in(&ws->items, &arena, ws->model, MELU__PLAN_ITEMS, 0, MELU__PREDICT_ROWS, err);
+  if (!status) status = melu__task_plan_in(&ws->profile, &arena, ws->model, MELU__PLAN_USERS, 0, 1, err);
+  if (!status)
+    status = melu__task_plan_in(&ws->scores, &arena, ws->model, MELU__PLAN_PREDICT, 0, MELU__PREDICT_ROWS, err);
+  if (!status)
+    status = melu__task_plan_in(&ws->spread, &arena, ws->model, MELU__PLAN_SPREAD, 0, MELU__PREDICT_ROWS, err);
   if (status) return status;
   /* XS holds all support rows, to whole blocks of encoded items; XQ one such block. */
   const size_t ld = melu__task_row(model), cols = model->item_width + melu__encoded_cols(model);
@@ -57,7 +48,7 @@ melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
   ws->encoding = melu__calloc(a, MELU__PREDICT_ROWS * cols, sizeof *ws->encoding);
   ws->pooled = melu__calloc(a, 2 * melu__user_cols(&model->options), sizeof *ws->pooled);
   if (!ws->rows || !ws->encoding || !ws->pooled ||
-      !melu__scratch_reserve(&ws->scratch, model, arena, padded(ws->max_support), 0))
+      !melu__scratch_reserve(&ws->scratch, model, arena, melu__padded(ws->max_support), 0))
     return melu__fail_memory(err);
   return MELU_OK;
 }
@@ -112,7 +103,7 @@ void melu__factor_adapt(melu_workspace *ws, const melu_dataset *data, const stru
   melu__plan_run(ws->profile, slots, NULL, ws->scratch.arena);
   memset(ws->pooled, 0, width * sizeof *ws->pooled);
   rows_of(ws, data, items, n, ws->rows, ws->pooled);
-  for (size_t i = 0; i < padded(n); i++) ys[i] = i < n ? (ratings[i] - scale[0]) / scale[1] : 0;
+  for (size_t i = 0; i < melu__padded(n); i++) ys[i] = i < n ? (ratings[i] - scale[0]) / scale[1] : 0;
   slots[MELU__SLOT_XS] = ws->rows;
   slots[MELU__SLOT_ZS] = ws->rows + width;
   slots[MELU__SLOT_YS] = ys;
@@ -120,7 +111,7 @@ void melu__factor_adapt(melu_workspace *ws, const melu_dataset *data, const stru
   slots[MELU__SLOT_GRADS] = parts[0];
   slots[MELU__SLOT_GRADS + 1] = parts[1];
   ws->fresh.n_support = n;
-  melu__plan_run(ws->adapt[padded(n) / MELU__FACTOR_ROWS], slots, NULL, ws->scratch.arena);
+  melu__plan_run(ws->adapt[melu__padded(n) / MELU__FACTOR_ROWS], slots, NULL, ws->scratch.arena);
 }
 
 /* ---------------------------------------------------------------------------------------------- predicting */

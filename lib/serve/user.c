@@ -17,10 +17,6 @@ static size_t part_size(size_t n_numbers) {
   return melu__size_align(n_numbers, MELU__ALIGN / sizeof(real));
 }
 
-static int is_factors(const melu_model *model) {
-  return model->options.network == MELU_FACTORS;
-}
-
 static int adapts_items(const melu_model *model) {
   return (model->options.adapt & MELU_ADAPT_ITEMS) != 0;
 }
@@ -34,7 +30,7 @@ void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user) {
   const melu_model *model = user->model;
   size_t rows, cols;
   real *p = user->data;
-  if (is_factors(model)) {
+  if (melu__is_factors(model)) {
     parts[0] = p;
     parts[1] = p + part_size(melu__user_cols(&model->options));
     return;
@@ -51,7 +47,7 @@ void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user) {
 
 /* The numbers that say something: the first layer's place may be larger. */
 static size_t used_size(const melu_user *user) {
-  if (is_factors(user->model)) return factors_size(user->model);
+  if (melu__is_factors(user->model)) return factors_size(user->model);
   real *parts[MELU__MAX_WEIGHTS];
   size_t rows, cols;
   melu__user_parts(parts, user);
@@ -64,7 +60,7 @@ static int user_init(melu_user *user, const melu_model *model) {
   size_t rows, cols;
   user->model = model;
   user->n_support = 0;
-  if (is_factors(model)) {
+  if (melu__is_factors(model)) {
     user->n = factors_size(model);
   } else {
     for (size_t i = 2; i < 2 * model->n_layers + 1; i++) {
@@ -107,7 +103,7 @@ melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *
     melu__free(&model->ctx->allocator, user);
     return melu__fail_memory(err);
   }
-  if (is_factors(model))
+  if (melu__is_factors(model))
     melu__factor_unknown(user);
   else
     set_unknown(user);
@@ -123,14 +119,6 @@ void melu_user_free(melu_user *user) {
   melu__free(a, user);
 }
 
-/* Raises *arena to what the plan needs. */
-static melu_status find_plan(const struct melu__plan **out, size_t *arena, const melu_workspace *ws,
-                             enum melu__plan_kind kind, size_t n_support, size_t n_rows, melu_error *err) {
-  const melu_status status = melu__task_plan(out, ws->model, kind, n_support, n_rows, err);
-  if (!status && melu__plan_arena_size(*out) > *arena) *arena = melu__plan_arena_size(*out);
-  return status;
-}
-
 /* All plans that adapting, predicting and ranking will ever need, so that none of them makes one. */
 static melu_status find_plans(melu_workspace *ws, melu_error *err) {
   size_t arena = 0;
@@ -142,13 +130,14 @@ static melu_status find_plans(melu_workspace *ws, melu_error *err) {
   ws->rank = melu__calloc(a, ws->max_kept + 2, sizeof *ws->rank);
   if (!ws->adapt || !ws->predict || !ws->rank) return melu__fail_memory(err);
   for (size_t n = 0; n <= ws->max_support && !status; n++)
-    status = find_plan(&ws->adapt[n], &arena, ws, MELU__PLAN_ADAPT, n, 0, err);
+    status = melu__task_plan_in(&ws->adapt[n], &arena, ws->model, MELU__PLAN_ADAPT, n, 0, err);
   for (size_t row = 0; row < ws->max_kept + 2 && !status; row++) {
     const size_t n = row <= ws->max_kept ? row : MELU__FORMED;
     for (size_t i = 0; i < MELU__N_PIECES && !status; i++)
-      status = find_plan(&ws->predict[row * MELU__N_PIECES + i], &arena, ws, MELU__PLAN_PREDICT, n,
-                         MELU__PREDICT_ROWS >> i, err);
-    if (!status) status = find_plan(&ws->rank[row], &arena, ws, MELU__PLAN_RANK, n, MELU__RANK_ROWS, err);
+      status = melu__task_plan_in(&ws->predict[row * MELU__N_PIECES + i], &arena, ws->model, MELU__PLAN_PREDICT, n,
+                                  MELU__PREDICT_ROWS >> i, err);
+    if (!status)
+      status = melu__task_plan_in(&ws->rank[row], &arena, ws->model, MELU__PLAN_RANK, n, MELU__RANK_ROWS, err);
   }
   if (status) return status;
   if (!melu__scratch_reserve(&ws->scratch, ws->model, arena, ws->max_support, MELU__PREDICT_ROWS))
@@ -170,7 +159,7 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   melu_status status = MELU_OK;
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
   if (!ws->transposed || !user_init(&ws->fresh, model)) status = melu__fail_memory(err);
-  if (!status) status = is_factors(model) ? melu__factor_workspace_init(ws, err) : find_plans(ws, err);
+  if (!status) status = melu__is_factors(model) ? melu__factor_workspace_init(ws, err) : find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);
     return status;
@@ -307,7 +296,7 @@ melu_status melu_adapt(melu_user *user, melu_workspace *ws, const melu_model *mo
     if (!isfinite(ratings[i])) return melu__fail_at(err, MELU_ERANGE, i, "ratings[%zu] is not finite", i);
   if (profile && (status = melu__values_check(model->schema, MELU_USER, NULL, profile, err))) return status;
 
-  if (is_factors(model))
+  if (melu__is_factors(model))
     melu__factor_adapt(ws, data, profile, items, ratings, n);
   else if (!adapt_layers(ws, data, profile, items, ratings, n))
     return melu__fail_memory(err);
@@ -323,13 +312,13 @@ void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user) {
   real *parts[MELU__MAX_WEIGHTS];
   melu__user_parts(parts, user);
   slots[MELU__SLOT_WEIGHTS] = slots[MELU__SLOT_GRADS] = parts[0];
-  if (is_factors(user->model)) return;
+  if (melu__is_factors(user->model)) return;
   slots[MELU__SLOT_XT] = parts[1];
   for (size_t i = 2; i < 2 * user->model->n_layers + 1; i++) slots[MELU__SLOT_WEIGHTS + i] = parts[i];
 }
 
 size_t melu__workspace_row(const melu_workspace *ws, const melu_user *user) {
-  if (is_factors(user->model)) return 0;
+  if (melu__is_factors(user->model)) return 0;
   return user->n_support == MELU__FORMED ? ws->max_kept + 1 : user->n_support;
 }
 
@@ -338,7 +327,7 @@ melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *mo
   const melu_status status = check_items(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
-  if (is_factors(model)) return melu__factor_predict(scores, ws, user, data, items, n, 0, err);
+  if (melu__is_factors(model)) return melu__factor_predict(scores, ws, user, data, items, n, 0, err);
   const size_t row = melu__workspace_row(ws, user);
   struct melu__scratch *s = &ws->scratch;
   real *slots[MELU__N_SLOTS], piece[MELU__PREDICT_ROWS];
@@ -369,7 +358,7 @@ melu_status melu_predict_variance(float *variances, melu_workspace *ws, const me
   const melu_status status = check_items(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !variances) return melu__fail(err, MELU_EINVAL, "variances is NULL");
-  if (!is_factors(model) || model->options.rule != MELU_CLOSED_FORM)
+  if (!melu__is_factors(model) || model->options.rule != MELU_CLOSED_FORM)
     return melu__fail(err, MELU_EINVAL, "variances are for MELU_FACTORS with MELU_CLOSED_FORM");
   return melu__factor_predict(variances, ws, user, data, items, n, 1, err);
 }

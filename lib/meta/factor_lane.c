@@ -12,18 +12,6 @@ enum { BLOCK = 128, STEP = 8 }; /* rows of one encoder plan; the last one has a 
 
 /* ---------------------------------------------------------------------------------------------- preparing */
 
-static melu_status find_blocks(struct melu__blocks *b, struct melu__factor_lanes *f, enum melu__plan_kind kind,
-                               enum melu__plan_kind grad, size_t n, melu_error *err) {
-  const size_t all = melu__size_align(n, STEP), rest = all % BLOCK;
-  melu_status status = MELU_OK;
-  *b = (struct melu__blocks){.n = all, .most = BLOCK};
-  if (all >= BLOCK) status = melu__task_plan_in(&b->full, &f->plans, f->l->model, kind, 0, BLOCK, err);
-  if (all >= BLOCK && !status) status = melu__task_plan_in(&b->full_grad, &f->plans, f->l->model, grad, 0, BLOCK, err);
-  if (rest && !status) status = melu__task_plan_in(&b->rest, &f->plans, f->l->model, kind, 0, rest, err);
-  if (rest && !status) status = melu__task_plan_in(&b->rest_grad, &f->plans, f->l->model, grad, 0, rest, err);
-  return status;
-}
-
 /* Rows of all tasks, in the order of the batch. */
 static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, melu_error *err) {
   struct melu__lanes *l = f->l;
@@ -106,30 +94,18 @@ static int allocate(struct melu__factor_lanes *f) {
   const melu_model *model = l->model;
   const size_t item_cols = melu__encoded_cols(model), width = melu__user_cols(&model->options);
   const size_t n = f->item_blocks.n, n_users = f->user_blocks.n;
-  struct {
-    real **p;
-    size_t rows, cols;
-  } arrays[] = {{&f->x, n, model->item_width},
-                {&f->z, n, item_cols},
-                {&f->grad_x, n, model->item_width},
-                {&f->grad_z, n, item_cols},
-                {&l->grad_x, l->n_rows, melu__task_row(model)},
-                {&l->xu, n_users, model->user_width},
-                {&l->row, n_users, width},
-                {&l->grad_xu, n_users, model->user_width},
-                {&l->grad_row, n_users, width},
-                {&f->pooled, n_users, width}};
-  const size_t line = MELU__ALIGN / sizeof(real), n_arrays = sizeof arrays / sizeof *arrays;
-  size_t total = 0;
-  for (size_t i = 0; i < n_arrays; i++)
-    total = melu__size_add(total, melu__size_add(melu__size_mul(arrays[i].rows, arrays[i].cols), line));
-  if (!melu__grow(&model->ctx->allocator, &f->memory, &f->memory_capacity, 0, total, sizeof *f->memory)) return 0;
-  real *at = f->memory;
-  for (size_t i = 0; i < n_arrays; i++) {
-    *arrays[i].p = at;
-    at += melu__size_align(arrays[i].rows * arrays[i].cols, line);
-  }
-  return 1;
+  const struct melu__array arrays[] = {{&f->x, n, model->item_width},
+                                       {&f->z, n, item_cols},
+                                       {&f->grad_x, n, model->item_width},
+                                       {&f->grad_z, n, item_cols},
+                                       {&l->grad_x, l->n_rows, melu__task_row(model)},
+                                       {&l->xu, n_users, model->user_width},
+                                       {&l->row, n_users, width},
+                                       {&l->grad_xu, n_users, model->user_width},
+                                       {&l->grad_row, n_users, width},
+                                       {&f->pooled, n_users, width}};
+  return melu__place_arrays(&model->ctx->allocator, &f->memory, &f->memory_capacity, arrays,
+                            sizeof arrays / sizeof *arrays);
 }
 
 melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) {
@@ -140,9 +116,11 @@ melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) 
   if (!status && !number_items(f)) status = melu__fail_memory(err);
   if (status) return status;
   list_occurrences(f);
-  status = find_blocks(&f->item_blocks, f, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, f->n, err);
+  status = melu__find_blocks(&f->item_blocks, &f->plans, l->model, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD,
+                             melu__size_align(f->n, STEP), BLOCK, err);
   if (!status)
-    status = find_blocks(&f->user_blocks, f, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, l->batch->n_tasks, err);
+    status = melu__find_blocks(&f->user_blocks, &f->plans, l->model, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD,
+                               melu__size_align(l->batch->n_tasks, STEP), BLOCK, err);
   if (!status && !allocate(f)) status = melu__fail_memory(err);
   /* Rows, ratings, weights and scores of a task, and its pooled rows. */
   f->plans = melu__size_align(f->plans, MELU__ALIGN / sizeof(real));

@@ -12,14 +12,15 @@ enum { ITEM_BLOCK = 512, ITEM_STEP = 16, USER_BLOCK = 16 }; /* rows of one plan 
 
 /* ---------------------------------------------------------------------------------------------- preparing */
 
-static melu_status find_blocks(struct melu__blocks *b, struct melu__lanes *l, enum melu__plan_kind kind,
-                               enum melu__plan_kind grad, size_t n, size_t most, melu_error *err) {
+melu_status melu__find_blocks(struct melu__blocks *b, size_t *arena, const melu_model *model, enum melu__plan_kind kind,
+                              enum melu__plan_kind grad, size_t n, size_t most, melu_error *err) {
+  const size_t rest = n % most;
   melu_status status = MELU_OK;
   *b = (struct melu__blocks){.n = n, .most = most};
-  if (n >= most) status = melu__task_plan_in(&b->full, &l->arena, l->model, kind, 0, most, err);
-  if (n >= most && !status) status = melu__task_plan_in(&b->full_grad, &l->arena, l->model, grad, 0, most, err);
-  if (n % most && !status) status = melu__task_plan_in(&b->rest, &l->arena, l->model, kind, 0, n % most, err);
-  if (n % most && !status) status = melu__task_plan_in(&b->rest_grad, &l->arena, l->model, grad, 0, n % most, err);
+  if (n >= most) status = melu__task_plan_in(&b->full, arena, model, kind, 0, most, err);
+  if (n >= most && !status) status = melu__task_plan_in(&b->full_grad, arena, model, grad, 0, most, err);
+  if (rest && !status) status = melu__task_plan_in(&b->rest, arena, model, kind, 0, rest, err);
+  if (rest && !status) status = melu__task_plan_in(&b->rest_grad, arena, model, grad, 0, rest, err);
   return status;
 }
 
@@ -44,33 +45,37 @@ static melu_status place_lane(struct melu__lanes *l, size_t number, melu_error *
   lane->n_users = l->n_users - lane->user;
   place_tasks(l, number, MELU__DIRECT);
   l->n_rows = melu__size_align(l->n_rows, ITEM_STEP);
-  const melu_status status =
-      find_blocks(&lane->items, l, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD, lane->n_rows, ITEM_BLOCK, err);
+  const melu_status status = melu__find_blocks(&lane->items, &l->arena, l->model, MELU__PLAN_ITEMS,
+                                               MELU__PLAN_ITEMS_GRAD, lane->n_rows, ITEM_BLOCK, err);
   if (status) return status;
-  return find_blocks(&lane->users, l, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, lane->n_users, USER_BLOCK, err);
+  return melu__find_blocks(&lane->users, &l->arena, l->model, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD, lane->n_users,
+                           USER_BLOCK, err);
 }
 
-/* One block of memory for all arrays, each on a cache line of its own. */
-static int allocate(struct melu__lanes *l) {
-  const size_t h = melu__model_weight(l->model, 0)->rows, items = l->model->item_width, users = l->model->user_width;
-  struct {
-    real **p;
-    size_t rows, cols;
-  } arrays[] = {{&l->x, l->n_rows, items},      {&l->y, l->n_rows, 1},          {&l->z, l->n_rows, h},
-                {&l->grad_x, l->n_rows, items}, {&l->grad_z, l->n_rows, h},     {&l->xu, l->n_users, users},
-                {&l->row, l->n_users, h},       {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users},
-                {&l->grad_row, l->n_users, h},  {&l->grad_kappa, l->n_users, 1}};
-  const size_t line = MELU__ALIGN / sizeof(real), n = sizeof arrays / sizeof *arrays;
+int melu__place_arrays(const struct melu_allocator *a, real **memory, size_t *capacity,
+                       const struct melu__array *arrays, size_t n) {
+  const size_t line = MELU__ALIGN / sizeof(real);
   size_t total = 0;
   for (size_t i = 0; i < n; i++)
     total = melu__size_add(total, melu__size_add(melu__size_mul(arrays[i].rows, arrays[i].cols), line));
-  if (!melu__grow(&l->model->ctx->allocator, &l->memory, &l->memory_capacity, 0, total, sizeof *l->memory)) return 0;
-  real *at = l->memory;
+  if (!melu__grow(a, memory, capacity, 0, total, sizeof **memory)) return 0;
+  real *at = *memory;
   for (size_t i = 0; i < n; i++) {
     *arrays[i].p = at;
     at += melu__size_align(arrays[i].rows * arrays[i].cols, line);
   }
   return 1;
+}
+
+static int allocate(struct melu__lanes *l) {
+  const size_t h = melu__model_weight(l->model, 0)->rows, items = l->model->item_width, users = l->model->user_width;
+  const struct melu__array arrays[] = {
+      {&l->x, l->n_rows, items},      {&l->y, l->n_rows, 1},          {&l->z, l->n_rows, h},
+      {&l->grad_x, l->n_rows, items}, {&l->grad_z, l->n_rows, h},     {&l->xu, l->n_users, users},
+      {&l->row, l->n_users, h},       {&l->kappa, l->n_users, 1},     {&l->grad_xu, l->n_users, users},
+      {&l->grad_row, l->n_users, h},  {&l->grad_kappa, l->n_users, 1}};
+  return melu__place_arrays(&l->model->ctx->allocator, &l->memory, &l->memory_capacity, arrays,
+                            sizeof arrays / sizeof *arrays);
 }
 
 /* Room in every arena for the overlaps of any task, behind what plans take. */

@@ -47,6 +47,20 @@ struct melu__lanes {
   real *transposed; /* the weights' transposes */
 };
 
+/* Finds the plans of so many rows; *arena becomes no smaller than what they need. */
+melu_status melu__find_blocks(struct melu__blocks *b, size_t *arena, const melu_model *model, enum melu__plan_kind kind,
+                              enum melu__plan_kind grad, size_t n, size_t most, melu_error *err);
+
+/* Where the address of a matrix goes, and its size. */
+struct melu__array {
+  real **p;
+  size_t rows, cols;
+};
+
+/* One block of memory for all of them, each on a cache line of its own. Returns 0 if there is none. */
+int melu__place_arrays(const struct melu_allocator *a, real **memory, size_t *capacity,
+                       const struct melu__array *arrays, size_t n);
+
 /* Finds the plans and places of tasks whose lane is set, and makes room. */
 melu_status melu__lanes_prepare(struct melu__lanes *lanes, melu_error *err);
 

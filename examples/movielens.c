@@ -341,7 +341,7 @@ static void write_rows(FILE *file, const char *method, const char *state, const 
   for (size_t i = 0; i < N_METRICS; i++) {
     double sd;
     const double mean = over_splits(&sd, splits, n_splits, i);
-    fprintf(file, "%s,%s,%s,%.6f,", method, state, metric_names[i], mean);
+    fprintf(file, "\"%s\",%s,%s,%.6f,", method, state, metric_names[i], mean); /* names have commas */
     if (n_splits > 1) fprintf(file, "%.6f", sd); /* empty, not "nan", where there is none */
     fprintf(file, ",%llu\n", (unsigned long long)n_splits);
   }
@@ -371,8 +371,8 @@ static void write_splits(const struct choices *c, const struct method *methods, 
     for (enum state state = 0; state < N_STATES; state++)
       for (uint64_t s = 0; c->wanted[state] && s < n_splits(c, state); s++) {
         const struct melu_metrics *r = &results[m][state][ALL][s];
-        fprintf(file, "%s,%s,%llu,%.6f,%.6f,%.6f\n", methods[m].name, state_names[state], (unsigned long long)s, r->mae,
-                r->rmse, r->ndcg_paper[1]);
+        fprintf(file, "\"%s\",%s,%llu,%.6f,%.6f,%.6f\n", methods[m].name, state_names[state], (unsigned long long)s,
+                r->mae, r->rmse, r->ndcg_paper[1]);
       }
   close_file(file, c->per_split);
 }

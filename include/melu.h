@@ -403,11 +403,12 @@ struct melu_model_options {
   uint64_t seed;      /* of the initial parameters */
   const size_t *hidden; /* widths of the hidden layers; NULL: the preset's (64, 64). MELU_FACTORS: of the hidden layer
                            of the items' encoder, at most one (96) */
-  size_t n_hidden;      /* up to 8 */
+  size_t n_hidden;      /* up to 8; MELU_NONE: none, for MELU_FACTORS alone */
   size_t inner_steps;   /* 0: the preset's (5); MELU_NONE: none; up to 64 */
-  double inner_lr;      /* inner learning rate; 0: the preset's (0.01) */
+  double inner_lr;      /* inner learning rate; 0: the preset's (0.01; "best" 0.1) */
   int first_order;      /* not 0: the inner gradients are constants to the outer loop (FOMAML) */
-  double rating_min;    /* predictions are clipped to this range where a metric says so; both 0: 1 and 5 */
+  double rating_min;    /* predictions are clipped to this range where a metric says so; both 0: 1 and 5, with
+                           MELU_LOGISTIC 0 and 1 */
   double rating_max;
   melu_network network;
   size_t rank; /* MELU_FACTORS: numbers in an item's vector, up to 255; 0: the preset's (48) */

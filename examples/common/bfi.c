@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "args.h"
+#include "mix.h"
 
 /* Reads the cell that ends at `end` and steps over it; "NA" is 0. Returns 0 if it is neither. */
 static int read_cell(unsigned *value, char **text, char end) {
@@ -57,8 +58,5 @@ struct bfi_person *bfi_read(size_t *n_people, const char *dir) {
 }
 
 int bfi_held_out(uint64_t number) {
-  uint64_t z = number + 0x9E3779B97F4A7C15u; /* the mixing function that melu_split_order uses too */
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return (z ^ (z >> 31)) % 5 == 0;
+  return mix64(number) % 5 == 0;
 }

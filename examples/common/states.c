@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "args.h"
+#include "mix.h"
 
 const char *const state_names[N_STATES] = {"W",  "UC",   "IC",    "UIC",    "IC+H",   "UIC+H",
                                            "V1", "V2IC", "V2UIC", "V2IC+H", "V2UIC+H"};
@@ -142,14 +143,6 @@ static int is_within(struct part *part, uint32_t user, size_t k, uint32_t item) 
   const size_t n = melu_dataset_ratings(part->data, user, NULL, NULL);
   (void)k, (void)item;
   return !part->capped || (n >= MIN_RATINGS && n <= MAX_RATINGS);
-}
-
-/* The finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), one step. */
-static uint64_t mix64(uint64_t x) {
-  uint64_t z = x + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
 }
 
 static int acts_new(const struct part *part, uint32_t user) {

@@ -34,11 +34,10 @@ static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, 
   return status;
 }
 
-/* The items of a task's support set, or of its query set. */
 static uint32_t item_of(const melu_batch *batch, const struct melu__task *t, size_t k) {
-  const uint32_t *items;
-  melu_dataset_ratings(batch->data, t->user, &items, NULL);
-  return items[batch->positions[t->start + k]];
+  uint32_t item;
+  melu__task_items(batch, t, k, 1, &item);
+  return item;
 }
 
 static size_t row_of(const struct melu__lane_task *t, const struct melu__task *task, size_t k) {
@@ -198,9 +197,9 @@ void melu__factor_encode(const struct melu__factor_lanes *f, size_t block, real 
 
 /* --------------------------------------------------------------------------------------------------- tasks */
 
-/* Rows of n of a task's items, from its k-th on, and their ratings. Returns how many rows there are with padding. */
-static size_t gather(const struct melu__factor_lanes *f, const struct melu__task *task, size_t k, size_t n, real *x,
-                     real *y, real *pooled) {
+/* Rows of n of a task's items, from its k-th on, and their ratings, padding behind them. */
+static void gather(const struct melu__factor_lanes *f, const struct melu__task *task, size_t k, size_t n, real *x,
+                   real *y, real *pooled) {
   const melu_model *model = f->l->model;
   const melu_batch *batch = f->l->batch;
   const real *scale = model->factors[MELU__F_SCALE];
@@ -217,8 +216,7 @@ static size_t gather(const struct melu__factor_lanes *f, const struct melu__task
     y[i] = (ratings[position] - scale[0]) / scale[1];
   }
   clear(x, ld, n, melu__padded(n));
-  memset(y + n, 0, (melu__padded(n) - n) * sizeof *y);
-  return melu__padded(n);
+  clear(y, 1, n, melu__padded(n));
 }
 
 /* A task's inputs and outputs but its rows' gradients, in the thread's memory behind the plans. */
@@ -284,14 +282,19 @@ static void run_task(const struct melu__factor_lanes *f, size_t i, real *slots[M
   losses[i] = loss;
 }
 
+/* Weights, and the lane's sums of their gradients, which what comes is added to. */
+static void lane_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, size_t lane) {
+  melu__model_slots(slots, l->model, l->transposed);
+  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, l->lanes[lane].sums);
+  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->lanes[lane].sums);
+}
+
 void melu__factor_tasks(const struct melu__factor_lanes *f, size_t lane, real *arena, double *losses) {
   const struct melu__lanes *l = f->l;
   const size_t n_dense = melu__dense_offset(l->model, l->model->n_params);
   real *slots[MELU__N_SLOTS];
-  melu__model_slots(slots, l->model, l->transposed);
   memset(l->lanes[lane].sums, 0, n_dense * sizeof *l->lanes[lane].sums);
-  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, l->lanes[lane].sums);
-  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->lanes[lane].sums);
+  lane_slots(slots, l, lane);
   for (size_t i = 0; i < l->batch->n_tasks; i++)
     if (l->tasks[i].lane == lane) run_task(f, i, slots, arena, losses);
 }
@@ -346,9 +349,7 @@ void melu__factor_collect(const struct melu__factor_lanes *f, size_t lane, real 
   const struct melu__lanes *l = f->l;
   const size_t n_items = n_blocks(&f->item_blocks), n = melu__factor_n_blocks(f);
   real *slots[MELU__N_SLOTS];
-  melu__model_slots(slots, l->model, l->transposed);
-  melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, l->lanes[lane].sums);
-  melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->lanes[lane].sums);
+  lane_slots(slots, l, lane);
   for (size_t block = lane; block < n; block += l->n_lanes) {
     if (block < n_items)
       collect_items(f, block, slots, arena);

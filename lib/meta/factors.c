@@ -147,20 +147,15 @@ static melu__ref residual(struct melu__factors *f) {
   return melu__tape_mul(t, is_row, melu__tape_sub(t, f->y, melu__tape_sigmoid(t, z)));
 }
 
-/* How much more a unit of the squared error's curvature weighs than one of the loss's. */
-static double curvature(const melu_model *model) {
-  return model->options.loss == MELU_LOGISTIC ? 4 : 1;
-}
-
 melu__ref melu__factors_gram(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const melu__ref p = melu__tape_diag(t, melu__tape_scale(t, f->precision, curvature(f->model)));
+  const melu__ref p = melu__tape_diag(t, melu__tape_scale(t, f->precision, melu__curvature(f->model)));
   return f->n_support ? melu__tape_add(t, melu__tape_matmul(t, f->f, f->f, 1, 0), p) : p;
 }
 
 static void solve(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const melu__ref b = melu__tape_matmul(t, f->f, melu__tape_scale(t, residual(f), curvature(f->model)), 1, 0);
+  const melu__ref b = melu__tape_matmul(t, f->f, melu__tape_scale(t, residual(f), melu__curvature(f->model)), 1, 0);
   f->w = melu__tape_add(t, f->w, melu__tape_transpose(t, melu__tape_solve(t, melu__factors_gram(f), b)));
 }
 

@@ -13,6 +13,11 @@ static inline size_t melu__padded(size_t n) {
   return melu__size_align(n, MELU__FACTOR_ROWS);
 }
 
+/* How much more a unit of the squared error's curvature weighs than one of the loss's. */
+static inline double melu__curvature(const melu_model *model) {
+  return model->options.loss == MELU_LOGISTIC ? 4 : 1;
+}
+
 /* An encoded item is [phi (rank), o, y (melu__user_cols), is new]. */
 size_t melu__encoded_cols(const melu_model *model);
 

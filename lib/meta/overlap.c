@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "meta/overlap.h"
 
-static size_t n_id_fields(const melu_schema *schema) {
-  const struct melu__field *field;
-  size_t n = 0;
-  for (size_t i = 0; (field = melu__schema_owner_field(schema, MELU_ITEM, i)) != NULL; i++)
-    n += field->kind != MELU_NUMERIC;
-  return n;
-}
-
 size_t melu__overlap_size(const melu_model *model, size_t n_rows, size_t n_support) {
   if (!(model->options.adapt & MELU_ADAPT_ITEMS)) return 0;
-  return melu__size_mul(n_id_fields(model->schema), melu__size_mul(n_rows, n_support));
+  return melu__size_mul(melu__n_item_tables(model->schema), melu__size_mul(n_rows, n_support));
 }
 
 /* Equal pairs of two lists of ids, over the number of all. */

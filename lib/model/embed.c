@@ -15,12 +15,7 @@ static void embed_numbers(const struct melu__field *field, const float *numbers,
 
 /* The number of the owner's first table: those of items come before those of users. */
 static size_t first_table(const melu_model *model, melu_owner owner) {
-  size_t n = 0;
-  const struct melu__field *field;
-  if (owner == MELU_ITEM) return 0;
-  for (size_t i = 0; (field = melu__schema_owner_field(model->schema, MELU_ITEM, i)) != NULL; i++)
-    n += field->kind != MELU_NUMERIC;
-  return n;
+  return owner == MELU_ITEM ? 0 : melu__n_item_tables(model->schema);
 }
 
 /* Whether what names an item is missing, or says nothing. */

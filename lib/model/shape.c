@@ -27,6 +27,13 @@ const struct melu__field *melu__table_field(const melu_schema *schema, size_t ta
   return NULL;
 }
 
+size_t melu__n_item_tables(const melu_schema *schema) {
+  const struct melu__field *field;
+  size_t n = 0;
+  while ((field = melu__table_field(schema, n)) != NULL && field->owner == MELU_ITEM) n++;
+  return n;
+}
+
 /* A list of parameters in the making; `at` is NULL where they are only counted. */
 struct list {
   struct melu__param *at;
@@ -92,20 +99,13 @@ static void add_layers(struct list *l, const melu_schema *schema, const struct m
 
 /* -------------------------------------------------------------------------------------------- MELU_FACTORS */
 
-static size_t n_item_tables(const melu_schema *schema) {
-  const struct melu__field *field;
-  size_t n = 0;
-  while ((field = melu__table_field(schema, n)) != NULL && field->owner == MELU_ITEM) n++;
-  return n;
-}
-
 static void add_factors(struct list *l, const melu_schema *schema, const struct melu_model_options *o) {
   const size_t w = melu__user_cols(o), hidden = o->n_hidden ? o->hidden[0] : 0;
   const size_t item_numbers = melu__schema_numbers(schema, MELU_ITEM),
                user_numbers = melu__schema_numbers(schema, MELU_USER);
   add(l, "scale", "", 1, 2, 0);
   add(l, "noise", "", 1, 1, 0);
-  add(l, "names", "", 1, n_item_tables(schema), 0);
+  add(l, "names", "", 1, melu__n_item_tables(schema), 0);
   add(l, "new", "", 1, 3, 0);
   add(l, "prior", "", 1, w, 0);
   if (o->history) {
@@ -136,7 +136,7 @@ static void list_all(struct list *l, const melu_schema *schema, const struct mel
 
 /* A schema with what the inner loop is to adapt. */
 static melu_status check_adapted(const melu_schema *schema, const struct melu_model_options *o, melu_error *err) {
-  const size_t n = n_item_tables(schema);
+  const size_t n = melu__n_item_tables(schema);
   if (o->adapt & MELU_ADAPT_USER && melu__schema_width(schema, MELU_USER) == 0)
     return melu__fail(err, MELU_EINVAL, "the schema has no user field, which MELU_ADAPT_USER needs");
   if (o->adapt & MELU_ADAPT_ITEMS && n == 0)
@@ -153,7 +153,7 @@ static melu_status check(const melu_schema *schema, const struct melu_model_opti
   if (!melu__schema_complete(schema))
     return melu__fail(err, MELU_ESTATE, "a vocabulary of the schema is still open: freeze the data set that learns it");
   if (layer_inputs(schema, o, 0) == 0) return melu__fail(err, MELU_EINVAL, "the schema has no field");
-  if (o->network == MELU_FACTORS && n_item_tables(schema) == 0)
+  if (o->network == MELU_FACTORS && melu__n_item_tables(schema) == 0)
     return melu__fail(err, MELU_EINVAL, "the schema has no item field of ids, which MELU_FACTORS needs");
   const melu_status status = check_adapted(schema, o, err);
   if (status) return status;

@@ -47,6 +47,9 @@ static inline size_t melu__item_cols(const struct melu_model_options *o) {
 /* How many numbers a user or an item has, in all its numeric fields. */
 size_t melu__schema_numbers(const melu_schema *schema, melu_owner owner);
 
+/* How many tables items have: those are the first ones. */
+size_t melu__n_item_tables(const melu_schema *schema);
+
 /* The field of the table with that number; NULL beyond the last. */
 const struct melu__field *melu__table_field(const melu_schema *schema, size_t table);
 

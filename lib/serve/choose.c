@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "data/dataset.h"
+#include "serve/evaluate.h"
 
 struct choice {
   const melu_context *ctx;
@@ -26,21 +27,22 @@ static melu_status resolve(struct melu_choose_options *o, const struct melu_choo
 }
 
 static melu_status draw_users(struct choice *c, melu_error *err) {
-  const struct melu_evaluate_options *o = &c->options.evaluate;
-  const size_t n = melu_dataset_n_users(c->data), n_query = o->n_query ? o->n_query : 10;
-  const size_t least = o->min_ratings ? o->min_ratings : n_query + 3, most = o->max_ratings ? o->max_ratings : 100;
+  struct melu_evaluate_options o;
+  const melu_status status = melu__evaluate_options(&o, &c->options.evaluate, err);
+  if (status) return status;
+  const size_t n = melu_dataset_n_users(c->data);
   size_t n_eligible = 0;
   c->users = melu__alloc(&c->ctx->allocator, n, sizeof *c->users);
   if (!c->users) return melu__fail_memory(err);
   for (uint32_t u = 0; u < n; u++) {
     const size_t n_ratings = melu_dataset_ratings(c->data, u, NULL, NULL);
-    if (n_ratings >= least && n_ratings <= most) c->users[n_eligible++] = u;
+    if (n_ratings >= o.min_ratings && n_ratings <= o.max_ratings) c->users[n_eligible++] = u;
   }
   struct melu__rng rng = melu__rng(c->options.seed, MELU__RNG_ORDER, UINT32_MAX, 2);
   melu__rng_shuffle(&rng, c->users, n_eligible);
   c->n_users = (size_t)ceil(c->options.validation * (double)n_eligible);
-  if (c->n_users == 0) return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", least, most);
-  return MELU_OK;
+  if (c->n_users) return MELU_OK;
+  return melu__fail(err, MELU_ENOTFOUND, "no user has between %zu and %zu ratings", o.min_ratings, o.max_ratings);
 }
 
 /* What one candidate comes to. */

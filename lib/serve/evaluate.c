@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/batch.h"
 #include "model/model.h"
+#include "serve/evaluate.h"
 
 enum { PIECE = 256 }; /* users between two reports of progress */
 
@@ -36,8 +37,8 @@ struct evaluation {
   size_t first; /* of the users that are judged in this piece */
 };
 
-static melu_status resolve(struct melu_evaluate_options *o, const struct melu_evaluate_options *given,
-                           melu_error *err) {
+melu_status melu__evaluate_options(struct melu_evaluate_options *o, const struct melu_evaluate_options *given,
+                                   melu_error *err) {
   const melu_status status = melu__options(o, sizeof *o, given, "melu_evaluate_options", err);
   if (status) return status;
   if (o->n_query == 0) o->n_query = 10;
@@ -240,7 +241,7 @@ melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, con
   struct melu_metrics metrics = {0};
   if (!out || !model || !data)
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !out ? "out" : !model ? "model" : "data");
-  melu_status status = resolve(&e.options, options, err);
+  melu_status status = melu__evaluate_options(&e.options, options, err);
   if (status) return status;
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   if (!melu__schema_equal(model->schema, data->schema))

@@ -13,13 +13,12 @@
 void melu__factor_unknown(melu_user *user) {
   const melu_model *model = user->model;
   const size_t width = melu__user_cols(&model->options);
-  const double curvature = model->options.loss == MELU_LOGISTIC ? 4 : 1;
   real *parts[MELU__MAX_WEIGHTS];
   melu__user_parts(parts, user);
   memcpy(parts[0], model->factors[MELU__F_PRIOR], width * sizeof *parts[0]);
   memset(parts[1], 0, width * width * sizeof *parts[1]);
   for (size_t j = 0; j < width; j++)
-    parts[1][j * width + j] = (real)(curvature * log1p(exp((double)model->factors[MELU__F_PRECISION][j])));
+    parts[1][j * width + j] = (real)(melu__curvature(model) * log1p(exp((double)model->factors[MELU__F_PRECISION][j])));
 }
 
 melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {
@@ -124,7 +123,7 @@ static real score_of(const melu_model *model, real x) {
 
 static real variance_of(const melu_model *model, real x, real is_new) {
   const real *scale = model->factors[MELU__F_SCALE], noise = *model->factors[MELU__F_NOISE];
-  if (model->options.loss == MELU_LOGISTIC) return 4 * x;
+  if (model->options.loss == MELU_LOGISTIC) return (real)melu__curvature(model) * x;
   return scale[1] * scale[1] * noise * (1 + x + is_new * model->factors[MELU__F_NEW][2]);
 }
 

@@ -18,6 +18,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/vocab.h"
+#include "run_suite.h"
 #include "support.h"
 
 /* -------------------------------------------------------------------------------------------------- error */
@@ -768,9 +769,5 @@ int main(void) {
        vocabulary_copy_is_its_own, vocabulary_without_memory);
   CASE("context", context_refuses_bad_options, context_keeps_what_the_host_gave, context_has_defaults,
        context_without_memory, context_without_threads_to_have);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

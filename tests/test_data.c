@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "data/batch.h"
+#include "run_suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
@@ -1295,9 +1296,5 @@ int main(void) {
   tc = new_case(suite, "memory");
   tcase_add_test(tc, every_allocation_may_fail);
 
-  SRunner *sr = srunner_create(suite);
-  srunner_run_all(sr, CK_ENV);
-  const int failed = srunner_ntests_failed(sr);
-  srunner_free(sr);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 #include "model/gradient.h"
 #include "model/prior.h"
 #include "naive.h"
+#include "run_suite.h"
 #include "support.h"
 
 enum { RANK = 3, WIDTH = RANK + 2, COLS = RANK + 1 + WIDTH, N_ITEMS = 20, N_RATED = 15, N_USERS = 12, NOBODY = 1000 };
@@ -978,9 +979,5 @@ int main(void) {
   Suite *suite = suite_create("episodes");
   add_parts(suite);
   add_training(suite);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -6,6 +6,8 @@
 
 #include "model/gradient.h"
 #include "naive.h"
+#include "naive_loss.h"
+#include "run_suite.h"
 #include "support.h"
 
 enum { RANK = 3, WIDTH = RANK + 2, COLS = RANK + 1 + WIDTH, HIDDEN = 4, STEPS = 3, SIZES = 2 };
@@ -246,8 +248,6 @@ static void check_same_gradients(const melu_gradient *a, const melu_gradient *b,
 
 /* ----------------------------------------------------------------------------------------- the naive machine */
 
-typedef long double wide;
-
 struct naive {
   const struct world *w;
   const struct melu_model_options *o;
@@ -464,22 +464,6 @@ static void adapt(struct naive *n, struct person *p) {
 }
 
 /* ---------------------------------------------------------------------------------------- its loss of a batch */
-
-static wide loss_of_row(melu_loss loss, wide z, wide r) {
-  const wide e = z - r, absolute = sqrtl(e * e + 0.01L);
-  switch (loss) {
-    case MELU_ABSOLUTE:
-      return absolute;
-    case MELU_HUBER:
-      return fabsl(e) < 1 ? e * e : 2 * fabsl(e) - 1;
-    case MELU_MIXED:
-      return e * e + absolute / 2;
-    case MELU_LOGISTIC:
-      return softplus(r > 0.5L ? -z : z);
-    default:
-      return e * e;
-  }
-}
 
 static wide loss_of_pairs(const wide *z, const wide *r, size_t n) {
   wide sum = 0, pairs = 0;
@@ -1318,9 +1302,5 @@ int main(void) {
   add_gradients(suite);
   add_serving(suite);
   add_memory(suite);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "run_suite.h"
 #include "world.h"
 
 enum { N_USERS = 40 };
@@ -448,9 +449,5 @@ int main(void) {
   tcase_add_test(t, strangers_are_refused);
   tcase_add_test(t, empty_support);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

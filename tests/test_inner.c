@@ -6,6 +6,7 @@
 
 #include "meta/task.h"
 #include "naive.h"
+#include "run_suite.h"
 #include "support.h"
 
 static const double forms_tolerance = sizeof(real) == sizeof(float) ? 1e-5 : 1e-12; /* of a few steps */
@@ -500,9 +501,5 @@ int main(void) {
   tcase_add_test(plans, plans_without_memory);
   suite_add_tcase(suite, loop);
   suite_add_tcase(suite, plans);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run_suite.h"
+
 static melu_error err;
 
 #define TRY(call)                                                                        \
@@ -186,9 +188,5 @@ int main(void) {
   tcase_add_loop_test(tc, support_matters, 0, 2);
   tcase_add_loop_test(tc, evaluation_uses_labels_to_judge, 0, 2);
   suite_add_tcase(s, tc);
-  SRunner *runner = srunner_create(s);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed != 0;
+  return run_suite(s);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "run_suite.h"
 #include "support.h"
 #include "world.h"
 
@@ -100,9 +101,5 @@ int main(void) {
   tcase_set_timeout(t, 120);
   tcase_add_loop_test(t, every_allocation_fails, 0, 2);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #include "naive.h"
+#include "naive_loss.h"
+#include "run_suite.h"
 #include "support.h"
 
 enum { PREDICTION, RATING, WEIGHT, MOST = 24 };
@@ -19,34 +21,11 @@ enum { N_KINDS = sizeof kinds / sizeof *kinds, N_SIZES = sizeof sizes / sizeof *
 
 /* --------------------------------------------------------------------------------------------------- formulas */
 
-typedef long double wide;
-
 struct query {
   melu_loss loss;
   size_t n;
   wide z[MOST], r[MOST], w[MOST];
 };
-
-/* -log sigmoid(x) */
-static wide minus_log_sigmoid(wide x) {
-  return x > 0 ? log1pl(expl(-x)) : log1pl(expl(x)) - x;
-}
-
-static wide loss_of_row(melu_loss loss, wide z, wide r) {
-  const wide e = z - r, absolute = sqrtl(e * e + 0.01L);
-  switch (loss) {
-    case MELU_ABSOLUTE:
-      return absolute;
-    case MELU_HUBER:
-      return fabsl(e) < 1 ? e * e : 2 * fabsl(e) - 1;
-    case MELU_MIXED:
-      return e * e + absolute / 2;
-    case MELU_LOGISTIC:
-      return r * minus_log_sigmoid(z) + (1 - r) * minus_log_sigmoid(-z);
-    default:
-      return e * e;
-  }
-}
 
 static wide loss_of_pairs(const struct query *q) {
   wide sum = 0, n = 0, weight = 0;
@@ -254,9 +233,5 @@ int main(void) {
   tcase_add_loop_test(t, large_errors_are_finite, 0, N_KINDS);
   tcase_add_test(t, only_ties);
   suite_add_tcase(suite, t);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

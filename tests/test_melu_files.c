@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "run_suite.h"
+
 /* ---------------------------------------------------------------------------------------------------- the scene */
 
 struct host {
@@ -771,9 +773,5 @@ int main(void) {
   tcase_add_test(movielens, test_movielens);
   tcase_set_timeout(movielens, 300);
   suite_add_tcase(suite, movielens);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run_suite.h"
+
 /* The same as melu_metrics_add's caller sees, computed the slow way: all users kept, sums divided at the end. */
 enum { MAX_USERS = 40, MAX_QUERIES = 30 };
 
@@ -271,9 +273,5 @@ int main(void) {
   tcase_add_test(tests, the_largest_ratings_do_not_overflow);
   tcase_add_test(tests, bad_arguments_change_nothing);
   suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return run_suite(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "model/model.h"
+#include "run_suite.h"
 #include "support.h"
 #include "world.h"
 
@@ -956,9 +957,5 @@ int main(void) {
   tcase_add_checked_fixture(t, open_context, close_context);
   for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) tcase_add_test(t, tests[i]);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

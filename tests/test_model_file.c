@@ -16,6 +16,7 @@
 #include "io/json_read.h"
 #include "io/safetensors.h"
 #include "model/model.h"
+#include "run_suite.h"
 #include "support.h"
 #include "tensor/real.h"
 #include "world.h"
@@ -1674,9 +1675,5 @@ int main(void) {
   tcase_add_test(t, every_allocation_of_jansson_fails_once);
   tcase_add_test(t, every_allocation_fails_once);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

@@ -3,6 +3,7 @@
  * of the naive loops; its second derivative, by a plan, against central differences of the first derivative, computed
  * naively from the recording. 100 random shapes each. Then the same for random programs of all ops. */
 #include "programs.h"
+#include "run_suite.h"
 
 enum { N_SHAPES = 100, SLOT_A = 0, SLOT_B, SLOT_G, SLOT_WEIGHTS, N_WRT = 3 };
 
@@ -478,9 +479,5 @@ int main(void) {
   tcase_add_test(programs, random_programs);
   tcase_set_timeout(programs, 120);
   suite_add_tcase(suite, programs);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

@@ -13,6 +13,7 @@
 #include "meta/task.h"
 #include "model/embed.h"
 #include "model/gradient.h"
+#include "run_suite.h"
 
 enum { MAX_FIELDS = 8, MAX_TASKS = 4, MAX_ROWS = 64, MAX_IDS = 8, MAX_TENSORS = 512 };
 
@@ -427,9 +428,5 @@ int main(void) {
   tcase_add_loop_test(t, inner_loop_is_pytorch, 0, n);
   tcase_add_loop_test(t, outer_loop_is_pytorch, 0, n);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

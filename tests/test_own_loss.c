@@ -4,6 +4,7 @@
 #include <math.h>
 #include <melu.h>
 
+#include "run_suite.h"
 #include "support.h"
 #include "world.h"
 
@@ -174,9 +175,5 @@ int main(void) {
   tcase_add_test(tc, refuses);
   tcase_add_test(tc, no_memory);
   suite_add_tcase(s, tc);
-  SRunner *runner = srunner_create(s);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed != 0;
+  return run_suite(s);
 }

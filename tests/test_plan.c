@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "programs.h"
+#include "run_suite.h"
 #include "tape/simplify.h"
 
 static const double tolerance = sizeof(real) == sizeof(float) ? 2e-4 : 1e-12;
@@ -853,9 +854,5 @@ int main(void) {
   tcase_add_test(cache, cache_keeps_plans);
   tcase_add_test(cache, cache_without_memory);
   tcase_add_test(cache, cache_of_many_threads);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

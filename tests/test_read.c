@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io/text_file.h"
+#include "run_suite.h"
 
 /* ---------------------------------------------------------------------------------------------------- the scene */
 
@@ -754,9 +755,5 @@ int main(void) {
   tcase_set_timeout(tables, 60);
   suite_add_tcase(suite, tables);
   suite_add_tcase(suite, numbers);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

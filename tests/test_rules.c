@@ -7,6 +7,7 @@
 
 #include "model/gradient.h"
 #include "naive_layers.h"
+#include "run_suite.h"
 #include "support.h"
 #include "world.h"
 
@@ -591,9 +592,5 @@ int main(void) {
   suite_add_tcase(suite, loss);
   suite_add_tcase(suite, serve);
   suite_add_tcase(suite, options);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return run_suite(suite);
 }

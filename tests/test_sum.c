@@ -10,6 +10,7 @@
 
 #include "tensor/kernels.h"
 #include "tensor/sum.h"
+#include "run_suite.h"
 
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
 #define MELU__VECTOR_BYTES 64
@@ -380,9 +381,5 @@ int main(void) {
   tcase_add_test(tc, bad_numbers);
   tcase_add_test(tc, transposes);
   suite_add_tcase(s, tc);
-  SRunner *sr = srunner_create(s);
-  srunner_run_all(sr, CK_ENV);
-  const int failed = srunner_ntests_failed(sr);
-  srunner_free(sr);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

@@ -11,6 +11,7 @@
 #include "base/context.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
+#include "run_suite.h"
 
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
 #define MELU__VECTOR_BYTES 64
@@ -834,9 +835,5 @@ int main(void) {
   tcase_add_test(tc, bags);
   tcase_add_test(tc, choose);
   suite_add_tcase(s, tc);
-  SRunner *sr = srunner_create(s);
-  srunner_run_all(sr, CK_ENV);
-  const int failed = srunner_ntests_failed(sr);
-  srunner_free(sr);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "run_suite.h"
 #include "world.h"
 
 enum { N_USERS = 30 };
@@ -291,9 +292,5 @@ int main(void) {
   tcase_add_test(t, evaluate_does_what_a_host_would);
   tcase_add_test(t, evaluate_refuses_and_stops);
   suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_ENV);
-  const int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed == 0 ? 0 : 1;
+  return run_suite(s);
 }

@@ -24,74 +24,8 @@
 #define EXAMPLE_DATA_DIR "data"
 #endif
 
-static const double rating_min = 1, rating_max = 6;
-
 /* A failure fills it with the details; see must(). */
 static melu_error err;
-
-/* --------------------------------------------------------------------------------------------------- data */
-
-/* What an item and a user are described by. The network sees nothing else of them. */
-static melu_schema *new_schema(const melu_context *ctx) {
-  melu_schema *schema;
-  must(melu_schema_new(&schema, ctx, &err), &err);
-  const struct melu_field fields[] = {
-      /* A row of parameters for each statement; which ones there are is learnt from the file. */
-      {.size = sizeof fields[0], .name = "statement", .owner = MELU_ITEM, .kind = MELU_ONE},
-      {.size = sizeof fields[0], .name = "gender", .owner = MELU_USER, .kind = MELU_ONE, .n_values = 2},
-      {.size = sizeof fields[0], .name = "education", .owner = MELU_USER, .kind = MELU_ONE, .n_values = 5},
-      /* Numbers should be of the order of one. */
-      {.size = sizeof fields[0], .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC, .shift = 29, .scale = 0.1},
-  };
-  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) must(melu_schema_add(schema, &fields[i], &err), &err);
-  return schema;
-}
-
-/* The values of a person's fields, in the schema's order. A field that is left zero is missing. */
-struct profile {
-  uint32_t gender, education;
-  float age;
-  struct melu_value values[3];
-};
-
-static void set_profile(struct profile *profile, const struct bfi_person *person) {
-  *profile = (struct profile){.gender = person->gender - 1,
-                              .education = person->education - 1, /* ids start at 0 */
-                              .age = (float)person->age};
-  if (person->gender) profile->values[0] = (struct melu_value){.ids = &profile->gender, .n_ids = 1};
-  if (person->education) profile->values[1] = (struct melu_value){.ids = &profile->education, .n_ids = 1};
-  if (person->age) profile->values[2] = (struct melu_value){.numbers = &profile->age, .n_numbers = 1};
-}
-
-/* Returns a new data set: the statements, and those people who are held out, or those who are not. */
-static melu_dataset *new_dataset(const melu_context *ctx, const melu_schema *schema, const char *dir,
-                                 const struct bfi_person *people, size_t n_people, int held_out) {
-  melu_dataset *data;
-  must(melu_dataset_new(&data, ctx, schema, &err), &err);
-
-  /* A table with a column for the id and one for every field can be read as it is. */
-  char path[4096];
-  const char *const skip[] = {"trait", "keying"};
-  const struct melu_table_options table = {.size = sizeof table, .id = "item", .skip = skip, .n_skip = 2};
-  snprintf(path, sizeof path, "%s/bfi_items.tsv", dir);
-  must(melu_dataset_read_items(data, path, &table, &err), &err);
-  if (melu_dataset_n_items(data) != BFI_STATEMENTS) give_up("%s: there should be %d items", path, BFI_STATEMENTS);
-
-  /* Anything else is added piece by piece. */
-  for (size_t p = 0; p < n_people; p++) {
-    const uint64_t id = p + 1;
-    if (bfi_held_out(id) != held_out) continue;
-    struct profile profile;
-    set_profile(&profile, &people[p]);
-    must(melu_dataset_add_user(data, id, profile.values, NULL, &err), &err);
-    for (uint32_t i = 0; i < BFI_STATEMENTS; i++) {
-      const unsigned answer = people[p].answers[i];
-      if (answer) must(melu_dataset_add_rating(data, id, melu_dataset_item_id(data, i), (float)answer, &err), &err);
-    }
-  }
-  must(melu_dataset_freeze(data, &err), &err);
-  return data;
-}
 
 /* ----------------------------------------------------------------------------------------------- training */
 
@@ -157,9 +91,9 @@ static void evaluate(struct judgement *j, const melu_context *ctx, const melu_mo
     const struct melu_evaluate_options options = {
         .size = sizeof options, .max_support = counts[c] ? counts[c] : MELU_NONE, .intervals = 1};
     must(melu_evaluate(&metrics[0], model, strangers, &options, &err), &err);
-    judge(&metrics[1], ctx, item_mean_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
-    judge(&metrics[2], ctx, bias_predict, &bias, strangers, 0, counts[c], rating_min, rating_max);
-    judge(&metrics[3], ctx, gaussian_predict, &gaussian, strangers, 0, counts[c], rating_min, rating_max);
+    judge(&metrics[1], ctx, item_mean_predict, &bias, strangers, 0, counts[c], BFI_MIN, BFI_MAX);
+    judge(&metrics[2], ctx, bias_predict, &bias, strangers, 0, counts[c], BFI_MIN, BFI_MAX);
+    judge(&metrics[3], ctx, gaussian_predict, &gaussian, strangers, 0, counts[c], BFI_MIN, BFI_MAX);
     for (size_t m = 0; m < N_METHODS; m++) j->mae[m][c] = metrics[m].mae;
     j->inside[c] = metrics[0].coverage;
     j->n_strangers = metrics[0].n_users;
@@ -203,12 +137,6 @@ static void draw(const char *path, const struct judgement *j) {
 
 /* --------------------------------------------------------------------------------- one stranger, by herself */
 
-static const char *statement_text(const melu_dataset *data, uint32_t item) {
-  struct melu_value value;
-  must(melu_dataset_item_values(&value, data, item, &err), &err);
-  return melu_schema_value_text(melu_dataset_schema(data), "statement", value.ids[0]);
-}
-
 /* The first woman who is held out and answered everything. */
 static size_t find_stranger(const struct bfi_person *people, size_t n_people) {
   for (size_t p = 0; p < n_people; p++) {
@@ -233,15 +161,15 @@ static void show_stranger(const melu_model *model, const melu_dataset *data, con
 
   printf("a stranger: person %llu, a woman of %u; 1 is \"very inaccurate\", 6 \"very accurate\"\n",
          (unsigned long long)number, person->age);
-  for (size_t i = 0; i < N_ASKED; i++) printf("  %c  %s\n", (int)('a' + i), statement_text(data, asked[i]));
+  for (size_t i = 0; i < N_ASKED; i++) printf("  %c  %s\n", (int)('a' + i), bfi_statement(data, asked[i]));
   printf("\n  %-42s her%8s%6s%6s%6s%6s   error\n", "after her answers so far, and to", "a", "b", "c", "d", "e");
 
   melu_user *user;
   melu_workspace *workspace;
-  struct profile profile;
+  struct bfi_profile profile;
   must(melu_user_new(&user, model, &err), &err);
   must(melu_workspace_new(&workspace, model, N_KNOWN, &err), &err);
-  set_profile(&profile, person);
+  bfi_set_profile(&profile, person);
   for (size_t n = 0; n <= N_KNOWN; n++) {
     float guesses[N_ASKED];
     double error = 0;
@@ -250,11 +178,11 @@ static void show_stranger(const melu_model *model, const melu_dataset *data, con
     if (n == 0) {
       printf("  %-42s    ", "(nothing)");
     } else {
-      printf("  %-42.42s %3.0f", statement_text(data, order[n - 1]), (double)answers[n - 1]);
+      printf("  %-42.42s %3.0f", bfi_statement(data, order[n - 1]), (double)answers[n - 1]);
     }
     printf("  ");
     for (size_t i = 0; i < N_ASKED; i++) {
-      const double guess = fmin(fmax((double)guesses[i], rating_min), rating_max);
+      const double guess = fmin(fmax((double)guesses[i], BFI_MIN), BFI_MAX);
       printf("%6.1f", guess);
       error += fabs(guess - (double)truth[i]) / N_ASKED;
     }
@@ -297,7 +225,7 @@ static void read_choices(struct choices *c, int argc, char **argv) {
 static melu_model *new_model(const melu_context *ctx, const melu_schema *schema, uint64_t seed) {
   melu_model *model;
   const struct melu_model_options options = {
-      .size = sizeof options, .preset = "best", .seed = seed, .rating_min = rating_min, .rating_max = rating_max};
+      .size = sizeof options, .preset = "best", .seed = seed, .rating_min = BFI_MIN, .rating_max = BFI_MAX};
   must(melu_model_new(&model, ctx, schema, &options, &err), &err);
   return model;
 }
@@ -306,7 +234,7 @@ static melu_model *new_model(const melu_context *ctx, const melu_schema *schema,
 static melu_model *load_model(const melu_context *ctx, const char *path) {
   melu_model *model;
   must(melu_model_load(&model, ctx, path, &err), &err);
-  melu_schema *ours = new_schema(ctx);
+  melu_schema *ours = bfi_new_schema(ctx);
   const melu_schema *its = melu_model_schema(model);
   for (int owner = MELU_USER; owner <= MELU_ITEM; owner++) {
     const size_t n = melu_schema_n_fields(ours, (melu_owner)owner);
@@ -339,10 +267,11 @@ int main(int argc, char **argv) {
   if (choices.load) {
     model = load_model(ctx, choices.load);
   } else {
-    schema = new_schema(ctx);
+    schema = bfi_new_schema(ctx);
   }
-  melu_dataset *people = new_dataset(ctx, model ? melu_model_schema(model) : schema, choices.dir, table, n_people, 0);
-  melu_dataset *strangers = new_dataset(ctx, melu_dataset_schema(people), choices.dir, table, n_people, 1);
+  melu_dataset *people =
+      bfi_new_dataset(ctx, model ? melu_model_schema(model) : schema, choices.dir, table, n_people, 0);
+  melu_dataset *strangers = bfi_new_dataset(ctx, melu_dataset_schema(people), choices.dir, table, n_people, 1);
   printf("%s\n%zu people with %zu answers to learn from, %zu strangers\n\n", melu_build_info(ctx),
          melu_dataset_n_users(people), melu_dataset_n_ratings(people), melu_dataset_n_users(strangers));
   if (!model) {

@@ -134,7 +134,7 @@ struct melu_runner {
 
 /* Where a long call stands. */
 struct melu_progress {
-  const char *phase;    /* "read", "fit" or "evaluate" */
+  const char *phase;    /* "read", "fit", "evaluate" or "ask" */
   uint64_t done, total; /* units of work: bytes read, tasks trained, users evaluated; total 0 if not known */
   uint64_t epoch;       /* of "fit": 1-based */
   uint64_t n_epochs;    /* of "fit" */
@@ -497,6 +497,19 @@ MELU_API melu_status melu_model_save(const melu_model *model, const char *path, 
  * MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err);
 
+/* Writes all parameters from a safetensors file that another program made, under this model's names and of its shapes,
+ * in any order; those called b... have one dimension. "F32" alone is read, and what the file's metadata say is not
+ * looked at. On error the model is as before. Errors: as of melu_model_load; MELU_EFORMAT also where a parameter is
+ * missing or of another shape, or a tensor is none of the model's. Since: 0.1 */
+MELU_API melu_status melu_model_import(melu_model *model, const char *path, melu_error *err);
+
+#define MELU_DIGEST_BYTES 16
+
+/* The XXH3 digest of all that predictions depend on: schema, vocabularies, options and parameters. A model that was
+ * saved and loaded has the same. Takes about as long as reading the parameters once. Errors: MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], const melu_model *model,
+                                       melu_error *err);
+
 /* ----------------------------------------------------------------------------------------------- training */
 
 /* The meta-gradient of a task batch, and the memory that computing it takes. */
@@ -659,18 +672,89 @@ MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *wor
                                            const melu_user *user, const melu_dataset *data, const uint32_t *items,
                                            size_t n, melu_error *err);
 
+/* ------------------------------------------------------------------------------------- the adapted user */
+
+/* A user remembers her profile and her ratings: 12 bytes a rating, 4 an id or number of the profile, and with
+ * MELU_FACTORS a row of 4 (rank + 3) bytes, up to the next 32, of each item. melu_adapt and the calls below allocate
+ * when that is more than she ever had. Items are remembered by the host's ids, so that `data` may be another set than
+ * before, as long as it has her items. */
+
+/* Her ratings, in the order in which they were given; *items and *ratings, if not NULL, receive arrays of the returned
+ * length, which belong to the user until she is next changed. Since: 0.1 */
+MELU_API size_t melu_user_ratings(const melu_user *user, const uint64_t **items, const float **ratings);
+
+/* Adds a rating to hers, or corrects it if she rated that item (the last time, if several times), and adapts her: the
+ * same bits as melu_adapt of all. With MELU_FACTORS only the new item is encoded, those before being as they were;
+ * inner steps of MELU_LAYERS begin at the model's parameters again, since each depends on all ratings. `item`: position
+ * in `data`. On error the user is as before. Errors: as of melu_adapt; MELU_ENOTFOUND (`data` does not have an item
+ * that she rated), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_user_rate(melu_user *user, melu_workspace *workspace, const melu_model *model,
+                                    const melu_dataset *data, uint32_t item, float rating, melu_error *err);
+
+/* Takes a rating back, the last one of that item, likewise. Errors: as above; MELU_ENOTFOUND (she did not rate it).
+ * Since: 0.1 */
+MELU_API melu_status melu_user_forget(melu_user *user, melu_workspace *workspace, const melu_model *model,
+                                      const melu_dataset *data, uint32_t item, melu_error *err);
+
+/* How an adapted user is written down. */
+typedef enum melu_user_form {
+  MELU_USER_COMPACT = 0, /* profile and ratings: 56 bytes, 12 a rating, 4 a field, 4 an id or number. Adapted again when
+                            loaded, to the same bits with the same kernels */
+  MELU_USER_READY = 1    /* the adapted numbers too: nothing is computed when it is loaded */
+} melu_user_form;
+
+/* Writes the user down (docs/file-format.md), bound to the model by its digest, with a checksum. `bytes`: (*n), NULL to
+ * ask for the size alone. *n becomes the size, also when it was too small. The workspace keeps the model's digest,
+ * which is computed on its first use and when the model has changed. Errors: MELU_EINVAL, MELU_ELIMIT (*n too small),
+ * MELU_ESTATE (READY: the model was changed since she was adapted). Since: 0.1 */
+MELU_API melu_status melu_user_save(unsigned char *bytes, size_t *n, melu_workspace *workspace, const melu_user *user,
+                                    melu_user_form form, melu_error *err);
+
+/* Makes `user` the one that was written down, in either form. Untrusted bytes are welcome: nothing that differs in one
+ * bit from what was written is taken. On error the user is as before. Errors: MELU_EINVAL, MELU_EFORMAT (no user, or
+ * not of this length), MELU_EVERSION, MELU_ECORRUPT (checksum), MELU_ESCHEMA (another model), MELU_ENOTFOUND (`data`
+ * lacks an item; `index` says which of hers), MELU_ELIMIT (more ratings than the workspace is for), MELU_ERANGE,
+ * MELU_ESTATE, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_user_load(melu_user *user, melu_workspace *workspace, const melu_model *model,
+                                    const melu_dataset *data, const unsigned char *bytes, size_t n, melu_error *err);
+
+/* How each of the user's ratings pulls her prediction of one item: `pulls`: (her ratings), in units of a rating,
+ *     pull_i = d score / d c_i  at c = 1,
+ * where rating i counts c_i times in the inner loop (in the mean of its loss, in sums, in the history's counts): by how
+ * much, to first order, the score would fall without it (Koh & Liang, ICML 2017), taken through the whole adaptation.
+ * Makes a plan for that number of ratings on its first use, and allocates. Errors: as of melu_predict; MELU_ENOTFOUND
+ * (`data` lacks an item that she rated), MELU_EINVAL (also: MELU_ADAPT_ITEMS), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const melu_model *model,
+                                  const melu_user *user, const melu_dataset *data, uint32_t item, melu_error *err);
+
 /* ------------------------------------------------------------------------------------------------ ranking */
 
 /* Returns a new catalogue of n items of a data set, prepared for ranking them with this model: for each the input row
  * and what the first layer makes of it before a user comes, 4 (item width + first layer's width) bytes. `items`: (n)
- * positions in `data`, NULL for all of it; they are copied, `data` may go. The model must stay as it is while the
- * catalogue is used. Const: any number of threads may rank with one, each with its own workspace.
- * Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE
- * (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
+ * positions in `data`, NULL for all of it; they become the items' numbers, by which the catalogue knows them. `data`
+ * may go. The model must stay as it is while the catalogue is used. Const: any number of threads may rank with one,
+ * each with its own workspace. Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which),
+ * MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
                                       const uint32_t *items, size_t n, melu_error *err);
 MELU_API void melu_catalog_free(melu_catalog *catalog);
 MELU_API size_t melu_catalog_n_items(const melu_catalog *catalog);
+
+/* The catalogue's items by number, in the order of melu_catalog_score: (n_items), belongs to the catalogue until it is
+ * next changed. Since: 0.1 */
+MELU_API const uint32_t *melu_catalog_items(const melu_catalog *catalog);
+
+/* Puts n items of a data set into the catalogue, as `numbers` (n), NULL: their positions; what had that number before
+ * is replaced. A data set of the new items alone will do, if numbers are given. Costs what the n items cost; the
+ * catalogue takes 4 bytes a number up to the largest. On error it is as before. New items come last in its order.
+ * Errors: as of melu_catalog_new; MELU_ESTATE (also: the model was changed since the catalogue was made), MELU_ERANGE
+ * (a number of 2^31 or more, or twice). Since: 0.1 */
+MELU_API melu_status melu_catalog_put(melu_catalog *catalog, const melu_dataset *data, const uint32_t *items,
+                                      const uint32_t *numbers, size_t n, melu_error *err);
+
+/* Removes n items by number; the catalogue's last items take their places in its order. On error it is as before.
+ * Errors: MELU_EINVAL, MELU_ENOTFOUND (`index` says which), MELU_ERANGE (a number twice), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_catalog_remove(melu_catalog *catalog, const uint32_t *numbers, size_t n, melu_error *err);
 
 /* Predicts the user's ratings of the whole catalogue. `scores`: (n_items), in the catalogue's order; the same bits as
  * melu_predict's up to rounding. Allocates nothing. Errors: MELU_EINVAL, MELU_ESTATE (the model was changed since the
@@ -678,21 +762,87 @@ MELU_API size_t melu_catalog_n_items(const melu_catalog *catalog);
 MELU_API melu_status melu_catalog_score(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
                                         const melu_user *user, melu_error *err);
 
+/* Predicts those of n of its items, by number; an item has the same bits as in melu_catalog_score. Errors: as above;
+ * MELU_ENOTFOUND (`index` says which). Since: 0.1 */
+MELU_API melu_status melu_catalog_score_list(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
+                                             const melu_user *user, const uint32_t *numbers, size_t n, melu_error *err);
+
 struct melu_top_options {
   size_t size;
-  const uint32_t *exclude; /* positions in the data set that are left out, in any order; what was rated, say */
+  const uint32_t *exclude; /* numbers that are left out, in any order; what was rated, say */
   size_t n_exclude;
   int (*keep)(void *arg, uint32_t item); /* NULL: all; called for items that would be among the best; 0 leaves it out */
   void *keep_arg;
+  const uint64_t *allow; /* NULL: all; else a bitmap: number i is let in if bit i % 64 of allow[i / 64] is set */
+  size_t n_allow;        /* bits of it; larger numbers are left out */
 };
 
-/* The *n items of the catalogue that the user would rate highest, best first, equal scores by position in the data set.
- * `items`: (*n) positions in the data set; `scores`: (*n). *n becomes how many there are: fewer than were asked for if
- * no more are left. On error *n stays, and what is in the arrays says nothing. Allocates nothing. Errors as of
- * melu_catalog_score. Since: 0.1 */
+/* The *n items of the catalogue that the user would rate highest, best first, equal scores by number. `items`: (*n)
+ * numbers; `scores`: (*n). *n becomes how many there are: fewer than were asked for if no more are left. On error *n
+ * stays, and what is in the arrays says nothing. Allocates nothing. Errors as of melu_catalog_score. Since: 0.1 */
 MELU_API melu_status melu_catalog_top(uint32_t *items, float *scores, size_t *n, melu_workspace *workspace,
                                       const melu_catalog *catalog, const melu_user *user,
                                       const struct melu_top_options *options, melu_error *err);
+
+/* The same for n_users users, for whom the catalogue is read once: `items`, `scores`: (n_users, k), `n`: (n_users), how
+ * many there are of each; `options`: (n_users), or NULL. `index` of an error is the user. Since: 0.1 */
+MELU_API melu_status melu_catalog_top_users(uint32_t *items, float *scores, size_t *n, size_t k,
+                                            melu_workspace *workspace, const melu_catalog *catalog,
+                                            const melu_user *const *users, size_t n_users,
+                                            const struct melu_top_options *options, melu_error *err);
+
+/* -------------------------------------------------------------------------------------------------- asking */
+
+/* How melu_candidates chooses. */
+typedef enum melu_candidate_rule {
+  MELU_EXPECTED_ERROR = 1, /* one after the other, that whose answers, with those before it, lower the absolute errors
+                              of other ratings most. Two fifths of each user's ratings, up to 32, judge and are not
+                              asked about, in each split others; who did not rate an item has no answer */
+  MELU_GRADIENT_NORM = 2   /* MeLU, section 3.3: the mean over users of the norm of the inner loop's first gradient from
+                              that one rating, times the number of ratings, each scaled to [0, 1] over the items */
+} melu_candidate_rule;
+
+struct melu_candidate_options {
+  size_t size;
+  melu_candidate_rule rule; /* 0: MELU_EXPECTED_ERROR */
+  const uint32_t *users;    /* from whose ratings to learn, by position; NULL: all */
+  size_t n_users;
+  const uint32_t *items; /* among which to choose, by position; NULL: all that were rated */
+  size_t n_items;
+  size_t max_items; /* EXPECTED_ERROR: only the most rated ones of them; 0: 256; MELU_NONE: all */
+  size_t n_splits;  /* EXPECTED_ERROR: how often users are split, melu_split_order's 0, 1, ...; 0: 4 */
+};
+
+/* Evidence candidates: the *n items to ask a new user about, best first. `items`: (*n); `scores`: (*n) or NULL: the
+ * judges' mean absolute error once it and those before it were answered, or the product. *n becomes how
+ * many there are. Users are taken with their profiles. Works on the context's threads, calls the progress callback; the
+ * same result whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
+ * MELU_ENOTFOUND (no ratings), MELU_ELIMIT (*n of 4,096 or more), MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM.
+ * Since: 0.1 */
+MELU_API melu_status melu_candidates(uint32_t *items, double *scores, size_t *n, const melu_model *model,
+                                     const melu_dataset *data, const struct melu_candidate_options *options,
+                                     melu_error *err);
+
+struct melu_ask_options {
+  size_t size;
+  const uint32_t *items; /* among which to choose, by position; NULL: all of the data set that she did not rate */
+  size_t n_items;
+  const float *chances; /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
+                           NULL), from 0 to 1; NULL: 1 */
+  const uint32_t *targets; /* what is to be predicted well; NULL: what may be asked */
+  size_t n_targets;
+};
+
+/* The *n best next questions for this user, each as if it were the only one, best first, equal ones by position.
+ * `items`: (*n) positions in `data`; `gains`: (*n) or NULL. *n becomes how many there are. The gain of asking about x
+ * is the mean over targets t of the expected square of what the answer changes in t's score, times the chance of an
+ * answer: with melu_predict_variance's A = (F'F + P)^-1 it is by how much the variance of t falls, spread^2 noise (t A
+ * x')^2 / (1 + x A x' + new_x new[2]); else (d score_t / d answer)^2, found by adapting with one more rating, a quarter
+ * of the ratings' range from the prediction. Allocates. Errors: as of melu_predict; MELU_ERANGE (also: a chance outside
+ * [0, 1]), MELU_ELIMIT (she has as many ratings as the workspace is for), MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_workspace *workspace,
+                              const melu_model *model, const melu_user *user, const melu_dataset *data,
+                              const struct melu_ask_options *options, melu_error *err);
 
 /* --------------------------------------------------------------------------------------------- evaluation */
 

@@ -39,10 +39,30 @@ if readelf -d "$work/with_static" | grep -q libmelu; then echo "static: libmelu.
 c++ -std=c++98 "$work/app.cpp" -o "$work/cpp" $(pkg-config --cflags --libs melu)
 "$work/cpp"
 
+cat > "$work/hpp.cpp" << 'APP'
+#include <melu.hpp>
+#include <cstdio>
+int main() {
+  const melu::context ctx;
+  try {
+    melu::model::load(ctx, "nowhere");
+  } catch (const melu::error &e) {
+    return std::puts(e.what()) < 0 || e.status() != MELU_ENOTFOUND;
+  }
+  return 1;
+}
+APP
+c++ -std=c++17 "$work/hpp.cpp" -o "$work/hpp" $(pkg-config --cflags --libs melu)
+"$work/hpp"
+
 # The examples, with nothing but the installed library.
 for example in quickstart movielens own_loop; do
   cc "$source/examples/$example.c" "$source"/examples/common/*.c -o "$work/$example" $(pkg-config --cflags --libs melu) -lm
 done
+c++ -std=c++17 -c "$source/examples/recommender.cpp" -o "$work/recommender.o" $(pkg-config --cflags melu)
+for part in args bfi; do cc -c "$source/examples/common/$part.c" -o "$work/$part.o" $(pkg-config --cflags melu); done
+c++ "$work/recommender.o" "$work/args.o" "$work/bfi.o" -o "$work/recommender" $(pkg-config --libs melu)
+"$work/recommender" --help > /dev/null
 "$work/quickstart" --help > /dev/null
 "$work/movielens" --help > /dev/null
 
@@ -54,4 +74,4 @@ awk 'BEGIN { print "user,age"; for (u = 1; u <= 40; u++) print u "," u % 3 * 10 
 awk 'BEGIN { print "item,genre"; for (i = 1; i <= 20; i++) print i "," (i % 2 ? "Drama" : "Comedy|Crime") }' > items.csv
 awk 'BEGIN { print "user,item,rating"; for (u = 1; u <= 40; u++) for (i = 1; i <= 15; i++) print u "," (u + i) % 20 + 1 "," (u * i) % 5 + 1 }' > ratings.csv
 "$work/readme"
-echo "shared, static, C++, the examples and the README's program"
+echo "shared, static, C++, melu.hpp, the examples and the README's program"

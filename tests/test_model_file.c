@@ -800,7 +800,7 @@ START_TEST(hostile_headers) {
   /* What they are variations of is sound: tensors in any order, with blanks, of every type and no dimension. */
   struct melu__safetensors f;
   write_hostile(" { " SOUND " } ", 0, 20);
-  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, &err));
+  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_uint_eq(f.n_tensors, 4);
   melu__safetensors_free(&f);
   /* A header of more than 100 million bytes, in a file that has them: nobody reads it. */
@@ -1247,7 +1247,7 @@ START_TEST(tensors_of_every_type) {
   json_t *metadata = json_pack("{s:s}", "who", "a test");
   WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, tensors, n, &err));
   json_decref(metadata);
-  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, &err));
+  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_uint_eq(f.n_tensors, n);
   ck_assert_uint_eq(f.n_data, 24 + 16 + 12 + 8 + 16);
   ck_assert_str_eq(melu__safetensors_text(&f, "who", NULL), "a test");
@@ -1271,7 +1271,7 @@ START_TEST(tensors_of_every_type) {
   metadata = json_object();
   WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, &err));
   json_decref(metadata);
-  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, &err));
+  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_int_eq(melu__safetensors_expect(&f, &bad[0], &err), MELU_ERANGE);
   ck_assert_uint_eq(err.index, 2);
   ck_assert_msg(strstr(err.message, "\"reals\": row 2") != NULL, "%s", err.message);

@@ -11,18 +11,29 @@
 #include <string.h>
 #include <unistd.h>
 
+/* "--seed N", the left side of the help. */
+static int print_left(char *left, size_t n, const struct option *o) {
+  return snprintf(left, n, o->value ? "%s %s" : "%s", o->name, o->value);
+}
+
 static void print_usage(const struct usage *usage) {
-  printf("usage: %s [options] %s\n\n%s\n\noptions:\n", usage->program, usage->operand, usage->about);
+  char left[64];
+  int width = 16;
+  printf("usage: %s [options]%s%s\n\n%s\n\noptions:\n", usage->program, usage->operand ? " " : "",
+         usage->operand ? usage->operand : "", usage->about);
+  for (size_t i = 0; i < usage->n_options; i++) {
+    const int n = print_left(left, sizeof left, &usage->options[i]);
+    if (n > width) width = n;
+  }
   for (size_t i = 0; i < usage->n_options; i++) {
     const struct option *o = &usage->options[i];
-    char left[40];
-    snprintf(left, sizeof left, "%s %s", o->name, o->value);
-    printf("  %-16s %s", left, o->help);
-    if (o->number) printf(" (default %llu)", (unsigned long long)*o->number);
+    print_left(left, sizeof left, o);
+    printf("  %-*s %s", width, left, o->help);
+    if (o->number && o->value) printf(" (default %llu)", (unsigned long long)*o->number);
     if (o->text && *o->text) printf(" (default %s)", *o->text);
     printf("\n");
   }
-  printf("  %-16s %s\n", "--help", "print this");
+  printf("  %-*s %s\n", width, "--help", "print this");
 }
 
 void bad_usage(const struct usage *usage, const char *format, ...) {
@@ -45,13 +56,22 @@ void give_up(const char *format, ...) {
   exit(1);
 }
 
+void finish_output(void) {
+  /* A disk may be full from the beginning on, or when the last bytes leave; errno is that of the latest failure. */
+  const int failed = ferror(stdout);
+  if (fflush(stdout) != 0 || failed) give_up("the output could not be written: %s", strerror(errno));
+}
+
 void must(melu_status status, const melu_error *err) {
   if (status != MELU_OK) give_up("%s (%s)", err->message, melu_status_name(status));
 }
 
 static void read_value(const struct usage *usage, const struct option *o, const char *text) {
   if (o->text) {
-    *o->text = text;
+    size_t n = 0;
+    while (n < o->max && o->text[n]) n++;
+    if (o->max > 0 && n == o->max) bad_usage(usage, "%s is given more than %zu times", o->name, n);
+    o->text[n] = text;
     return;
   }
   char *end;
@@ -65,25 +85,39 @@ static void read_value(const struct usage *usage, const struct option *o, const 
   *o->number = number;
 }
 
+/* The option that an argument names, which may go on with "=VALUE"; *value then points to that. */
+static const struct option *find_option(const struct usage *usage, const char *arg, const char **value) {
+  const size_t n = strcspn(arg, "=");
+  *value = arg[n] ? arg + n + 1 : NULL;
+  for (size_t o = 0; o < usage->n_options; o++) {
+    if (strlen(usage->options[o].name) == n && strncmp(arg, usage->options[o].name, n) == 0) return &usage->options[o];
+  }
+  bad_usage(usage, "there is no option '%.*s'", (int)n, arg);
+}
+
 void read_args(const struct usage *usage, const char **operand, int argc, char **argv) {
   int n_operands = 0;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0) {
       print_usage(usage);
+      finish_output();
       exit(0);
     }
     if (argv[i][0] != '-') {
+      if (!usage->operand) bad_usage(usage, "'%s' is no option, and nothing else is expected", argv[i]);
       if (n_operands++ > 0) bad_usage(usage, "one %s is enough, '%s' is one too many", usage->operand, argv[i]);
       *operand = argv[i];
       continue;
     }
-    const struct option *found = NULL;
-    for (size_t o = 0; o < usage->n_options; o++) {
-      if (strcmp(argv[i], usage->options[o].name) == 0) found = &usage->options[o];
+    const char *value;
+    const struct option *found = find_option(usage, argv[i], &value);
+    if (!found->value) {
+      if (value) bad_usage(usage, "%s takes no value", found->name);
+      *found->number = 1;
+      continue;
     }
-    if (!found) bad_usage(usage, "there is no option '%s'", argv[i]);
-    if (i + 1 == argc) bad_usage(usage, "%s takes a value", argv[i]);
-    read_value(usage, found, argv[++i]);
+    if (!value && i + 1 == argc) bad_usage(usage, "%s takes a value", found->name);
+    read_value(usage, found, value ? value : argv[++i]);
   }
 }
 

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "io/json_read.h"
-#include "io/safetensors.h"
+#include "io/param_tensors.h"
 #include "io/text_file.h"
 #include "model/model.h"
 
@@ -25,19 +25,6 @@ static const char *const adapt_names[] = {"head", "hidden", "user", "items"};
 static const char *const rates_names[] = {"fixed", "per_tensor", "per_entry"};
 static const char *const loss_names[] = {"squared", "absolute", "huber", "mixed", "logistic", "pairwise"};
 #define N_NAMES(names) (int)(sizeof(names) / sizeof *(names))
-
-/* A parameter as a tensor. A bias, (1, n) in the model, has one dimension in the file, as in PyTorch; so have the rates
- * of a bias, and the one rate of a whole tensor. */
-static struct melu__tensor tensor_of(const struct melu__param *p, melu_rates rates) {
-  struct melu__tensor t = {
-      .name = p->name, .dtype = MELU__F32, .n_dims = 2, .dims = {p->rows, p->cols}, .data = p->data};
-  const int is_rate = strncmp(p->name, "rate.", 5) == 0;
-  if (p->name[is_rate ? 5 : 0] == 'b' || (is_rate && rates == MELU_RATE_PER_TENSOR)) {
-    t.n_dims = 1;
-    t.dims[0] = p->cols;
-  }
-  return t;
-}
 
 /* ---------------------------------------------------------------------------------------------------- saving */
 
@@ -155,7 +142,8 @@ melu_status melu_model_save(const melu_model *model, const char *path, melu_erro
   json_t *metadata = metadata_json(model);
   melu_status status = MELU_ENOMEM;
   if (tensors && metadata) {
-    for (size_t i = 0; i < model->n_params; i++) tensors[i] = tensor_of(&model->params[i], model->options.rates);
+    for (size_t i = 0; i < model->n_params; i++)
+      tensors[i] = melu__param_tensor(&model->params[i], model->options.rates);
     status = melu__safetensors_save(model->ctx, path, metadata, tensors, model->n_params, err);
   } else {
     melu__fail_memory(err);
@@ -394,24 +382,12 @@ static melu_status check_version(const struct loading *l, melu_error *err) {
 /* The file has the tensors that schema and options imply, and no other. */
 static melu_status check_tensors(struct loading *l, melu_error *err) {
   size_t n_numbers;
-  melu_status status = melu__model_measure(&l->n_params, &n_numbers, l->schema, &l->options, err);
+  const melu_status status = melu__model_measure(&l->n_params, &n_numbers, l->schema, &l->options, err);
   if (status) return status;
   l->params = melu__alloc(&l->ctx->allocator, l->n_params, sizeof *l->params);
   if (!l->params) return melu__fail_memory(err);
   melu__model_describe(l->params, l->schema, &l->options);
-  for (size_t i = 0; i < l->n_params && !status; i++) {
-    const struct melu__tensor tensor = tensor_of(&l->params[i], l->options.rates);
-    status = melu__safetensors_expect(&l->file, &tensor, err);
-  }
-  for (size_t t = 0; t < l->file.n_tensors && l->file.n_tensors > l->n_params && !status; t++) {
-    const char *name = l->file.tensors[t].name;
-    size_t i = 0;
-    while (i < l->n_params && strcmp(l->params[i].name, name) != 0) i++;
-    if (i == l->n_params)
-      status = melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is none of this model's",
-                          melu__show((struct melu__slice){name, strlen(name)}).text);
-  }
-  return status;
+  return melu__check_param_tensors(&l->file, l->params, l->n_params, l->options.rates, err);
 }
 
 static melu_status build_texts(struct loading *l, size_t field, melu_error *err) {
@@ -454,7 +430,7 @@ melu_status melu_model_load(melu_model **out, const melu_context *ctx, const cha
   *out = NULL;
   if (!ctx || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", ctx ? "path" : "ctx");
   struct loading l = {.ctx = ctx};
-  melu_status status = melu__safetensors_load(&l.file, ctx, path, err);
+  melu_status status = melu__safetensors_load(&l.file, ctx, path, 1, err);
   if (status) return status;
   status = check_version(&l, err);
   if (!status) status = load_options(&l, err);

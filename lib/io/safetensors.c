@@ -13,6 +13,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "io/atomic_file.h"
 #include "io/json_read.h"
@@ -33,32 +34,9 @@ enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
 /* ------------------------------------------------------------------------------------------------ byte order */
 
-static void put_bits(unsigned char *to, uint64_t bits, size_t size) {
-  for (size_t i = 0; i < size; i++) to[i] = (unsigned char)(bits >> 8 * i);
-}
-
-static uint64_t get_bits(const unsigned char *from, size_t size) {
-  uint64_t bits = 0;
-  for (size_t i = 0; i < size; i++) bits |= (uint64_t)from[i] << 8 * i;
-  return bits;
-}
-
-static uint64_t float_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-static float bits_float(uint64_t bits) {
-  const uint32_t low = (uint32_t)bits;
-  float value;
-  memcpy(&value, &low, sizeof value);
-  return value;
-}
-
 static uint64_t element_bits(const void *data, enum melu__dtype dtype, size_t i) {
   uint64_t bits;
-  if (dtype == MELU__F32) return float_bits((float)((const real *)data)[i]);
+  if (dtype == MELU__F32) return melu__float_bits((float)((const real *)data)[i]);
   if (dtype == MELU__U32) return ((const uint32_t *)data)[i];
   memcpy(&bits, (const char *)data + 8 * i, sizeof bits);
   return bits;
@@ -66,7 +44,7 @@ static uint64_t element_bits(const void *data, enum melu__dtype dtype, size_t i)
 
 static void set_element(void *data, enum melu__dtype dtype, size_t i, uint64_t bits) {
   if (dtype == MELU__F32)
-    ((real *)data)[i] = bits_float(bits);
+    ((real *)data)[i] = melu__bits_float(bits);
   else if (dtype == MELU__U32)
     ((uint32_t *)data)[i] = (uint32_t)bits;
   else
@@ -157,7 +135,7 @@ static melu_status each_piece(const struct melu__tensor *tensors, size_t n_tenso
     for (size_t at = 0; at < n;) {
       const size_t piece = n - at < PIECE / size ? n - at : PIECE / size;
       for (size_t i = 0; i < piece; i++)
-        put_bits(bytes + size * i, element_bits(tensors[t].data, tensors[t].dtype, at + i), size);
+        melu__put_bits(bytes + size * i, element_bits(tensors[t].data, tensors[t].dtype, at + i), size);
       const melu_status status = visit(arg, bytes, size * piece, err);
       if (status) return status;
       at += piece;
@@ -180,7 +158,7 @@ static melu_status write_all(const melu_context *ctx, const char *path, const ch
                              const struct melu__tensor *tensors, size_t n_tensors, melu_error *err) {
   unsigned char length[LENGTH_BYTES];
   struct melu__atomic_file file;
-  put_bits(length, n_header, LENGTH_BYTES);
+  melu__put_bits(length, n_header, LENGTH_BYTES);
   melu_status status = melu__atomic_open(&file, ctx, path, err);
   if (status) return status;
   status = melu__atomic_write(&file, length, sizeof length, err);
@@ -338,7 +316,7 @@ static const char *check_tensors(struct melu__safetensors *f) {
   return NULL;
 }
 
-static melu_status parse_header(struct melu__safetensors *f, struct melu__json *j, melu_error *err) {
+static melu_status parse_header(struct melu__safetensors *f, struct melu__json *j, int ours, melu_error *err) {
   size_t capacity = 0;
   int more, has_metadata = 0;
   char *name;
@@ -357,16 +335,16 @@ static melu_status parse_header(struct melu__safetensors *f, struct melu__json *
     if (why) return bad(err, why);
   }
   if (!melu__json_end(j)) return bad(err, "something follows the header's object");
-  const char *why = has_metadata ? check_tensors(f) : "the header has no metadata";
+  const char *why = has_metadata || !ours ? check_tensors(f) : "the header has no metadata";
   return why ? bad(err, why) : MELU_OK;
 }
 
 /* The header is overwritten as it is parsed, so the checksum is taken before; but it is judged last, because what is no
  * such file at all was hardly altered. */
-static melu_status parse(struct melu__safetensors *f, melu_error *err) {
+static melu_status parse(struct melu__safetensors *f, int ours, melu_error *err) {
   char found[CHECKSUM_DIGITS + 1] = "", digits[CHECKSUM_DIGITS + 1];
   if (f->n_bytes < LENGTH_BYTES) return bad(err, "it is too short");
-  const uint64_t length = get_bits((unsigned char *)f->bytes, LENGTH_BYTES);
+  const uint64_t length = melu__get_bits((unsigned char *)f->bytes, LENGTH_BYTES);
   if (length > f->n_bytes - LENGTH_BYTES) return bad(err, "the header is longer than the file");
   if (length > MELU__MAX_HEADER) return melu__fail(err, MELU_ELIMIT, "the header has more than 100 million bytes");
   char *header = f->bytes + LENGTH_BYTES, *stored = find_checksum(header, (size_t)length);
@@ -378,20 +356,20 @@ static melu_status parse(struct melu__safetensors *f, melu_error *err) {
   }
   snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(header, f->n_bytes - LENGTH_BYTES));
   struct melu__json j = {header, header + length};
-  const melu_status status = parse_header(f, &j, err);
-  if (status) return status;
+  const melu_status status = parse_header(f, &j, ours, err);
+  if (status || !ours) return status;
   const char *text = melu__safetensors_text(f, CHECKSUM, NULL);
   if (!text || strcmp(text, NO_CHECKSUM) != 0) return bad(err, "it has no checksum");
   if (memcmp(found, digits, CHECKSUM_DIGITS) == 0) return MELU_OK;
   return melu__fail(err, MELU_ECORRUPT, "the file was altered: its checksum is not that of its content");
 }
 
-melu_status melu__safetensors_load(struct melu__safetensors *f, const melu_context *ctx, const char *path,
+melu_status melu__safetensors_load(struct melu__safetensors *f, const melu_context *ctx, const char *path, int ours,
                                    melu_error *err) {
   *f = (struct melu__safetensors){.ctx = ctx};
   melu_status status = read_bytes(f, path, err);
   if (!status) {
-    status = parse(f, err);
+    status = parse(f, ours, err);
     if (status) melu__safetensors_name(err, path);
   }
   if (status) melu__safetensors_free(f);
@@ -421,7 +399,7 @@ static const struct melu__stored *find(const struct melu__safetensors *f, const 
 
 static int is_finite(enum melu__dtype dtype, uint64_t bits) {
   double value;
-  if (dtype == MELU__F32) return isfinite(bits_float(bits));
+  if (dtype == MELU__F32) return isfinite(melu__bits_float(bits));
   memcpy(&value, &bits, sizeof value);
   return dtype != MELU__F64 || isfinite(value);
 }
@@ -434,7 +412,7 @@ melu_status melu__safetensors_expect(const struct melu__safetensors *f, const st
   if (!fits) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is not of the type and shape expected", t->name);
   const size_t n = tensor_count(t), size = dtypes[t->dtype].size, row = t->n_dims == 2 ? t->dims[1] : 1;
   for (size_t i = 0; i < n; i++)
-    if (!is_finite(t->dtype, get_bits(f->data + found->begin + size * i, size)))
+    if (!is_finite(t->dtype, melu__get_bits(f->data + found->begin + size * i, size)))
       return melu__fail_at(err, MELU_ERANGE, i / row, "tensor \"%s\": row %zu is not finite", t->name, i / row);
   return MELU_OK;
 }
@@ -442,7 +420,7 @@ melu_status melu__safetensors_expect(const struct melu__safetensors *f, const st
 void melu__safetensors_copy(void *out, const struct melu__safetensors *f, const char *name) {
   const struct melu__stored *t = find(f, name);
   const size_t size = dtypes[t->dtype].size, n = (size_t)(t->end - t->begin) / size;
-  for (size_t i = 0; i < n; i++) set_element(out, t->dtype, i, get_bits(f->data + t->begin + size * i, size));
+  for (size_t i = 0; i < n; i++) set_element(out, t->dtype, i, melu__get_bits(f->data + t->begin + size * i, size));
 }
 
 void melu__safetensors_name(melu_error *err, const char *path) {

@@ -55,9 +55,10 @@ struct melu__safetensors {
   struct melu__stored *tensors; /* by name */
 };
 
-/* Errors: MELU_ENOTFOUND, MELU_EIO, MELU_ELIMIT, MELU_EFORMAT, MELU_ECORRUPT, MELU_ENOMEM; the message names the file.
- */
-melu_status melu__safetensors_load(struct melu__safetensors *file, const melu_context *ctx, const char *path,
+/* `ours`: the file must have the checksum with which this library saves; other programs write neither it nor, perhaps,
+ * metadata. Errors: MELU_ENOTFOUND, MELU_EIO, MELU_ELIMIT, MELU_EFORMAT, MELU_ECORRUPT, MELU_ENOMEM; the message names
+ * the file. */
+melu_status melu__safetensors_load(struct melu__safetensors *file, const melu_context *ctx, const char *path, int ours,
                                    melu_error *err);
 
 /* A file that could not be loaded, or is all zeros, has nothing to free. */

@@ -12,7 +12,7 @@ struct outer_loss {
 
 static struct outer_loss begin(struct melu__factors *f, struct melu__tape *t, const melu_model *model, size_t n_support,
                                size_t n_query) {
-  melu__factors_begin(f, t, model, n_support);
+  melu__factors_begin(f, t, model, n_support, MELU__NO_NODE);
   return (struct outer_loss){.xq = melu__tape_input(t, MELU__SLOT_XQ, n_query, melu__user_cols(&model->options)),
                              .zq = melu__tape_input(t, MELU__SLOT_ZQ, n_query, 1),
                              .yq = melu__tape_input(t, MELU__SLOT_YQ, n_query, 1),
@@ -93,7 +93,7 @@ static void record_encoder(struct melu__outputs *o, struct melu__tape *t, const 
 
 static void record_adapt(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support) {
   struct melu__factors f;
-  melu__factors_begin(&f, t, model, n_support);
+  melu__factors_begin(&f, t, model, n_support, MELU__NO_NODE);
   melu__factors_adapt(&f, NULL, NULL);
   melu__keep(o, f.w, MELU__SLOT_GRADS);
   melu__keep(o, melu__factors_gram(&f), MELU__SLOT_GRADS + 1);
@@ -124,6 +124,50 @@ static void record_scores(struct melu__outputs *o, struct melu__tape *t, const m
   struct outer_loss in = begin(&f, t, model, n_support, n_query);
   melu__factors_adapt(&f, NULL, NULL);
   melu__keep(o, melu__factors_predict(&f, in.xq, in.zq), MELU__SLOT_SCORES);
+}
+
+/* Of one query row. What first order leaves out of training is part of how a score depends on ratings. */
+static void record_explain(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support) {
+  melu_model second_order = *model;
+  struct melu__factors f;
+  second_order.options.first_order = 0;
+  melu__factors_begin(&f, t, &second_order, n_support, melu__tape_const(t, n_support, 1, 1));
+  melu__factors_adapt(&f, NULL, NULL);
+  const melu__ref xq = melu__tape_input(t, MELU__SLOT_XQ, 1, melu__user_cols(&model->options));
+  const melu__ref score = melu__factors_predict(&f, xq, melu__tape_input(t, MELU__SLOT_ZQ, 1, 1));
+  melu__ref wrt[] = {f.counts, f.pooled}, g[2];
+  melu__tape_grad(t, score, wrt, 2, g);
+  melu__keep(o, g[0], MELU__SLOT_SCORES);
+  melu__keep(o, g[1], MELU__SLOT_GRAD_POOLED);
+}
+
+/* The squared norm of the loss's gradient at the prior's mean, which is where the first step begins. */
+static void record_norm(struct melu__outputs *o, struct melu__tape *t, const melu_model *model) {
+  struct melu__factors f;
+  struct outer_loss in = begin(&f, t, model, 0, 1);
+  melu__ref g;
+  const melu_loss loss = model->options.loss == MELU_LOGISTIC ? MELU_LOGISTIC : MELU_SQUARED;
+  const melu__ref score = melu__factors_predict(&f, in.xq, in.zq), one = melu__tape_const(t, 1, 1, 1);
+  melu__tape_grad(t, melu__loss(t, loss, score, in.yq, one, 1), &f.w, 1, &g);
+  melu__keep(o, melu__tape_sum_all(t, melu__tape_mul(t, g, g)), MELU__SLOT_LOSS);
+}
+
+/* Rows x, and S = sum t't over targets t: x A S A x' / (1 + x A x' + new_x new[2]), A = (F'F + P)^-1. */
+static void record_ask(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n) {
+  const size_t width = melu__user_cols(&model->options);
+  const struct melu__factor_inputs params = melu__factor_inputs(t, model);
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n, width), xt = melu__tape_transpose(t, x);
+  const melu__ref gram = melu__tape_input(t, MELU__SLOT_GRADS + 1, width, width);
+  const melu__ref targets = melu__tape_input(t, MELU__SLOT_TARGETS, width, width);
+  const melu__ref ax = melu__tape_solve(t, gram, xt);
+  const melu__ref moved = melu__tape_sum_rows(t, melu__tape_mul(t, ax, melu__tape_matmul(t, targets, ax, 0, 0)));
+  melu__ref noise = melu__tape_add(t, melu__tape_const(t, 1, n, 1), melu__tape_sum_rows(t, melu__tape_mul(t, xt, ax)));
+  if (model->options.loss != MELU_LOGISTIC) {
+    const melu__ref is_new = melu__tape_transpose(t, melu__tape_slice(t, x, model->options.rank + 1, 1));
+    const melu__ref more = melu__tape_fill(t, melu__tape_slice(t, params.at[MELU__F_NEW], 2, 1), 1, n);
+    noise = melu__tape_add(t, noise, melu__tape_mul(t, is_new, more));
+  }
+  melu__keep(o, melu__tape_transpose(t, melu__tape_mul(t, moved, melu__tape_recip(t, noise))), MELU__SLOT_SCORES);
 }
 
 static void record_noise(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n_support,
@@ -161,6 +205,15 @@ void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const m
       break;
     case MELU__PLAN_NOISE:
       record_noise(o, t, model, n_support, n_query);
+      break;
+    case MELU__PLAN_EXPLAIN:
+      record_explain(o, t, model, n_support);
+      break;
+    case MELU__PLAN_NORM:
+      record_norm(o, t, model);
+      break;
+    case MELU__PLAN_ASK:
+      record_ask(o, t, model, n_query);
       break;
     case MELU__PLAN_SPREAD:
       record_spread(o, t, model, n_query);

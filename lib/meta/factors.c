@@ -103,11 +103,19 @@ static melu__ref precision(struct melu__factors *f) {
                            melu__tape_slice(t, all, rank, rest));
 }
 
+/* Rows of the support set, each as often as it counts. */
+static melu__ref counted(struct melu__factors *f, melu__ref rows) {
+  struct melu__tape *t = f->tape;
+  if (f->counts == MELU__NO_NODE) return rows;
+  const size_t cols = t->status ? 0 : t->nodes[rows].cols;
+  return melu__tape_mul(t, melu__tape_matmul(t, f->counts, melu__tape_const(t, 1, cols, 1), 0, 0), rows);
+}
+
 /* What the user's history adds to the mean of her prior. */
 static melu__ref history(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
   const size_t rank = f->model->options.rank;
-  const melu__ref rows = melu__tape_concat(t, f->f, f->o), sum = melu__tape_sum_rows(t, rows);
+  const melu__ref rows = counted(f, melu__tape_concat(t, f->f, f->o)), sum = melu__tape_sum_rows(t, rows);
   const melu__ref n = melu__tape_slice(t, sum, rank, 1);
   const melu__ref share = melu__tape_recip(t, melu__tape_add(t, n, melu__softplus(t, f->params.at[MELU__F_SHRINK])));
   const melu__ref rated = melu__tape_matmul(t, melu__tape_sub(t, f->y, f->o), rows, 1, 0);
@@ -116,12 +124,14 @@ static melu__ref history(struct melu__factors *f) {
   return mul_number(t, all, share);
 }
 
-void melu__factors_begin(struct melu__factors *f, struct melu__tape *t, const melu_model *model, size_t n_support) {
+void melu__factors_begin(struct melu__factors *f, struct melu__tape *t, const melu_model *model, size_t n_support,
+                         melu__ref counts) {
   const size_t width = melu__user_cols(&model->options);
   memset(f, 0, sizeof *f);
   f->tape = t;
   f->model = model;
   f->n_support = n_support;
+  f->counts = counts;
   f->params = melu__factor_inputs(t, model);
   f->f = melu__tape_input(t, MELU__SLOT_XS, n_support, width);
   f->o = melu__tape_input(t, MELU__SLOT_ZS, n_support, 1);
@@ -150,12 +160,13 @@ static melu__ref residual(struct melu__factors *f) {
 melu__ref melu__factors_gram(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
   const melu__ref p = melu__tape_diag(t, melu__tape_scale(t, f->precision, melu__curvature(f->model)));
-  return f->n_support ? melu__tape_add(t, melu__tape_matmul(t, f->f, f->f, 1, 0), p) : p;
+  return f->n_support ? melu__tape_add(t, melu__tape_matmul(t, counted(f, f->f), f->f, 1, 0), p) : p;
 }
 
 static void solve(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const melu__ref b = melu__tape_matmul(t, f->f, melu__tape_scale(t, residual(f), melu__curvature(f->model)), 1, 0);
+  const melu__ref b =
+      melu__tape_matmul(t, counted(f, f->f), melu__tape_scale(t, residual(f), melu__curvature(f->model)), 1, 0);
   f->w = melu__tape_add(t, f->w, melu__tape_transpose(t, melu__tape_solve(t, melu__factors_gram(f), b)));
 }
 
@@ -171,10 +182,11 @@ static melu__ref inner_rate(struct melu__factors *f) {
  * stable whatever the number of ratings. */
 void melu__factors_step(struct melu__factors *f) {
   struct melu__tape *t = f->tape;
-  const melu__ref n = melu__tape_sum_all(t, melu__tape_slice(t, f->f, f->model->options.rank, 1));
+  const melu__ref rows = counted(f, f->f);
+  const melu__ref n = melu__tape_sum_all(t, melu__tape_slice(t, rows, f->model->options.rank, 1));
   const melu__ref share =
       melu__tape_recip(t, melu__tape_add(t, melu__tape_const(t, 1, 1, 1), melu__tape_scale(t, n, 0.25)));
-  const melu__ref pull = melu__tape_matmul(t, residual(f), f->f, 1, 0);
+  const melu__ref pull = melu__tape_matmul(t, residual(f), rows, 1, 0);
   const melu__ref back = melu__tape_mul(t, f->precision, melu__tape_sub(t, f->w, f->m));
   melu__ref g = mul_number(t, melu__tape_sub(t, pull, back), share);
   if (f->model->options.first_order) g = melu__tape_detach(t, g);

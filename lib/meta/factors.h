@@ -51,6 +51,7 @@ struct melu__factors {
   size_t n_support;
   struct melu__factor_inputs params;
   melu__ref f, o, y;   /* inputs, of the support rows: [phi, 1, is new], o, ratings */
+  melu__ref counts;    /* (n_support, 1): how often each row counts; MELU__NO_NODE: once */
   melu__ref pooled;    /* input: sum y_i */
   melu__ref m_user;    /* input: m_u */
   melu__ref precision; /* (1, melu__user_cols) */
@@ -59,7 +60,8 @@ struct melu__factors {
 };
 
 /* Begins a task: w is the prior's mean. */
-void melu__factors_begin(struct melu__factors *f, struct melu__tape *tape, const melu_model *model, size_t n_support);
+void melu__factors_begin(struct melu__factors *f, struct melu__tape *tape, const melu_model *model, size_t n_support,
+                         melu__ref counts);
 
 /* Records one inner step, n_support not being 0. */
 void melu__factors_step(struct melu__factors *f);

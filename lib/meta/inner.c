@@ -105,7 +105,7 @@ static void begin(struct melu__inner *in, struct melu__tape *t, const melu_model
   in->model = model;
   in->form = form;
   in->n_support = n_support;
-  in->c = in->moved = MELU__NO_NODE;
+  in->c = in->moved = in->counts = MELU__NO_NODE;
   in->xs = in->xs_now = melu__tape_input(t, MELU__SLOT_XS, n_support, model->item_width);
   in->ys = melu__tape_input(t, MELU__SLOT_YS, n_support, 1);
   in->w.n = 2 * model->n_layers + 1;
@@ -145,9 +145,13 @@ void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, cons
 
 /* The support loss that steps descend, given the first layer's pre-activations. */
 static melu__ref support_loss(struct melu__inner *in, melu__ref z) {
-  const melu_loss loss = in->model->options.loss;
-  return melu__mean_loss(in->tape, loss == MELU_PAIRWISE ? MELU_SQUARED : loss, melu__upper_layers(in->tape, &in->w, z),
-                         in->ys, in->n_support);
+  struct melu__tape *t = in->tape;
+  const melu_loss loss = in->model->options.loss == MELU_PAIRWISE ? MELU_SQUARED : in->model->options.loss;
+  const melu__ref scores = melu__upper_layers(t, &in->w, z);
+  if (in->counts == MELU__NO_NODE) return melu__mean_loss(t, loss, scores, in->ys, in->n_support);
+  const melu__ref share = melu__tape_recip(t, melu__tape_sum_all(t, in->counts));
+  const melu__ref weights = melu__tape_mul(t, in->counts, melu__tape_fill(t, share, in->n_support, 1));
+  return melu__loss(t, loss, scores, in->ys, weights, in->n_support);
 }
 
 static void detach_all(struct melu__tape *t, melu__ref *g, size_t n) {
@@ -214,13 +218,24 @@ static void move(struct melu__inner *in, size_t i, melu__ref change) {
   *place(in, i) = melu__tape_sub(t, *place(in, i), change);
 }
 
+melu__ref melu__inner_loss(struct melu__inner *in) {
+  return support_loss(in, layer(in->tape, in->xs_now, in->w.at[W1_ITEM], in->user_row));
+}
+
+size_t melu__inner_adapted(struct melu__inner *in, melu__ref wrt[MELU__MAX_WEIGHTS]) {
+  size_t which[MELU__MAX_WEIGHTS];
+  const size_t n = adapted(in, which);
+  for (size_t k = 0; k < n; k++) wrt[k] = *place(in, which[k]);
+  return n;
+}
+
 static melu__ref step_direct(struct melu__inner *in) {
   struct melu__tape *t = in->tape;
   size_t which[MELU__MAX_WEIGHTS];
   melu__ref wrt[MELU__MAX_WEIGHTS], g[MELU__MAX_WEIGHTS];
-  const size_t n = adapted(in, which);
-  const melu__ref loss = support_loss(in, layer(t, in->xs_now, in->w.at[W1_ITEM], in->user_row));
-  for (size_t k = 0; k < n; k++) wrt[k] = *place(in, which[k]);
+  const melu__ref loss = melu__inner_loss(in);
+  const size_t n = melu__inner_adapted(in, wrt);
+  adapted(in, which);
   melu__tape_grad(t, loss, wrt, n, g);
   if (in->model->options.first_order) detach_all(t, g, n);
   for (size_t k = 0, number = 0; k < n; k++) {
@@ -276,9 +291,12 @@ static void solve(struct melu__inner *in) {
   const melu__ref h = features(in), mean = melu__tape_concat(t, head[0], head[1]);
   melu__ref precision = melu__softplus(t, in->learnt.at[0]);
   if (!in->model->options.learn_precision) precision = melu__tape_detach(t, precision);
-  const melu__ref gram = melu__tape_add(t, melu__tape_matmul(t, h, h, 1, 0), melu__tape_diag(t, precision));
+  melu__ref rows = h;
+  if (in->counts != MELU__NO_NODE)
+    rows = melu__tape_mul(t, melu__tape_matmul(t, in->counts, melu__tape_const(t, 1, width + 1, 1), 0, 0), h);
+  const melu__ref gram = melu__tape_add(t, melu__tape_matmul(t, rows, h, 1, 0), melu__tape_diag(t, precision));
   const melu__ref residual = melu__tape_sub(t, in->ys, melu__tape_matmul(t, h, mean, 0, 1));
-  const melu__ref change = melu__tape_solve(t, gram, melu__tape_matmul(t, h, residual, 1, 0));
+  const melu__ref change = melu__tape_solve(t, gram, melu__tape_matmul(t, rows, residual, 1, 0));
   const melu__ref w = melu__tape_add(t, mean, melu__tape_transpose(t, change));
   head[0] = melu__tape_slice(t, w, 0, width);
   head[1] = melu__tape_slice(t, w, width, 1);

@@ -61,6 +61,7 @@ enum melu__slot {
   MELU__SLOT_WQ,      /* MELU_FACTORS: weights of the query rows, (n_query, 1) */
   MELU__SLOT_Z,       /* PREDICT of a catalogue: X W1' of the items, (rows, first layer's width) */
   MELU__SLOT_XT,      /* PREDICT: the transpose of the user's support rows */
+  MELU__SLOT_TARGETS, /* ASK: the sum of t't over the target rows t, (rank + 2, rank + 2) */
   MELU__SLOT_WEIGHTS, /* n_weights of them: those of struct melu__weights, then learnt rates or the precision */
   MELU__MAX_WEIGHTS = 4 * (MELU__MAX_HIDDEN + 1) + 3,
   MELU__SLOT_TRANSPOSED = MELU__SLOT_WEIGHTS + MELU__MAX_WEIGHTS, /* of those that are matrices */
@@ -106,6 +107,7 @@ struct melu__inner {
   enum melu__form form;
   size_t n_support;
   melu__ref xs, xu, ys;        /* inputs */
+  melu__ref counts;            /* (n_support, 1): how often each row counts; MELU__NO_NODE: once */
   melu__ref zs;                /* the input ZS, if it began from that */
   melu__ref xs_k, xu_k;        /* DUAL: X in the second factor of K: a constant to the outer loop in first order */
   struct melu__weights w;      /* fast weights after the steps so far; DUAL: the first layer's are the initial ones */
@@ -126,6 +128,12 @@ void melu__inner_begin(struct melu__inner *in, struct melu__tape *tape, const me
  * the same for all tasks and is computed for many at once. */
 void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *tape, const melu_model *model,
                               size_t n_support);
+
+/* The loss of the support set that steps descend, before any step. n_support must not be 0. */
+melu__ref melu__inner_loss(struct melu__inner *in);
+
+/* What the inner loop may change, as nodes in wrt[]; returns how many. */
+size_t melu__inner_adapted(struct melu__inner *in, melu__ref wrt[MELU__MAX_WEIGHTS]);
 
 /* Records one inner step and returns the support loss before it. n_support must not be 0. */
 melu__ref melu__inner_step(struct melu__inner *in);

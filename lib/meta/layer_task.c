@@ -159,6 +159,34 @@ static void record_adapt(struct melu__outputs *o, struct melu__tape *t, const me
   melu__keep(o, in.moved, MELU__SLOT_MOVED);
 }
 
+/* How the score of one query row depends on how often each support row counts. What first order leaves out of training
+ * is part of it. */
+static void record_explain(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, enum melu__form form,
+                           size_t n_support) {
+  melu_model second_order = *model;
+  struct melu__inner in;
+  melu__ref g;
+  second_order.options.first_order = 0;
+  melu__inner_begin(&in, t, &second_order, form, n_support);
+  in.counts = melu__tape_const(t, n_support, 1, 1);
+  melu__inner_adapt(&in, NULL, NULL);
+  const melu__ref score = melu__inner_predict(&in, melu__tape_input(t, MELU__SLOT_XQ, 1, model->item_width), 1);
+  melu__tape_grad(t, score, &in.counts, 1, &g);
+  melu__keep(o, g, MELU__SLOT_SCORES);
+}
+
+/* The squared norm of the first inner gradient of one rating. */
+static void record_norm(struct melu__outputs *o, struct melu__tape *t, const melu_model *model) {
+  struct melu__inner in;
+  melu__ref wrt[MELU__MAX_WEIGHTS], g[MELU__MAX_WEIGHTS], sum = melu__tape_const(t, 1, 1, 0);
+  melu__inner_begin(&in, t, model, MELU__DIRECT, 1);
+  const melu__ref loss = melu__inner_loss(&in);
+  const size_t n = melu__inner_adapted(&in, wrt);
+  melu__tape_grad(t, loss, wrt, n, g);
+  for (size_t i = 0; i < n; i++) sum = melu__tape_add(t, sum, melu__tape_sum_all(t, melu__tape_mul(t, g[i], g[i])));
+  melu__keep(o, sum, MELU__SLOT_LOSS);
+}
+
 /* The user's upper layers as the network takes them; their inputs are the transposes. */
 static struct melu__weights record_user(struct melu__tape *t, const melu_model *model) {
   struct melu__weights w = {.n = 2 * model->n_layers + 1};
@@ -210,6 +238,12 @@ void melu__record_layers(struct melu__outputs *o, struct melu__tape *t, const me
       break;
     case MELU__PLAN_ADAPT:
       record_adapt(o, t, model, form, n_support);
+      break;
+    case MELU__PLAN_EXPLAIN:
+      record_explain(o, t, model, form, n_support);
+      break;
+    case MELU__PLAN_NORM:
+      record_norm(o, t, model);
       break;
     default:
       record_predict(o, t, model, kind == MELU__PLAN_RANK, n_support, n_query);

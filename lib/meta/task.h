@@ -41,6 +41,15 @@ enum melu__plan_kind {
   /* The inputs of META to LOSS: the sum of weight e^2 / (1 + x (F'F + P)^-1 x') over the query rows x. */
   MELU__PLAN_NOISE,
 
+  /* The inputs of ADAPT and one row of XQ to SCORES: d score / d counts at 1, of each support row. MELU_FACTORS:
+   * d score / d pooled to GRAD_POOLED, what comes through the sum of y being missing. */
+  MELU__PLAN_EXPLAIN,
+  /* To LOSS the squared norm of the gradient that the inner loop has from one rating alone: MELU_LAYERS of XS, XU, YS,
+   * MELU_FACTORS of XQ, ZQ, YQ, ROW. */
+  MELU__PLAN_NORM,
+  /* MELU_FACTORS alone: XQ, TARGETS and a user's GRADS[1] to SCORES, what an answer about each row tells. */
+  MELU__PLAN_ASK,
+
   /* For a host's own loss: the inputs of META to SCORES of the query rows; and META of the linear loss sum YQ scores.
    */
   MELU__PLAN_META_SCORES,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "model/embed.h"
 
+#include <string.h>
+
 #include "base/context.h"
 #include "tensor/kernels.h"
 
@@ -124,6 +126,13 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
     }
     rows += column->field->width;
   }
+}
+
+void melu__embed_profile(const melu_model *model, const struct melu_value *profile, real *row) {
+  if (profile)
+    melu__embed_values(model, MELU_USER, profile, row);
+  else if (model->user_width)
+    memset(row, 0, model->user_width * sizeof *row);
 }
 
 void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row) {

@@ -13,6 +13,8 @@
  * With MELU_FACTORS the fields of ids are summed up, each as the sum of its rows over the root of their count, and the
  * numbers follow. */
 void melu__embed_values(const melu_model *model, melu_owner owner, const struct melu_value *values, real *row);
+/* The same of a user whose profile may be NULL: all missing. */
+void melu__embed_profile(const melu_model *model, const struct melu_value *profile, real *row);
 void melu__embed(const melu_model *model, const melu_dataset *data, melu_owner owner, uint32_t entity, real *row);
 
 /* The same for n users or items: row i of `rows` is that of entities[i]. */

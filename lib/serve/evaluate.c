@@ -9,6 +9,7 @@
 #include "data/batch.h"
 #include "model/model.h"
 #include "serve/evaluate.h"
+#include "serve/user.h"
 
 enum { PIECE = 256 }; /* users between two reports of progress */
 
@@ -153,7 +154,8 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
   memcpy(j->known_ratings, j->ratings, n_support * sizeof *j->known_ratings);
   status = add_history(e, melu_dataset_user_id(e->data, user), j, &n_known, err);
   if (status) return status;
-  status = melu_adapt(j->user, j->workspace, e->model, e->data, j->profile, j->known, j->known_ratings, n_known, err);
+  const struct melu__told told = {.profile = j->profile, .items = j->known, .ratings = j->known_ratings, .n = n_known};
+  status = melu__adapt_user(j->user, j->workspace, e->data, &told, err);
   if (status) return status;
   status =
       melu_predict(e->scores + i * n_query, j->workspace, e->model, j->user, e->data, j->items + n_rest, n_query, err);
@@ -166,6 +168,7 @@ static melu_status judge_user(struct evaluation *e, size_t i, struct judge *j, m
 static melu_status judge_again(struct evaluation *e, size_t i, melu_error *err) {
   melu_error inner = {0};
   const melu_status status = judge_user(e, i, &e->judges[0], &inner);
+  if (!status) return melu__fail_memory(err); /* nothing else fails once and not again */
   if (!err) return status;
   *err = inner;
   snprintf(err->message, sizeof err->message, "user %" PRIu64 ": %.190s", melu_dataset_user_id(e->data, e->users[i]),

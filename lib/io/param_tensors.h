@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A model's parameters as tensors of a file. */
+#ifndef MELU__PARAM_TENSORS_H
+#define MELU__PARAM_TENSORS_H
+
+#include "io/safetensors.h"
+#include "model/model.h"
+
+/* A bias, (1, n) in the model, has one dimension in the file, as in PyTorch; so have the rates of a bias, and the one
+ * rate of a whole tensor. */
+struct melu__tensor melu__param_tensor(const struct melu__param *p, melu_rates rates);
+
+/* Demands that the file has these tensors and no other. Errors: MELU_EFORMAT, MELU_ERANGE. */
+melu_status melu__check_param_tensors(const struct melu__safetensors *file, const struct melu__param *params, size_t n,
+                                      melu_rates rates, melu_error *err);
+
+#endif

@@ -25,7 +25,7 @@
 /* A failure fills it with the details; see must(). */
 static melu_error err;
 
-enum { MAX_QUESTIONS = 10, N_JUDGED = 10 };
+enum { MAX_QUESTIONS = 10, N_JUDGED = 10, MAX_TARGETS = 1000 };
 
 enum way { ANYTHING, GRADIENT_NORM, EXPECTED_ERROR, INTERVIEW, N_WAYS };
 static const char *const names[N_WAYS] = {"anything", "gradient norm", "expected error", "interview"};
@@ -35,7 +35,8 @@ struct inquiry {
   struct people people;
   uint32_t *lists[N_WAYS]; /* of the two ways that have one */
   size_t list_lengths[N_WAYS];
-  size_t n_questions, n_asked;
+  uint32_t targets[MAX_TARGETS]; /* of the interview */
+  size_t n_targets, n_questions, n_asked;
   double ask_seconds;
 };
 
@@ -60,6 +61,21 @@ static void make_list(struct inquiry *q, enum way way, size_t length, size_t n_s
   must(melu_candidates(q->lists[way], NULL, &q->list_lengths[way], q->people.model, q->people.known, &options, &err),
        &err);
   free(sample);
+}
+
+/* All items if they are few; else those of ratings at equal distances: what people rate, as often as they do. */
+static void find_targets(struct inquiry *q) {
+  const melu_dataset *data = q->people.known;
+  const size_t n_items = melu_dataset_n_items(data), step = melu_dataset_n_ratings(data) / MAX_TARGETS + 1;
+  size_t at = 0;
+  for (uint32_t i = 0; i < n_items && n_items <= MAX_TARGETS; i++) q->targets[q->n_targets++] = i;
+  if (q->n_targets) return;
+  for (uint32_t u = 0; u < melu_dataset_n_users(data); u++) {
+    const uint32_t *items;
+    const size_t n = melu_dataset_ratings(data, u, &items, NULL);
+    for (size_t i = 0; i < n; i++)
+      if (at++ % step == 0) q->targets[q->n_targets++] = items[i];
+  }
 }
 
 /* ------------------------------------------------------------------------------------------------ a stranger */
@@ -88,8 +104,8 @@ static size_t next_question(struct inquiry *q, enum way way, const struct asked 
     const struct melu_ask_options options = {.size = sizeof options,
                                              .items = s->person.items,
                                              .n_items = s->n_open,
-                                             .targets = q->lists[GRADIENT_NORM],
-                                             .n_targets = q->list_lengths[GRADIENT_NORM]};
+                                             .targets = q->targets,
+                                             .n_targets = q->n_targets};
     clock_gettime(CLOCK_MONOTONIC, &begin);
     must(melu_ask(&item, NULL, &n, workspace, q->people.model, user, q->people.known, &options, &err), &err);
     clock_gettime(CLOCK_MONOTONIC, &end);
@@ -214,7 +230,7 @@ static void draw(const char *path, const struct results *r, const struct inquiry
 
 int main(int argc, char **argv) {
   struct people_choices choices = PEOPLE_DEFAULTS;
-  struct inquiry q = {0};
+  static struct inquiry q;
   static struct results results;
   uint64_t n_questions = MAX_QUESTIONS;
   const char *svg = NULL;
@@ -239,6 +255,7 @@ int main(int argc, char **argv) {
     make_list(&q, EXPECTED_ERROR, 3 * q.n_questions, 500, 2);
   else
     make_list(&q, EXPECTED_ERROR, 2 * q.n_questions, SIZE_MAX, 0);
+  find_targets(&q);
   ask_everybody(&results, &q);
   print_results(&results, &q);
   if (svg) draw(svg, &results, &q);

@@ -829,7 +829,7 @@ struct melu_ask_options {
   size_t n_items;
   const float *chances; /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
                            NULL), from 0 to 1; NULL: 1 */
-  const uint32_t *targets; /* what is to be predicted well; NULL: what may be asked */
+  const uint32_t *targets; /* what is to be predicted well; more than once what matters more. NULL: what may be asked */
   size_t n_targets;
 };
 

@@ -37,7 +37,7 @@ def check_usage(w):
     refused(2, '--curve takes', *on, '--curve', '1,,2')
     refused(2, '--support takes', *on, '--support', 'some')
     refused(2, '--svg draws', *on, '--curve', '3,1', '--svg', w.folder / 'x.svg')
-    for option, value in (('--validation', '1'), ('--lr', 'inf'), ('--inner-lr', '0'), ('--hidden', '0'),
+    for option, value in (('--validation', '1'), ('--lr', '1e999'), ('--inner-lr', '0'), ('--hidden', '0'),
                           ('--rating-min', '3'), ('--preset', 'worst'), ('--field', 'gender=two'),
                           ('--field', 'colour=one'), ('--field', 'gender=one:0'), ('--threads', '0')):
         refused(2, option, *w.train, '--model', w.folder / 'never.melu', option, value)
@@ -66,6 +66,8 @@ def check_tables(w):
     bad('not closed', 'item,rating\n"A1,2\n')
     bad('not closed', 'item,rating\n"A1""')
     bad('after a closing quotation mark', 'item,rating\n"A1"x,2\n')
+    bad('bad.csv:4: there is no item "Z1"', 'item,rating,note\nA1,2,"two\nlines"\nZ1,2,x\n')
+    bad(r'bad.csv:2: there is no item "Z\?\[31m\?1"', 'item,rating\n"Z\x1b[31m\n1",2\n')
     bad('a byte of it is 0', b'item,rating\nA1,2\0\n')
     bad('not UTF-8', b'user,item,rating\n\xff,A1,2\n')
     bad('no ratings in it', 'user,item,rating\n')
@@ -95,7 +97,8 @@ def check_bad_files(w):
     refused(3, '', 'inspect', never)
     few = write(w.folder / 'few.csv', ['user', 'item', 'rating'], [['a', 'A1', 2], ['b', 'A1', 3]])
     two = write(w.folder / 'two.csv', ['user', 'gender'], [['a', 1], ['b', 2]])
-    refused(3, 'no user to train on', *w.train, '--ratings', few, '--users', two, '--preset', 'melu', '--model', nowhere)
+    paper = [*w.train, '--preset', 'melu', '--model', nowhere]
+    refused(3, 'no user to train on', *paper, '--ratings', few, '--users', two)
     same = write(w.folder / 'same.csv', ['user', 'item', 'rating'], [['1', 'A1', 2], ['1', 'A2', 2]])
     refused(3, 'all ratings are 2', *w.train, '--ratings', same, '--model', nowhere)
     refused(3, 'there is no user "x"', *w.train, '--model', nowhere, '--ratings',

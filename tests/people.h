@@ -59,13 +59,17 @@ static inline uint64_t people_item_id(uint32_t item) {
   return 1000 + item;
 }
 
-/* Item 0 is nothing at all, every seventh has no name, and the last two are alike. */
+/* Whether it has no name. */
+static inline int people_is_new(uint32_t item) {
+  return item == 0 || item % 7 == 2 || item + 2 >= PEOPLE_ITEMS;
+}
+
+/* Item 0 is nothing at all, and the last two are alike. */
 static inline void people_add_item(melu_dataset *data, uint32_t i) {
   melu_error err;
-  const int is_last = i + 1 == PEOPLE_ITEMS;
-  const uint32_t like = i - (uint32_t)is_last, tags[2] = {like % 5, like / 5 % 5};
+  const uint32_t like = i + 1 == PEOPLE_ITEMS ? i - 1 : i, tags[2] = {like % 5, like / 5 % 5};
   const float length[2] = {(float)(like % 8) / 8, (float)(like % 3) - 1};
-  const struct melu_value values[3] = {{.ids = &like, .n_ids = like % 7 != 2 && like + 2 < PEOPLE_ITEMS},
+  const struct melu_value values[3] = {{.ids = &like, .n_ids = !people_is_new(like)},
                                        {.ids = tags, .n_ids = like % 3},
                                        {.numbers = length, .n_numbers = 2}};
   WORLD_TRY(melu_dataset_add_item(data, people_item_id(i), i ? values : NULL, NULL, &err));
@@ -96,17 +100,19 @@ static inline void people_add_user(struct people *p, melu_dataset *data, uint32_
   }
 }
 
-/* Every number is something but the first of "names", which is 1: it is "self" that names items. */
+/* Every number is something. But it is "self" alone that names items, and clicks remain 0 and 1. */
 static inline void people_vary(struct people *p, melu_model *model) {
   melu_error err;
+  const int is_click = people_click(model);
   for (size_t i = 0; i < melu_model_n_params(model); i++) {
     struct melu_param param;
     WORLD_TRY(melu_model_param(&param, model, i, &err));
     const int is_names = strcmp(param.name, "names") == 0, is_rate = strncmp(param.name, "rate", 4) == 0;
+    const int stays = is_names || (is_click && strcmp(param.name, "scale") == 0);
     float *values = malloc(param.rows * param.cols * sizeof *values);
     ck_assert_ptr_nonnull(values);
     WORLD_TRY(melu_model_read(values, model, param.name, 0, param.rows, &err));
-    for (size_t k = 0; k < param.rows * param.cols && !is_names; k++)
+    for (size_t k = 0; k < param.rows * param.cols && !stays; k++)
       values[k] += (float)people_number(p, is_rate ? 0.02 : 0.15);
     if (is_names) values[0] = 1;
     WORLD_TRY(melu_model_write(model, param.name, 0, param.rows, values, &err));

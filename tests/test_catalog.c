@@ -756,10 +756,11 @@ END_TEST
 
 /* ------------------------------------------------------------------------------------------------------ threads */
 
-enum { N_THREADS = 8, N_TIMES = 50 };
+enum { N_THREADS = 8, N_TIMES = 200 };
 
 struct ranker {
   const struct shop *shop;
+  pthread_barrier_t *all_there;
   size_t user;
   int ok;
 };
@@ -773,6 +774,7 @@ static void *rank_again_and_again(void *arg) {
   float scores[MOST], best[10];
   r->ok = melu_workspace_new(&own, s->model, 5, &mine) == MELU_OK;
   for (size_t i = 0; i < 50; i++) list[i] = s->known[i * 3].number;
+  pthread_barrier_wait(r->all_there);
   for (size_t t = 0; t < N_TIMES && r->ok; t++) {
     size_t n = 10;
     r->ok = melu_catalog_top(top, best, &n, own, s->catalog, s->users[r->user], NULL, &mine) == MELU_OK && n == 10;
@@ -790,15 +792,18 @@ START_TEST(threads_share_a_catalogue) {
   struct shop *s = shop_open(_i);
   pthread_t threads[N_THREADS];
   struct ranker rankers[N_THREADS];
+  pthread_barrier_t all_there;
   put_some(s, 500);
+  ck_assert_int_eq(pthread_barrier_init(&all_there, NULL, N_THREADS), 0);
   for (size_t i = 0; i < N_THREADS; i++) {
-    rankers[i] = (struct ranker){s, i % N_KINDS, 0};
+    rankers[i] = (struct ranker){s, &all_there, i % N_KINDS, 0};
     ck_assert_int_eq(pthread_create(&threads[i], NULL, rank_again_and_again, &rankers[i]), 0);
   }
   for (size_t i = 0; i < N_THREADS; i++) {
     ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
     ck_assert(rankers[i].ok);
   }
+  pthread_barrier_destroy(&all_there);
   shop_close(s);
 }
 END_TEST

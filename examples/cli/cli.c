@@ -10,12 +10,16 @@
 #include <unistd.h>
 
 void bad_data(const char *format, ...) {
+  char message[1024];
   va_list args;
   va_start(args, format);
-  fprintf(stderr, "error: ");
-  vfprintf(stderr, format, args);
-  fprintf(stderr, "\n");
+  vsnprintf(message, sizeof message, format, args);
   va_end(args);
+  /* Texts from files are quoted in it, and they may try to write on the terminal. */
+  for (char *at = message; *at; at++) {
+    if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
+  }
+  fprintf(stderr, "error: %s\n", message);
   exit(ENDS_BAD_DATA);
 }
 

@@ -15,12 +15,13 @@
 
 static melu_status make_asker(struct melu__asker *a, const struct melu__search *s, melu_error *err) {
   const struct melu_allocator *alloc = &s->model->ctx->allocator;
-  melu_status status = melu_workspace_new(&a->workspace, s->model, s->n_wanted + 1, err);
+  const size_t most = s->options.rule == MELU_GRADIENT_NORM ? 0 : s->n_wanted + 1; /* answers */
+  melu_status status = melu_workspace_new(&a->workspace, s->model, most, err);
   if (!status) status = melu_user_new(&a->user, s->model, err);
   if (status) return status;
   a->profile = melu__alloc(alloc, melu_schema_n_fields(s->model->schema, MELU_USER), sizeof *a->profile);
-  a->items = melu__alloc(alloc, s->n_wanted + 1, sizeof *a->items);
-  a->ratings = melu__alloc(alloc, s->n_wanted + 1, sizeof *a->ratings);
+  a->items = melu__alloc(alloc, most, sizeof *a->items);
+  a->ratings = melu__alloc(alloc, most, sizeof *a->ratings);
   a->order = melu__alloc(alloc, s->longest, sizeof *a->order);
   a->judges = melu__alloc(alloc, s->longest, sizeof *a->judges);
   a->scores = melu__alloc(alloc, s->longest, sizeof *a->scores);

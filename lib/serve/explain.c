@@ -46,7 +46,7 @@ melu_status melu_explain(float *pulls, melu_workspace *ws, const melu_model *mod
   const real *found = melu__is_factors(model) ? melu__factor_explain(ws, user, data, item, plan)
                                               : explain_layers(ws, user, data, item, plan);
   const real unit = melu__is_factors(model) ? model->factors[MELU__F_SCALE][1] : 1;
-  if (!isfinite(model->ctx->kernels->largest(n, found)))
+  if (!isfinite((float)(unit * model->ctx->kernels->largest(n, found))))
     return melu__fail(err, MELU_EDIVERGED, "a pull is not finite: the weights are too large");
   for (size_t i = 0; i < n; i++) pulls[i] = (float)(unit * found[i]);
   return MELU_OK;

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Evidence candidates: the greedy list against a search through the public calls, which adapts everybody to every list
+ * that is tried; the paper's list against norms of meta-gradients, of tasks that are one rating each. The same on any
+ * number of threads; progress, and what is refused. */
+#include <math.h>
+
+#include "people.h"
+#include "run_suite.h"
+
+enum { N = PEOPLE_ITEMS, N_USERS = 30, MOST_JUDGES = 32 };
+
+static melu_error err;
+static struct people p;
+
+#define LAYERS PEOPLE_LAYERS
+#define FACTORS PEOPLE_FACTORS
+#define STEPS PEOPLE_FACTORS, .rule = MELU_STEPS
+
+static const struct melu_model_options settings[] = {
+    {FACTORS},
+    {LAYERS},
+    {LAYERS, .adapt = 15},
+    {FACTORS, .loss = MELU_LOGISTIC},
+    {STEPS, .inner_lr = 0.3},
+    {LAYERS, .adapt = MELU_ADAPT_HEAD, .loss = MELU_ABSOLUTE},
+    {LAYERS, .adapt = MELU_ADAPT_HIDDEN | MELU_ADAPT_USER, .loss = MELU_LOGISTIC},
+    {LAYERS, .rule = MELU_CLOSED_FORM},
+    {LAYERS, .first_order = 1, .loss = MELU_PAIRWISE},
+};
+
+enum { N_SETTINGS = sizeof settings / sizeof *settings, N_KINDS = 3 };
+
+static struct melu_model_options options_of(const melu_model *model) {
+  struct melu_model_options o = {.size = sizeof o};
+  WORLD_TRY(melu_model_get_options(&o, model, &err));
+  return o;
+}
+
+/* Whose ratings count, and how often each item has one; the items by that, those of a list alone. */
+struct asked_of {
+  uint32_t users[2 * N_USERS], items[N], n_ratings[N];
+  size_t n_users, n_items;
+};
+
+static struct asked_of naive_items(const struct melu_candidate_options *o) {
+  struct asked_of a = {.n_users = o->users ? o->n_users : melu_dataset_n_users(p.data)};
+  int is_listed[N] = {0};
+  for (size_t i = 0; i < o->n_items; i++) is_listed[o->items[i]] = 1;
+  for (size_t u = 0; u < a.n_users; u++) {
+    const uint32_t *items;
+    a.users[u] = o->users ? o->users[u] : (uint32_t)u;
+    for (size_t i = melu_dataset_ratings(p.data, a.users[u], &items, NULL); i > 0; i--) a.n_ratings[items[i - 1]]++;
+  }
+  for (size_t most = 2 * N_USERS; most > 0; most--)
+    for (uint32_t i = 0; i < N; i++)
+      if (a.n_ratings[i] == most && (!o->items || is_listed[i])) a.items[a.n_items++] = i;
+  return a;
+}
+
+static size_t candidates(uint32_t *items, double *scores, size_t n, const struct melu_candidate_options *o) {
+  WORLD_TRY(melu_candidates(items, scores, &n, p.model, p.data, o, &err));
+  return n;
+}
+
+/* --------------------------------------------------------------------------------------------------- by error */
+
+/* One person's sum of errors in one split, who answers what is marked if she can. */
+static double error_of(uint32_t user, uint64_t split, const int *is_asked, size_t *n_judges) {
+  const struct melu_model_options o = options_of(p.model);
+  struct melu_value profile[PEOPLE_FIELDS];
+  uint32_t order[N], told[N], judges[MOST_JUDGES];
+  float answers[N], scores[MOST_JUDGES];
+  const uint32_t *items;
+  const float *ratings;
+  const size_t n = melu_dataset_ratings(p.data, user, &items, &ratings);
+  size_t n_told = 0;
+  double sum = 0;
+  *n_judges = n * 2 / 5 > MOST_JUDGES ? MOST_JUDGES : n * 2 / 5;
+  const size_t n_open = n - *n_judges;
+  WORLD_TRY(melu_split_order(order, melu_dataset_user_id(p.data, user), split, n, &err));
+  WORLD_TRY(melu_dataset_user_values(profile, p.data, user, &err));
+  for (size_t i = 0; i < n_open; i++)
+    if (is_asked[items[order[i]]]) {
+      told[n_told] = items[order[i]];
+      answers[n_told++] = ratings[order[i]];
+    }
+  for (size_t i = 0; i < *n_judges; i++) judges[i] = items[order[n_open + i]];
+  WORLD_TRY(melu_adapt(p.user, p.ws, p.model, p.data, profile, told, answers, n_told, &err));
+  WORLD_TRY(melu_predict(scores, p.ws, p.model, p.user, p.data, judges, *n_judges, &err));
+  for (size_t i = 0; i < *n_judges; i++) {
+    const double y = o.loss == MELU_LOGISTIC ? 1 / (1 + exp(-(double)scores[i])) : (double)scores[i];
+    sum += fabs(fmin(fmax(y, o.rating_min), o.rating_max) - (double)ratings[order[n_open + i]]);
+  }
+  return sum;
+}
+
+static double mean_error(const struct asked_of *a, size_t n_splits, const int *is_asked) {
+  double sum = 0, n = 0;
+  for (size_t u = 0; u < a->n_users; u++)
+    for (uint64_t split = 0; split < n_splits; split++) {
+      size_t n_judges;
+      sum += error_of(a->users[u], split, is_asked, &n_judges);
+      n += (double)n_judges;
+    }
+  return sum / n;
+}
+
+static void check_by_error(size_t n, const struct melu_candidate_options *o) {
+  const struct asked_of a = naive_items(o);
+  const size_t max_items = o->max_items ? o->max_items : 256, n_items = a.n_items < max_items ? a.n_items : max_items;
+  int is_asked[N] = {0};
+  uint32_t items[N];
+  double scores[N];
+  ck_assert_uint_eq(candidates(items, scores, n, o), n);
+  for (size_t k = 0; k < n; k++) {
+    double least = INFINITY;
+    uint32_t best = UINT32_MAX;
+    for (size_t i = 0; i < n_items; i++) {
+      if (is_asked[a.items[i]]) continue;
+      is_asked[a.items[i]] = 1;
+      const double error = mean_error(&a, o->n_splits ? o->n_splits : 4, is_asked);
+      is_asked[a.items[i]] = 0;
+      if (error > least || (error == least && a.items[i] > best)) continue;
+      least = error;
+      best = a.items[i];
+    }
+    is_asked[best] = 1;
+    ck_assert_msg(items[k] == best, "question %zu is about %u, not %u", k, (unsigned)items[k], (unsigned)best);
+    ck_assert_msg(fabs(scores[k] - least) < 1e-6, "question %zu: %.9g, in truth %.9g", k, scores[k], least);
+  }
+}
+
+START_TEST(the_greedy_list_is_that_of_a_naive_search) {
+  const uint32_t users[] = {5, 3, 9, 0, 12, 5, 20, 2, 21, 22}, items[] = {4, 0, 10, 3, 4, 2, 10, 87, 6};
+  const struct melu_candidate_options few = {.size = sizeof few, .max_items = 12, .n_splits = 2};
+  const struct melu_candidate_options listed = {.size = sizeof listed,
+                                                .rule = MELU_EXPECTED_ERROR,
+                                                .users = users,
+                                                .n_users = sizeof users / sizeof *users,
+                                                .items = items,
+                                                .n_items = sizeof items / sizeof *items,
+                                                .max_items = MELU_NONE,
+                                                .n_splits = 3};
+  people_open(&p, NULL, &settings[_i], N_USERS, N);
+  check_by_error(4, &few);
+  check_by_error(7, &listed);
+  people_close(&p);
+}
+END_TEST
+
+START_TEST(the_default_is_all_items_in_four_splits) {
+  const struct melu_candidate_options none = {.size = sizeof none};
+  uint32_t items[2], again[2];
+  people_open(&p, NULL, &settings[0], N_USERS, N);
+  check_by_error(2, &none);
+  candidates(items, NULL, 2, &none);
+  candidates(again, NULL, 2, NULL);
+  ck_assert_mem_eq(items, again, sizeof items);
+  people_close(&p);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------------------- by norm */
+
+/* The loss that the inner loop has of one rating. */
+static int inner_loss(void *arg, size_t task, const float *scores, const float *ratings, size_t n, double *loss,
+                      float *slopes) {
+  const struct melu_model_options *o = arg;
+  const double e = (double)scores[0] - (double)ratings[0];
+  (void)task;
+  ck_assert_uint_eq(n, 1);
+  if (o->loss == MELU_LOGISTIC)
+    slopes[0] = (float)(1 / (1 + exp(-(double)scores[0])) - (double)ratings[0]);
+  else if (o->loss == MELU_ABSOLUTE)
+    slopes[0] = (float)(e / sqrt(e * e + 0.01));
+  else
+    slopes[0] = (float)(2 * e);
+  *loss = 0;
+  return 0;
+}
+
+static double square_of(const melu_gradient *g, const char *name, size_t size) {
+  float values[1024];
+  double sum = 0;
+  ck_assert_uint_le(size, 1024);
+  WORLD_TRY(melu_gradient_read(values, g, name, &err));
+  for (size_t i = 0; i < size; i++) sum += (double)values[i] * (double)values[i];
+  return sum;
+}
+
+/* Of the user's part of the input: what b1 has, through W1. */
+static double square_of_user(const melu_gradient *g) {
+  enum { H = 8, ITEM = 9, USER = 4 };
+  float w[H * (ITEM + USER)], d[H];
+  double sum = 0;
+  WORLD_TRY(melu_model_read(w, p.model, "W1", 0, H, &err));
+  WORLD_TRY(melu_gradient_read(d, g, "b1", &err));
+  for (size_t j = ITEM; j < ITEM + USER; j++) {
+    double x = 0;
+    for (size_t i = 0; i < H; i++) x += (double)d[i] * (double)w[i * (ITEM + USER) + j];
+    sum += x * x;
+  }
+  return sum;
+}
+
+/* The norm of the gradient with respect to what the inner loop may change. */
+static double naive_norm(melu_gradient *g, melu_batch *batch, uint32_t user, uint32_t rating) {
+  struct melu_model_options o = options_of(p.model);
+  double sum = 0;
+  melu_batch_clear(batch);
+  WORLD_TRY(melu_batch_add(batch, user, NULL, 0, &rating, 1, &err));
+  WORLD_TRY(melu_meta_gradient_of(g, p.model, batch, inner_loss, &o, &err));
+  if (o.network == MELU_FACTORS) return sqrt(square_of(g, "prior", 7));
+  if (o.adapt & MELU_ADAPT_HEAD) sum += square_of(g, "W3", 6) + square_of(g, "b3", 1);
+  if (o.adapt & MELU_ADAPT_HIDDEN)
+    sum += square_of(g, "W1", 8 * 13) + square_of(g, "b1", 8) + square_of(g, "W2", 48) + square_of(g, "b2", 6);
+  if (o.adapt & MELU_ADAPT_USER) sum += square_of_user(g);
+  if (o.adapt & MELU_ADAPT_ITEMS) sum += square_of(g, "E.self", 4 * (N + 1)) + square_of(g, "E.tags", 18);
+  return sqrt(sum);
+}
+
+/* Mean norms of all items. */
+static void naive_norms(double *norms, const struct asked_of *a) {
+  melu_gradient *g;
+  melu_batch *batch;
+  WORLD_TRY(melu_gradient_new(&g, p.model, &err));
+  WORLD_TRY(melu_batch_new(&batch, p.ctx, p.data, &err));
+  memset(norms, 0, N * sizeof *norms);
+  for (size_t u = 0; u < a->n_users; u++) {
+    const uint32_t *items;
+    const size_t n = melu_dataset_ratings(p.data, a->users[u], &items, NULL);
+    for (uint32_t i = 0; i < n; i++)
+      norms[items[i]] += naive_norm(g, batch, a->users[u], i) / (double)a->n_ratings[items[i]];
+  }
+  melu_batch_free(batch);
+  melu_gradient_free(g);
+}
+
+/* Scaled to [0, 1] over the items that may be chosen. */
+static double scaled(const double *x, uint32_t item, const struct asked_of *a) {
+  double least = INFINITY, most = -INFINITY;
+  for (size_t i = 0; i < a->n_items; i++) {
+    least = fmin(least, x[a->items[i]]);
+    most = fmax(most, x[a->items[i]]);
+  }
+  return most > least ? (x[item] - least) / (most - least) : 1;
+}
+
+static void check_by_norm(const struct melu_candidate_options *o) {
+  const struct asked_of a = naive_items(o);
+  uint32_t items[N], fewer[3];
+  double norms[N], counts[N], scores[N];
+  int is_there[N] = {0};
+  naive_norms(norms, &a);
+  for (size_t i = 0; i < N; i++) counts[i] = a.n_ratings[i];
+  ck_assert_uint_eq(candidates(items, scores, N, o), a.n_items);
+  for (size_t k = 0; k < a.n_items; k++) {
+    const double want = scaled(norms, items[k], &a) * scaled(counts, items[k], &a);
+    ck_assert(!is_there[items[k]]++);
+    ck_assert_msg(fabs(scores[k] - want) < 1e-4, "item %u: %.9g, in truth %.9g", (unsigned)items[k], scores[k], want);
+    if (k) ck_assert(scores[k - 1] > scores[k] || (scores[k - 1] == scores[k] && items[k - 1] < items[k]));
+  }
+  ck_assert(scores[0] > 0.3);
+  ck_assert_uint_eq(candidates(fewer, NULL, 3, o), 3);
+  ck_assert_mem_eq(fewer, items, sizeof fewer);
+}
+
+START_TEST(the_papers_list_is_norm_times_popularity) {
+  const uint32_t users[] = {5, 3, 9, 0, 12, 5, 20, 2, 21, 22}, items[] = {4, 0, 10, 3, 4, 2, 10, 87, 6};
+  struct melu_candidate_options o = {.size = sizeof o, .rule = MELU_GRADIENT_NORM, .max_items = 5};
+  people_open(&p, NULL, &settings[_i], N_USERS, N);
+  check_by_norm(&o);
+  o.users = users;
+  o.n_users = sizeof users / sizeof *users;
+  check_by_norm(&o);
+  o.items = items;
+  o.n_items = sizeof items / sizeof *items;
+  check_by_norm(&o);
+  people_close(&p);
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("candidates");
+  TCase *t = tcase_create("candidates");
+  tcase_set_timeout(t, 120);
+  tcase_add_loop_test(t, the_greedy_list_is_that_of_a_naive_search, 0, N_SETTINGS);
+  tcase_add_test(t, the_default_is_all_items_in_four_splits);
+  tcase_add_loop_test(t, the_papers_list_is_norm_times_popularity, 0, N_SETTINGS);
+  suite_add_tcase(s, t);
+  return run_suite(s);
+}

@@ -18,19 +18,22 @@
  * Nothing is explained twice: what a call does, what it borrows, its errors and what threads may do is in melu.h.
  *
  *   Names.      melu_X_verb is the member `verb` of the class X, every other melu_verb the function melu::verb, with
- * the arguments in the same order. A pointer and its length are one span; an empty span stands for NULL. Spans that
- * belong together must have the lengths that melu.h gives them, else MELU_EINVAL. A single result is returned, also how
- * many of several there are. Objects.    They own one C handle, or none, and can be moved but not copied. X(handle)
- * takes a handle, get() shows it, release() gives it away, so that C and C++ may share a program. What an object
- * borrows must outlive it: declare contexts first, and C++ destroys them last. Options.    melu::fit_options and so on
- * are melu_fit_options with `size` set and every option at its default. Failures.   Every call that can fail takes an
- * on_error last. Left out, a failure is thrown as melu::error. Given a melu_error, nothing is thrown for it: its
- * `status` is MELU_OK after a success, a returned value is zero after a failure, and a new object is empty. Functions
- * without a value return the melu_status. Callbacks.  What a callable throws that on_progress, on_log, keep_if or
- * meta_gradient_of was given does not pass through C: the call is stopped, and throws it when it returns. The functions
- * of a melu_allocator and of a melu_runner must not throw. Without exceptions (-fno-exceptions, or MELU_NO_EXCEPTIONS
- * defined) on_error and the options before it cannot be left out. Types and functions of the two kinds have different
- * names to the linker.
+ *               the arguments in the same order. A pointer and its length are one span; an empty span stands for NULL.
+ *               Spans that belong together must have the lengths that melu.h gives them, else MELU_EINVAL. A single
+ *               result is returned, also how many of several there are.
+ *   Objects.    They own one C handle, or none, and can be moved but not copied. X(handle) takes a handle, get() shows
+ *               it, release() gives it away, so that C and C++ may share a program. What an object borrows must outlive
+ *               it: declare contexts first, and C++ destroys them last.
+ *   Options.    melu::fit_options and so on are melu_fit_options with `size` set and every option at its default.
+ *   Failures.   Every call that can fail takes an on_error last. Left out, a failure is thrown as melu::error. Given a
+ *               melu_error, nothing is thrown for it: its `status` is MELU_OK after a success, a returned value is zero
+ *               after a failure, and a new object is empty. Functions without a value return the melu_status.
+ *   Callbacks.  What a callable throws that on_progress, on_log, keep_if or meta_gradient_of was given does not pass
+ *               through C: the call is stopped, and throws it when it returns. The functions of a melu_allocator and of
+ *               a melu_runner must not throw.
+ *
+ * Without exceptions (-fno-exceptions, or MELU_NO_EXCEPTIONS defined) on_error and the options before it cannot be left
+ * out. Types and functions of the two kinds have different names to the linker.
  */
 #ifndef MELU_HPP
 #define MELU_HPP
@@ -717,6 +720,7 @@ class user : public detail::handle<melu_user, melu_user_free> {
     err(melu_user_save(bytes.data(), &n, ws.get(), get(), form, err));
     return n;
   }
+  /* The same as a vector, which throws as vectors do where there is no memory. */
   std::vector<unsigned char> save(workspace &ws, melu_user_form form, on_error err MELU_HPP_OPTIONAL) const {
     std::size_t n = 0;
     std::vector<unsigned char> bytes;

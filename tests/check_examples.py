@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs the examples and looks at what they print. The MovieLens part needs ml-1m-melu.tar.gz, which may not be
 redistributed, in the folder $MELU_SHARED/data or ../shared/data; it says so when it is not there.
-Usage: check_examples.py SOURCE_DIR QUICKSTART MOVIELENS OWN_LOOP LECTURERS"""
+Usage: check_examples.py SOURCE_DIR QUICKSTART MOVIELENS OWN_LOOP LECTURERS ASKING EXPLAINING"""
 import csv
 import os
 import pathlib
@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree
 
-SOURCE, QUICKSTART, MOVIELENS, OWN_LOOP, LECTURERS = sys.argv[1:]
+SOURCE, QUICKSTART, MOVIELENS, OWN_LOOP, LECTURERS, ASKING, EXPLAINING = sys.argv[1:]
 # The plain bias model by an independent program, mean MAE and RMSE: 20 splits of UC, 5 of W, variant A.
 BIAS = {'UC': (0.7372, 0.9358), 'W': (0.7358, 0.9360)}
 
@@ -76,6 +76,48 @@ def check_lecturers():
     return f'lecturers: {len(table)} counts'
 
 
+def check_manners(program, *own_options):
+    help_text = run(program, '--help').stdout
+    for option in ('--seed', '--movielens', *own_options):
+        assert option in help_text, f'--help of {program} does not tell of {option}'
+    for option in own_options:
+        assert run(program, option, 'many', status=2).stderr
+    assert 'nowhere' in run(program, '/nowhere', status=1).stderr
+
+
+def check_asking(folder):
+    """After five answers: the interview before both lists, by more than chance, and these before no list at all."""
+    picture = folder / 'asking.svg'
+    text = run(ASKING, '--questions', '5', '--svg', picture).stdout
+    table = rows(text)
+    assert {len(errors) for errors in table.values()} == {6} and len({errors[0] for errors in table.values()}) == 1, text
+    less = {(m[1], m[2]): (float(m[3]), float(m[4]))
+            for m in re.finditer(r'^ +(\S.*?) +less (\S.*?) +([+-][0-9.]+) \+- ([0-9.]+)$', text, re.MULTILINE)}
+    for (one, other), (mean, _) in less.items():
+        assert abs(table[one][5] - table[other][5] - mean) < 2e-4, f'{one} less {other} is not in the table:\n{text}'
+    for other in ('anything', 'gradient norm'):
+        mean, error = less['interview', other]
+        assert mean < -2 * error < 0, f'the interview is not better than {other}:\n{text}'
+    assert less['expected error', 'anything'][0] < 0, text
+    assert xml.etree.ElementTree.parse(picture).getroot().tag.endswith('svg')
+    check_manners(ASKING, '--questions')
+    return 'asking: the interview at {:.4f}, anything at {:.4f}'.format(table['interview'][5], table['anything'][5])
+
+
+def check_explaining():
+    text = run(EXPLAINING).stdout
+    mean, n_strangers = re.search(r'rank correlation: ([0-9.]+) in the mean.* of ([0-9]+) strangers', text).groups()
+    assert float(mean) >= 0.9 and int(n_strangers) == 200, text
+    # A line a rating: how much she agreed, the pull, and the score without it.
+    shown = [(float(m[1]), float(m[2])) for m in re.finditer(r' [1-6] +([+-][0-9.]+) +([0-9.]+)$', text, re.MULTILINE)]
+    score = float(re.search(r': expected ([0-9.]+), in truth [1-6]$', text, re.MULTILINE)[1])
+    assert len(shown) >= 5, text
+    for pull, without in shown:
+        assert abs(score - without - pull) < 0.1, f'a pull of {pull} to {score}, without it {without}'
+    check_manners(EXPLAINING, '--strangers')
+    return f'explaining: rank correlation {mean}'
+
+
 def check_best(data, folder):
     """A few epochs of the preset already beat the bias model, with intervals that are right; so for clicks."""
     out, splits = folder / 'best.csv', folder / 'splits.csv'
@@ -133,6 +175,8 @@ def main():
         print(check_own_loop())
         print(check_quickstart(folder))
         print(check_lecturers())
+        print(check_explaining())
+        print(check_asking(folder))
         print(check_movielens(folder))
 
 

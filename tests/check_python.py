@@ -16,6 +16,8 @@ import numpy as np
 
 SOURCE, LIBRARY, QUICKSTART = sys.argv[1:]
 os.environ['MELU_LIBRARY'] = LIBRARY
+os.environ['PYTHONDONTWRITEBYTECODE'] = '1'  # of the demo
+sys.dont_write_bytecode = True
 sys.path.insert(0, f'{SOURCE}/examples/python')
 import melu  # noqa: E402
 

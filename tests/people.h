@@ -46,7 +46,12 @@ static inline float people_rating(struct people *p, int is_click) {
 static inline void people_fields(melu_schema *schema) {
   melu_error err;
   const struct melu_field fields[] = {
-      {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .kind = MELU_ONE, .n_values = PEOPLE_ITEMS, .width = 4},
+      {.size = sizeof *fields,
+       .name = "self",
+       .owner = MELU_ITEM,
+       .kind = MELU_ONE,
+       .n_values = PEOPLE_ITEMS,
+       .width = 4},
       {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = 5, .width = 3},
       {.size = sizeof *fields, .name = "length", .owner = MELU_ITEM, .kind = MELU_NUMERIC, .width = 2},
       {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .kind = MELU_ONE, .n_values = 4, .width = 3},
@@ -91,7 +96,8 @@ static inline void people_add_user(struct people *p, melu_dataset *data, uint32_
   melu_error err;
   const uint32_t job = u % 4;
   const float age = 20 + (float)(u * 7 % 40);
-  const struct melu_value values[PEOPLE_FIELDS] = {{.ids = &job, .n_ids = u % 5 != 4}, {.numbers = &age, .n_numbers = u % 3 != 1}};
+  const struct melu_value values[PEOPLE_FIELDS] = {{.ids = &job, .n_ids = u % 5 != 4},
+                                                   {.numbers = &age, .n_numbers = u % 3 != 1}};
   const uint32_t n = u == 3 ? PEOPLE_ITEMS : u < 3 ? u : 5 + world_random(&p->random) % 10;
   WORLD_TRY(melu_dataset_add_user(data, 70 + u, values, NULL, &err));
   for (uint32_t i = 0; i < n; i++) {

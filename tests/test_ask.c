@@ -174,13 +174,13 @@ static void check_gains(const struct told *t, const struct melu_ask_options *o) 
   for (size_t i = 0; i < n; i++) {
     size_t k = 0;
     while (may[k] != items[i]) k++;
-    want[i] = (double)chances[k] *
-              naive_gain(t, items[i], o->targets ? o->targets : may, o->targets ? o->n_targets : n_may);
+    want[i] =
+        (double)chances[k] * naive_gain(t, items[i], o->targets ? o->targets : may, o->targets ? o->n_targets : n_may);
     largest = fmax(largest, want[i]);
   }
   for (size_t i = 0; i < n; i++)
-    ck_assert_msg(fabs((double)gains[i] - want[i]) <= tolerance * largest, "%zu told, item %u: gain %.9g, in truth %.9g",
-                  t->n, (unsigned)items[i], (double)gains[i], want[i]);
+    ck_assert_msg(fabs((double)gains[i] - want[i]) <= tolerance * largest,
+                  "%zu told, item %u: gain %.9g, in truth %.9g", t->n, (unsigned)items[i], (double)gains[i], want[i]);
   for (size_t k = 0; k < n; k += 1 + k) {
     ck_assert_uint_eq(ask(fewer, NULL, k, o), k);
     if (k) ck_assert_mem_eq(fewer, items, k * sizeof *items);

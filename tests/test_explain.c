@@ -143,7 +143,8 @@ static void check_pulls(const struct setting *s, size_t n, size_t copies) {
     largest = fmax(largest, fabs(want[i]));
     sum += (double)pulls[i];
   }
-  const int is_mean = s->degree == 0; /* the same if all count twice: the pulls are in balance, and one alone has none */
+  const int is_mean =
+      s->degree == 0; /* the same if all count twice: the pulls are in balance, and one alone has none */
   ck_assert_msg(largest > 1e-3 || (is_mean && n == 1), "%zu ratings: the largest pull is %g", n, largest);
   ck_assert_msg(fabs(sum) <= 1e-6 || !is_mean, "%zu ratings: the pulls sum to %g", n, sum);
   for (size_t i = 0; i < n; i++)
@@ -244,8 +245,8 @@ START_TEST(who_told_nothing_has_no_pulls) {
 END_TEST
 
 START_TEST(without_steps_nothing_pulls) {
-  static const struct melu_model_options options = {
-      PEOPLE_OPTIONS, .hidden = people_layers, .n_hidden = 2, .inner_steps = MELU_NONE};
+  static const struct melu_model_options options = {PEOPLE_OPTIONS, .hidden = people_layers, .n_hidden = 2,
+                                                    .inner_steps = MELU_NONE};
   float pulls[9];
   people_open(&p, NULL, &options, 0, 9);
   const struct told t = people_told(&p, 9, 1);

@@ -1285,6 +1285,11 @@ static void check_fields(struct digests *so_far) {
   CHANGED("shift", f.fields[2].shift = nextafter(1, 2));
   CHANGED("scale", f.fields[2].scale = nextafter(2, 3));
   CHANGED("width of numbers", f.fields[2].width = 3);
+  /* Numbers, of which no parameter tells. */
+  CHANGED("name of numbers", f.fields[2].name = "zahlen");
+  CHANGED("owner of numbers", f.fields[2].owner = MELU_ITEM);
+  CHANGED("two fields of numbers", f.fields[4] = base.fields[2]; f.fields[4].name = "more"; f.fields[4].width = 1);
+  CHANGED("the other width", f.fields[4] = base.fields[2]; f.fields[4].name = "more"; f.fields[2].width = 1);
   CHANGED("order", f.fields[1] = base.fields[2]; f.fields[2] = base.fields[1]);
   CHANGED("a field more", f.fields[4] = base.fields[0]; f.fields[4].name = "other");
   CHANGED("a field less", f.fields[3].name = NULL);

@@ -2,6 +2,7 @@
 /* Evidence candidates one after the other, each such that errors fall most. */
 #include <math.h>
 
+#include "base/error.h"
 #include "serve/candidates.h"
 
 static double error_of(const melu_model *model, float score, float rating) {
@@ -16,7 +17,13 @@ static const struct melu__candidate *candidate_of(const struct melu__search *s, 
   return s->number[item] == MELU__NO_INDEX ? NULL : &s->candidates[s->number[item]];
 }
 
-/* A user as a split takes her: two fifths of her ratings, at most 32, are not asked about and judge the others. */
+/* Two fifths of a user's ratings, at most 32, are not asked about and judge the others. */
+static size_t count_judges(size_t n_ratings) {
+  enum { MOST_JUDGES = 32 };
+  return 2 * n_ratings / 5 < MOST_JUDGES ? 2 * n_ratings / 5 : MOST_JUDGES;
+}
+
+/* A user as a split takes her. */
 struct known {
   const uint32_t *items, *order; /* the judges come last in it */
   const float *ratings;
@@ -25,10 +32,9 @@ struct known {
 
 static melu_status split_ratings(struct known *k, const struct melu__search *s, size_t u, uint64_t split,
                                  struct melu__asker *a, melu_error *err) {
-  enum { MOST_JUDGES = 32 };
   const uint32_t user = s->users[u];
   const size_t n = melu__search_ratings(s, u, &k->items, &k->ratings);
-  k->n_judges = 2 * n / 5 < MOST_JUDGES ? 2 * n / 5 : MOST_JUDGES;
+  k->n_judges = count_judges(n);
   k->n_open = n - k->n_judges;
   k->order = a->order;
   melu_status status = melu_dataset_user_values(a->profile, s->data, user, err);
@@ -100,7 +106,7 @@ static double mean_error(const struct melu__search *s) {
     sum += s->errors[u];
     n += (double)s->n_errors[u];
   }
-  return n > 0 ? sum / n : 0;
+  return sum / n;
 }
 
 static size_t best_candidate(const struct melu__search *s) {
@@ -116,6 +122,8 @@ static size_t best_candidate(const struct melu__search *s) {
 }
 
 melu_status melu__choose_by_error(uint32_t *items, double *scores, struct melu__search *s, melu_error *err) {
+  if (count_judges(s->longest) == 0)
+    return melu__fail(err, MELU_ENOTFOUND, "no user has three ratings: there is nothing to judge by");
   s->n_total = (s->n_wanted + 1) * s->n_users;
   for (size_t i = 0; i <= s->n_wanted; i++) {
     s->is_base = i == s->n_wanted;

@@ -30,8 +30,10 @@ url=$(cat "$folder/out")
 url=${url%/}
 
 scale=$(curl -sS "$url/scale")
-n_items=$(sed 's/.*"n_items":\([0-9]*\).*/\1/' <<< "$scale")
-max=$(sed 's/.*"max":\([0-9]*\).*/\1/' <<< "$scale")
+n_items=${scale##*\"n_items\":}
+n_items=${n_items%%[,\}]*}
+max=${scale##*\"max\":}
+max=${max%%[.,]*}
 # MovieLens numbers its films with gaps; the first ninety have none.
 [ "$n_items" -lt 100 ] || n_items=90
 wrk -t1 -c64 -d2 -s "$here/service.lua" "$url" -- "$n_items" "$max" > "$folder/warm" || { cat "$folder/warm"; exit 1; }

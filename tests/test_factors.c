@@ -1030,15 +1030,19 @@ END_TEST
 
 START_TEST(a_catalogue_is_made_by_any_number_of_threads) {
   enum { MANY = 20000 };
-  static uint32_t chosen[MANY];
+  static uint32_t chosen[MANY], numbers[MANY];
   static float scores[2][MANY];
-  for (uint32_t i = 0; i < MANY; i++) chosen[i] = i * 7 % N_ITEMS;
+  for (uint32_t i = 0; i < MANY; i++) {
+    chosen[i] = i * 7 % N_ITEMS;
+    numbers[i] = i;
+  }
   for (size_t i = 0; i < 2; i++) {
     struct world w = threaded_world(i ? 3 : 1);
     melu_catalog *catalog;
     melu_workspace *ws;
     melu_user *user;
-    TRY(melu_catalog_new(&catalog, w.model, w.data, chosen, MANY, &err));
+    TRY(melu_catalog_new(&catalog, w.model, w.data, chosen, 0, &err));
+    TRY(melu_catalog_put(catalog, w.data, chosen, numbers, MANY, &err));
     TRY(melu_workspace_new(&ws, w.model, 0, &err));
     TRY(melu_user_new(&user, w.model, &err));
     TRY(melu_catalog_score(scores[i], ws, catalog, user, &err));

@@ -347,7 +347,7 @@ static melu_status parse(struct melu__safetensors *f, int ours, melu_error *err)
   const uint64_t length = melu__get_bits((unsigned char *)f->bytes, LENGTH_BYTES);
   if (length > f->n_bytes - LENGTH_BYTES) return bad(err, "the header is longer than the file");
   if (length > MELU__MAX_HEADER) return melu__fail(err, MELU_ELIMIT, "the header has more than 100 million bytes");
-  char *header = f->bytes + LENGTH_BYTES, *stored = find_checksum(header, (size_t)length);
+  char *header = f->bytes + LENGTH_BYTES, *stored = ours ? find_checksum(header, (size_t)length) : NULL;
   f->data = (unsigned char *)header + length;
   f->n_data = f->n_bytes - LENGTH_BYTES - (size_t)length;
   if (stored) {

@@ -109,15 +109,11 @@ static size_t known_rows(const melu_user *user) {
   return melu__is_factors(user->model) && user->version == user->model->version ? user->n_rows : 0;
 }
 
-/* Adapts her to the first n of her ratings, of which `item` is number `changed` (n: none is). */
+/* Adapts her to the first n of her ratings, n_known of which are rows of hers already. */
 static melu_status adapt_again(melu_user *user, melu_workspace *ws, const melu_dataset *data, size_t n, size_t n_known,
-                               size_t changed, uint32_t item, melu_error *err) {
+                               melu_error *err) {
   struct melu__support *s = &user->support;
   for (size_t i = n_known; i < n; i++) {
-    if (i == changed) {
-      ws->positions[i] = item;
-      continue;
-    }
     const melu_status status = melu__support_position(&ws->positions[i], s, data, i, err);
     if (status) return status;
   }
@@ -141,7 +137,7 @@ melu_status melu_user_rate(melu_user *user, melu_workspace *ws, const melu_model
   const size_t n_known = known_rows(user);
   s->items[place] = id;
   s->ratings[place] = rating;
-  status = adapt_again(user, ws, data, n, n_known, place, item, err);
+  status = adapt_again(user, ws, data, n, n_known, err);
   if (status)
     s->ratings[place] = before;
   else
@@ -159,7 +155,7 @@ melu_status melu_user_forget(melu_user *user, melu_workspace *ws, const melu_mod
   status = melu__check_count(ws, n - 1, err);
   if (status) return status;
   melu__support_to_end(s, place);
-  status = adapt_again(user, ws, data, n - 1, 0, n, 0, err);
+  status = adapt_again(user, ws, data, n - 1, 0, err);
   if (status)
     melu__support_from_end(s, place);
   else

@@ -12,13 +12,19 @@
 
 void melu__factor_unknown(melu_user *user) {
   const melu_model *model = user->model;
+  const struct melu__kernels *k = model->ctx->kernels;
   const size_t width = melu__user_cols(&model->options);
-  real *parts[MELU__MAX_WEIGHTS];
+  real *parts[MELU__MAX_WEIGHTS], precision[MELU__MAX_RANK + 2];
+  const struct melu__cmat given = {model->factors[MELU__F_PRECISION], width}, from = {precision, width};
+  const struct melu__mat to = {precision, width};
   melu__user_parts(parts, user);
   memcpy(parts[0], model->factors[MELU__F_PRIOR], width * sizeof *parts[0]);
   memset(parts[1], 0, width * width * sizeof *parts[1]);
-  for (size_t j = 0; j < width; j++)
-    parts[1][j * width + j] = (real)(melu__curvature(model) * log1p(exp((double)model->factors[MELU__F_PRECISION][j])));
+  /* melu__softplus by the same kernels: she has the bits of one who was adapted to nothing. */
+  k->scale(1, width, -1, given, to);
+  k->sigmoid(1, width, from, to);
+  k->log(1, width, from, to);
+  for (size_t j = 0; j < width; j++) parts[1][j * width + j] = (real)-melu__curvature(model) * precision[j];
 }
 
 melu_status melu__factor_workspace_init(melu_workspace *ws, melu_error *err) {

@@ -107,7 +107,7 @@ def check_explanations(service):
 
 def check_service_routes(service):
     assert service.get('/scale') == {
-        'min': 1, 'max': 6, 'step': 1, 'kind': 'bfi', 'n_items': 25,
+        'min': 1, 'max': 6, 'step': 1, 'kind': 'bfi', 'n_items': 25, 'people': 2204,
         'labels': ['very inaccurate', 'moderately inaccurate', 'slightly inaccurate', 'slightly accurate',
                    'moderately accurate', 'very accurate']}
     health = service.get('/healthz')

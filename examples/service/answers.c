@@ -30,11 +30,12 @@ int answer_scale(struct reply *reply, struct service *service, const struct ques
   int failed = 0;
   for (size_t i = 0; world->labels && i < n; i++)
     failed |= json_array_append_new(labels, json_string(world->labels[i]));
-  return reply_json(reply,
-                    json_pack("{s:f,s:f,s:f,s:o,s:s,s:I}", "min", world->rating_min, "max", world->rating_max, "step",
-                              world->rating_step, "labels", whole_list(labels, failed), "kind", world->kind, "n_items",
-                              (json_int_t)world->n_items),
-                    problem);
+  return reply_json(
+      reply,
+      json_pack("{s:f,s:f,s:f,s:o,s:s,s:I,s:I}", "min", world->rating_min, "max", world->rating_max, "step",
+                world->rating_step, "labels", whole_list(labels, failed), "kind", world->kind, "n_items",
+                (json_int_t)world->n_items, "people", (json_int_t)melu_dataset_n_users(world->data)),
+      problem);
 }
 
 int answer_health(struct reply *reply, struct service *service, const struct question *question,

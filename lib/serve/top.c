@@ -28,7 +28,17 @@ struct block {
   size_t n; /* rows that are items */
 };
 
-static struct block block_at(const melu_catalog *c, size_t first) {
+static void ask_for(const real *p, size_t n) {
+  for (size_t i = 0; i < n; i += MELU__ALIGN / sizeof *p) melu__prefetch(p + i);
+}
+
+/* The block, and asks for the one behind it: left to the processor, rows come a page at a time, and products wait. */
+static struct block take_block(const melu_catalog *c, size_t first) {
+  const size_t next = first + MELU__RANK_ROWS;
+  if (next < c->n) {
+    ask_for(c->x + next * melu__rank_x(c->model), MELU__RANK_ROWS * melu__rank_x(c->model));
+    ask_for(c->z + next * melu__rank_z(c->model), MELU__RANK_ROWS * melu__rank_z(c->model));
+  }
   const size_t left = c->n - first;
   return (struct block){c->x + first * melu__rank_x(c->model), c->z + first * melu__rank_z(c->model),
                         left < MELU__RANK_ROWS ? left : MELU__RANK_ROWS};
@@ -81,7 +91,7 @@ melu_status melu_catalog_score(float *scores, melu_workspace *ws, const melu_cat
   if (c->n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
   view_begin(&v, ws, user);
   for (size_t first = 0; first < c->n; first += MELU__RANK_ROWS) {
-    const struct block b = block_at(c, first);
+    const struct block b = take_block(c, first);
     if (!view_score(&v, &b)) return fail_not_finite(first, err);
     give(scores + first, v.scores, b.n);
   }
@@ -222,7 +232,7 @@ static melu_status resolve(struct melu_top_options *o, const struct melu_top_opt
  * the one to be named. */
 static void rank_group(struct group *g, const melu_catalog *c) {
   for (size_t first = 0; first < c->n && g->n > 0; first += MELU__RANK_ROWS) {
-    const struct block b = block_at(c, first);
+    const struct block b = take_block(c, first);
     for (size_t i = 0; i < g->n; i++) {
       if (view_score(&g->views[i], &b))
         take(&g->tops[i], c->items + first, g->views[i].scores, b.n);

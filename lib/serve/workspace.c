@@ -44,11 +44,12 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   ws->model = model;
   ws->max_support = max_support;
   melu_status status = MELU_OK;
-  ws->gathered = melu__calloc(a, melu__size_mul(MELU__RANK_ROWS, melu__rank_x(model) + melu__rank_z(model)),
-                              sizeof *ws->gathered);
+  ws->gathered =
+      melu__calloc(a, melu__size_mul(MELU__RANK_ROWS, melu__rank_x(model) + melu__rank_z(model)), sizeof *ws->gathered);
   ws->positions = melu__alloc(a, max_support, sizeof *ws->positions);
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
-  if (!ws->gathered || !ws->positions || !ws->transposed || !melu__user_init(&ws->fresh, model)) status = melu__fail_memory(err);
+  if (!ws->gathered || !ws->positions || !ws->transposed || !melu__user_init(&ws->fresh, model))
+    status = melu__fail_memory(err);
   if (!status) status = melu__is_factors(model) ? melu__factor_workspace_init(ws, err) : find_plans(ws, err);
   if (status) {
     melu_workspace_free(ws);

@@ -632,8 +632,8 @@ MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const
 
 /* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support
  * ratings and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing, but for
- * melu_adapt of a model with MELU_ADAPT_ITEMS. Errors:
- * MELU_EINVAL, MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
+ * melu_adapt of a user who is told more than ever before, or of a model with MELU_ADAPT_ITEMS. Errors: MELU_EINVAL,
+ * MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
 MELU_API void melu_workspace_free(melu_workspace *workspace);
@@ -647,10 +647,8 @@ MELU_API void melu_user_free(melu_user *user);
  * inner loop, from the model's parameters. `items`: (n) positions in `data`, whose items are described in the model's
  * schema; `ratings`: (n). n may be 0. Everything is copied. What `user` was before is gone, unless the call fails.
  * With MELU_ADAPT_ITEMS user and workspace grow with the support sets that they meet, by the embedding rows that these
- * touch and n^2 numbers a field of ids; MELU_ENOMEM leaves the user as she was.
- * Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA, MELU_ESTATE (`data` is not frozen), MELU_ELIMIT
- * (n > max_support), MELU_EDIVERGED.
- * Since: 0.1 */
+ * touch and n^2 numbers a field of ids. Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA,
+ * MELU_ESTATE (`data` is not frozen), MELU_ELIMIT (n > max_support), MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                 const melu_dataset *data, const struct melu_value *profile, const uint32_t *items,
                                 const float *ratings, size_t n, melu_error *err);
@@ -733,8 +731,8 @@ MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const
  * and what the first layer makes of it before a user comes, 4 (item width + first layer's width) bytes. `items`: (n)
  * positions in `data`, NULL for all of it; they become the items' numbers, by which the catalogue knows them. `data`
  * may go. The model must stay as it is while the catalogue is used. Const: any number of threads may rank with one,
- * each with its own workspace. Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which),
- * MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
+ * each with its own workspace. Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which;
+ * an item twice), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
                                       const uint32_t *items, size_t n, melu_error *err);
 MELU_API void melu_catalog_free(melu_catalog *catalog);
@@ -814,18 +812,18 @@ struct melu_candidate_options {
 };
 
 /* Evidence candidates: the *n items to ask a new user about, best first. `items`: (*n); `scores`: (*n) or NULL: the
- * judges' mean absolute error once it and those before it were answered, or the product. *n becomes how
- * many there are. Users are taken with their profiles. Works on the context's threads, calls the progress callback; the
- * same result whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
- * MELU_ENOTFOUND (no ratings), MELU_ELIMIT (*n of 4,096 or more), MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM.
- * Since: 0.1 */
+ * judges' mean absolute error once it and those before it were answered, or the product. *n becomes how many there are.
+ * Users are taken with their profiles. Works on the context's threads, calls the progress callback; the same result
+ * whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
+ * MELU_ENOTFOUND (no ratings, or nobody has three), MELU_ELIMIT (EXPECTED_ERROR: *n of 4,096 or more),
+ * MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
 MELU_API melu_status melu_candidates(uint32_t *items, double *scores, size_t *n, const melu_model *model,
                                      const melu_dataset *data, const struct melu_candidate_options *options,
                                      melu_error *err);
 
 struct melu_ask_options {
   size_t size;
-  const uint32_t *items; /* among which to choose, by position; NULL: all of the data set that she did not rate */
+  const uint32_t *items; /* among which to choose, each once, by position; NULL: all that she did not rate */
   size_t n_items;
   const float *chances; /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
                            NULL), from 0 to 1; NULL: 1 */
@@ -836,10 +834,12 @@ struct melu_ask_options {
 /* The *n best next questions for this user, each as if it were the only one, best first, equal ones by position.
  * `items`: (*n) positions in `data`; `gains`: (*n) or NULL. *n becomes how many there are. The gain of asking about x
  * is the mean over targets t of the expected square of what the answer changes in t's score, times the chance of an
- * answer: with melu_predict_variance's A = (F'F + P)^-1 it is by how much the variance of t falls, spread^2 noise (t A
- * x')^2 / (1 + x A x' + new_x new[2]); else (d score_t / d answer)^2, found by adapting with one more rating, a quarter
- * of the ratings' range from the prediction. Allocates. Errors: as of melu_predict; MELU_ERANGE (also: a chance outside
- * [0, 1]), MELU_ELIMIT (she has as many ratings as the workspace is for), MELU_ENOMEM. Since: 0.1 */
+ * answer: with melu_predict_variance's A = (F'F + P)^-1 it is by how much the variance of t falls,
+ *     spread^2 noise (t A x')^2 / (1 + x A x' + new_x new[2]);
+ * else (d score_t / d answer)^2, found by adapting with one more rating, a quarter of the ratings' range from the
+ * prediction, towards its middle. Allocates. Errors: as of melu_predict; MELU_ERANGE (also: a chance outside [0, 1]),
+ * MELU_ENOMEM; where answers are tried, MELU_ELIMIT (she has as many ratings as the workspace is for) and
+ * MELU_ENOTFOUND (`data` lacks an item that she rated). Since: 0.1 */
 MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_workspace *workspace,
                               const melu_model *model, const melu_user *user, const melu_dataset *data,
                               const struct melu_ask_options *options, melu_error *err);

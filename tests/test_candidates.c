@@ -216,6 +216,7 @@ static double naive_norm(melu_gradient *g, melu_batch *batch, uint32_t user, uin
   if (o.adapt & MELU_ADAPT_HIDDEN)
     sum += square_of(g, "W1", 8 * 13) + square_of(g, "b1", 8) + square_of(g, "W2", 48) + square_of(g, "b2", 6);
   if (o.adapt & MELU_ADAPT_USER) sum += square_of_user(g);
+  if (o.adapt & MELU_ADAPT_ITEMS) sum += square_of(g, "E.self", 4 * (N + 1)) + square_of(g, "E.tags", 18);
   return sqrt(sum);
 }
 
@@ -499,7 +500,7 @@ int main(void) {
   tcase_set_timeout(t, 120);
   tcase_add_loop_test(t, the_greedy_list_is_that_of_a_naive_search, 0, N_SETTINGS);
   tcase_add_test(t, the_default_is_all_items_in_four_splits);
-  tcase_add_loop_test(t, the_papers_list_is_norm_times_popularity, 0, OWN_ROWS);
+  tcase_add_loop_test(t, the_papers_list_is_norm_times_popularity, 0, N_SETTINGS);
   tcase_add_loop_test(t, threads_do_not_change_a_bit, 0, 2 * N_KINDS);
   tcase_add_loop_test(t, progress_is_told_and_can_stop, 0, 2);
   tcase_add_test(t, bad_options_are_refused);

@@ -143,8 +143,8 @@ static void check_pulls(const struct setting *s, size_t n, size_t copies) {
     largest = fmax(largest, fabs(want[i]));
     sum += (double)pulls[i];
   }
-  const int is_mean =
-      s->degree == 0; /* the same if all count twice: the pulls are in balance, and one alone has none */
+  /* A mean is the same if all count twice: the pulls are in balance, and one alone has none. */
+  const int is_mean = s->degree == 0;
   ck_assert_msg(largest > 1e-3 || (is_mean && n == 1), "%zu ratings: the largest pull is %g", n, largest);
   ck_assert_msg(fabs(sum) <= 1e-6 || !is_mean, "%zu ratings: the pulls sum to %g", n, sum);
   for (size_t i = 0; i < n; i++)

@@ -106,6 +106,13 @@ static void record_predict(struct melu__outputs *o, struct melu__tape *t, const 
   melu__keep(o, melu__tape_add(t, z, melu__tape_matmul(t, x, w, 0, 1)), MELU__SLOT_SCORES);
 }
 
+/* Whole rows of a task, o included, times as many numbers. */
+static void record_rank(struct melu__outputs *o, struct melu__tape *t, const melu_model *model, size_t n) {
+  const melu__ref x = melu__tape_input(t, MELU__SLOT_XQ, n, melu__task_row(model));
+  const melu__ref w = melu__tape_input(t, MELU__SLOT_GRADS, 1, melu__task_row(model));
+  melu__keep(o, melu__tape_matmul(t, x, w, 0, 1), MELU__SLOT_SCORES);
+}
+
 /* x (F'F + P)^-1 x' of each row x: (n, 1). */
 static melu__ref spread_of(struct melu__tape *t, melu__ref gram, melu__ref x) {
   const melu__ref xt = melu__tape_transpose(t, x);
@@ -217,6 +224,9 @@ void melu__record_factors(struct melu__outputs *o, struct melu__tape *t, const m
       break;
     case MELU__PLAN_SPREAD:
       record_spread(o, t, model, n_query);
+      break;
+    case MELU__PLAN_RANK:
+      record_rank(o, t, model, n_query);
       break;
     default:
       record_predict(o, t, model, n_query);

@@ -190,8 +190,7 @@ static melu__ref times_rate(struct melu__inner *in, size_t i, size_t number, mel
   return melu__tape_mul(in->tape, g, rate_like(in, i, in->learnt.at[number], g));
 }
 
-/* How rows of X move when table rows do as the support rows say: field by field, their overlap times `change`. */
-static melu__ref spread(struct melu__inner *in, uint32_t overlap, size_t n_rows, melu__ref change) {
+melu__ref melu__inner_spread(struct melu__inner *in, uint32_t overlap, size_t n_rows, melu__ref change) {
   struct melu__tape *t = in->tape;
   const struct melu__field *field;
   melu__ref all = MELU__NO_NODE;
@@ -213,7 +212,7 @@ static void move(struct melu__inner *in, size_t i, melu__ref change) {
   struct melu__tape *t = in->tape;
   if (i == in->w.n + 1) {
     in->moved = in->moved == MELU__NO_NODE ? change : melu__tape_add(t, in->moved, change);
-    change = spread(in, MELU__SLOT_OVERLAP_S, in->n_support, change);
+    change = melu__inner_spread(in, MELU__SLOT_OVERLAP_S, in->n_support, change);
   }
   *place(in, i) = melu__tape_sub(t, *place(in, i), change);
 }
@@ -317,7 +316,8 @@ void melu__inner_adapt(struct melu__inner *in, void (*after)(void *arg, struct m
 /* ------------------------------------------------------------------------------------------------- results */
 
 melu__ref melu__inner_predict(struct melu__inner *in, melu__ref x, size_t n_rows) {
-  if (in->moved != MELU__NO_NODE) x = melu__tape_sub(in->tape, x, spread(in, MELU__SLOT_OVERLAP_Q, n_rows, in->moved));
+  if (in->moved != MELU__NO_NODE)
+    x = melu__tape_sub(in->tape, x, melu__inner_spread(in, MELU__SLOT_OVERLAP_Q, n_rows, in->moved));
   return melu__inner_predict_from_z(in, x, melu__tape_matmul(in->tape, x, in->w.at[W1_ITEM], 0, 1), n_rows);
 }
 

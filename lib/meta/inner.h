@@ -132,6 +132,10 @@ void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *tape, c
 /* The loss of the support set that steps descend, before any step. n_support must not be 0. */
 melu__ref melu__inner_loss(struct melu__inner *in);
 
+/* MELU_ADAPT_ITEMS: how n_rows rows of X move when table rows do as the support rows say: field by field, their overlap
+ * (input slots from `overlap` on) times `change`. */
+melu__ref melu__inner_spread(struct melu__inner *in, uint32_t overlap, size_t n_rows, melu__ref change);
+
 /* What the inner loop may change, as nodes in wrt[]; returns how many. */
 size_t melu__inner_adapted(struct melu__inner *in, melu__ref wrt[MELU__MAX_WEIGHTS]);
 

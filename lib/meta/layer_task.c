@@ -183,7 +183,11 @@ static void record_norm(struct melu__outputs *o, struct melu__tape *t, const mel
   const melu__ref loss = melu__inner_loss(&in);
   const size_t n = melu__inner_adapted(&in, wrt);
   melu__tape_grad(t, loss, wrt, n, g);
-  for (size_t i = 0; i < n; i++) sum = melu__tape_add(t, sum, melu__tape_sum_all(t, melu__tape_mul(t, g[i], g[i])));
+  for (size_t i = 0; i < n; i++) {
+    /* Of an item it is the embedding rows that are adapted: each has its share of the mean. */
+    const melu__ref same = wrt[i] == in.xs ? melu__inner_spread(&in, MELU__SLOT_OVERLAP_S, 1, g[i]) : g[i];
+    sum = melu__tape_add(t, sum, melu__tape_sum_all(t, melu__tape_mul(t, g[i], same)));
+  }
   melu__keep(o, sum, MELU__SLOT_LOSS);
 }
 

@@ -61,7 +61,9 @@ enum melu__plan_kind {
  *   ITEMS       XS, the fields' sums, to ZS, the encoded items; ITEMS_GRAD back to GRAD_XS
  *   USERS       XU to ROW; USERS_GRAD back to GRAD_XU
  *   ADAPT       XS, ZS, YS, ROW, POOLED to GRADS[0], w, and GRADS[1], F'F + P
- *   PREDICT     XQ, ZQ and w in GRADS[0] to SCORES; RANK the same */
+ *   PREDICT     XQ, ZQ and w in GRADS[0] to SCORES
+ *   RANK        rows of a task, o and the gap behind it included, in XQ and what they are multiplied by, (1,
+ *               melu__task_row) in GRADS[0], to SCORES */
 
 /* What a plan is to make. */
 struct melu__outputs {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "meta/overlap.h"
 #include "model/embed.h"
 #include "serve/candidates.h"
 #include "serve/factor_user.h"
@@ -11,6 +12,7 @@
 /* The squared norm of the first gradient that the inner loop has from one rating of a user with that profile. */
 static double layers_gradient(melu_workspace *ws, const melu_dataset *data, const struct melu_value *profile,
                               uint32_t item, float rating, const struct melu__plan *plan) {
+  const struct melu__rated rated = {.items = &item};
   struct melu__scratch *s = &ws->scratch;
   real *slots[MELU__N_SLOTS], square;
   melu__workspace_refresh(ws);
@@ -18,6 +20,8 @@ static double layers_gradient(melu_workspace *ws, const melu_dataset *data, cons
   melu__model_slots(slots, ws->model, ws->transposed);
   melu__embed_profile(ws->model, profile, s->xu);
   melu__embed(ws->model, data, MELU_ITEM, item, s->xs);
+  if (melu__adapts_items(ws->model))
+    melu__overlap(slots + MELU__SLOT_OVERLAP_S, ws->model, data, &rated, 0, 1, 1, ws->moved);
   s->ys[0] = rating;
   slots[MELU__SLOT_LOSS] = &square;
   melu__plan_run(plan, slots, NULL, s->arena);
@@ -55,9 +59,13 @@ melu_status melu__choose_by_norm(uint32_t *items, double *scores, struct melu__s
   const int is_factors = melu__is_factors(s->model);
   melu_status status =
       melu__task_plan_in(&s->norm, &arena, s->model, MELU__PLAN_NORM, !is_factors, (size_t)is_factors, err);
-  for (size_t i = 0; i < s->n_askers && !status; i++)
-    if (!melu__scratch_reserve(&s->askers[i].workspace->scratch, s->model, arena, 1, 1))
+  const size_t overlap = melu__adapts_items(s->model) ? melu__overlap_size(s->model, 1, 1) : 0;
+  for (size_t i = 0; i < s->n_askers && !status; i++) {
+    melu_workspace *ws = s->askers[i].workspace;
+    if (!melu__scratch_reserve(&ws->scratch, s->model, arena, 1, 1) ||
+        !melu__grow(&s->model->ctx->allocator, &ws->moved, &ws->moved_capacity, 0, overlap, sizeof *ws->moved))
       status = melu__fail_memory(err);
+  }
   s->n_total = s->n_users;
   if (!status) status = melu__search_users(s, take_norms, err);
   if (status) return status;

@@ -173,7 +173,8 @@ static melu_status prepare(struct filling *f, melu_error *err) {
     f->size = f->arena + lines(melu__plan_arena_size(f->plan));
   }
   const size_t n_threads = model->ctx->runner.n_threads;
-  f->scratch = melu__alloc(&model->ctx->allocator, melu__size_mul(n_threads, f->size), sizeof *f->scratch);
+  /* Zeros, since the gap at the end of a task's row is ranked too. */
+  f->scratch = melu__calloc(&model->ctx->allocator, melu__size_mul(n_threads, f->size), sizeof *f->scratch);
   return f->scratch ? MELU_OK : melu__fail_memory(err);
 }
 

@@ -220,11 +220,12 @@ melu_status melu__factor_predict(float *out, melu_workspace *ws, const melu_user
     const size_t n_rows = n - done < MELU__PREDICT_ROWS ? n - done : MELU__PREDICT_ROWS;
     rows_of(ws, data, items + done, n_rows, rows, NULL);
     melu__plan_run(variances ? ws->spread : ws->scores, slots, NULL, ws->scratch.arena);
-    if (!isfinite(model->ctx->kernels->largest(n_rows, piece)))
-      return melu__fail_at(err, MELU_EDIVERGED, done, "a score is not finite: the weights are too large");
-    for (size_t i = 0; i < n_rows; i++)
+    for (size_t i = 0; i < n_rows; i++) {
       out[done + i] = (float)(variances ? variance_of(model, piece[i], rows[i * ld + model->options.rank + 1])
                                         : score_of(model, piece[i]));
+      if (!isfinite(out[done + i]))
+        return melu__fail_at(err, MELU_EDIVERGED, done + i, "a score is not finite: the weights are too large");
+    }
   }
   return MELU_OK;
 }

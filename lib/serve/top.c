@@ -28,50 +28,54 @@ struct block {
   size_t n; /* rows that are items */
 };
 
-static void ask_for(const real *p, size_t n) {
-  for (size_t i = 0; i < n; i += MELU__ALIGN / sizeof *p) melu__prefetch(p + i);
-}
-
-/* The block, and asks for the one behind it: left to the processor, rows come a page at a time, and products wait. */
-static struct block take_block(const melu_catalog *c, size_t first) {
-  const size_t next = first + MELU__RANK_ROWS;
-  if (next < c->n) {
-    ask_for(c->x + next * melu__rank_x(c->model), MELU__RANK_ROWS * melu__rank_x(c->model));
-    ask_for(c->z + next * melu__rank_z(c->model), MELU__RANK_ROWS * melu__rank_z(c->model));
-  }
-  const size_t left = c->n - first;
-  return (struct block){c->x + first * melu__rank_x(c->model), c->z + first * melu__rank_z(c->model),
-                        left < MELU__RANK_ROWS ? left : MELU__RANK_ROWS};
+/* A block of the catalogue. Of MELU_LAYERS the one behind it is asked for: its rows would come as the first product
+ * gets to them, which would wait. MELU_FACTORS do little else than read one row after the other, which the processor
+ * foresees. */
+static struct block block_at(const melu_catalog *c, size_t first) {
+  const size_t wx = melu__rank_x(c->model), wz = melu__rank_z(c->model), left = c->n - first;
+  real *x = c->x + first * wx;
+  if (wz && left > MELU__RANK_ROWS)
+    for (size_t i = MELU__RANK_ROWS * wx; i < 2 * MELU__RANK_ROWS * wx; i += MELU__ALIGN / sizeof *x)
+      melu__prefetch(x + i);
+  return (struct block){x, c->z + first * wz, left < MELU__RANK_ROWS ? left : MELU__RANK_ROWS};
 }
 
 /* One user before the catalogue. */
 struct view {
-  const melu_model *model;
+  const struct melu__kernels *kernels;
   const struct melu__plan *plan;
   real *slots[MELU__N_SLOTS], *arena;
   real scores[MELU__RANK_ROWS];
+  real weights[MELU__MAX_RANK + 10]; /* MELU_FACTORS: melu__task_row of them at most */
 };
 
+/* What a row of a task is multiplied by to be a score: mean + spread (o + w [phi, 1, is new]). */
+static void weigh_factors(real *weights, const melu_model *model, const real *w) {
+  const size_t rank = model->options.rank, width = melu__user_cols(&model->options);
+  const real *scale = model->factors[MELU__F_SCALE];
+  for (size_t j = 0; j < width; j++) weights[j] = scale[1] * w[j];
+  weights[rank] += scale[0];
+  weights[width] = scale[1];
+  for (size_t j = width + 1; j < melu__task_row(model); j++) weights[j] = 0;
+}
+
 static void view_begin(struct view *v, const melu_workspace *ws, const melu_user *user) {
-  v->model = ws->model;
+  v->kernels = ws->model->ctx->kernels;
   v->plan = ws->rank[melu__workspace_row(ws, user)];
   v->arena = ws->scratch.arena;
   melu__user_slots(v->slots, user);
   v->slots[MELU__SLOT_SCORES] = v->scores;
+  if (!melu__is_factors(ws->model)) return;
+  weigh_factors(v->weights, ws->model, v->slots[MELU__SLOT_GRADS]);
+  v->slots[MELU__SLOT_GRADS] = v->weights;
 }
 
 /* Scores a block. Returns 0 if a score is not finite. */
 static int view_score(struct view *v, const struct block *b) {
-  const melu_model *model = v->model;
   v->slots[MELU__SLOT_XQ] = b->x;
   v->slots[MELU__SLOT_Z] = b->z;
-  if (melu__is_factors(model)) v->slots[MELU__SLOT_ZQ] = b->x + melu__user_cols(&model->options);
   melu__plan_run(v->plan, v->slots, NULL, v->arena);
-  if (melu__is_factors(model)) {
-    const real *scale = model->factors[MELU__F_SCALE];
-    for (size_t i = 0; i < MELU__RANK_ROWS; i++) v->scores[i] = scale[0] + scale[1] * v->scores[i];
-  }
-  return isfinite(model->ctx->kernels->largest(b->n, v->scores));
+  return isfinite(v->kernels->largest(b->n, v->scores));
 }
 
 static melu_status fail_not_finite(size_t index, melu_error *err) {
@@ -91,7 +95,7 @@ melu_status melu_catalog_score(float *scores, melu_workspace *ws, const melu_cat
   if (c->n && !scores) return melu__fail(err, MELU_EINVAL, "scores is NULL");
   view_begin(&v, ws, user);
   for (size_t first = 0; first < c->n; first += MELU__RANK_ROWS) {
-    const struct block b = take_block(c, first);
+    const struct block b = block_at(c, first);
     if (!view_score(&v, &b)) return fail_not_finite(first, err);
     give(scores + first, v.scores, b.n);
   }
@@ -232,7 +236,7 @@ static melu_status resolve(struct melu_top_options *o, const struct melu_top_opt
  * the one to be named. */
 static void rank_group(struct group *g, const melu_catalog *c) {
   for (size_t first = 0; first < c->n && g->n > 0; first += MELU__RANK_ROWS) {
-    const struct block b = take_block(c, first);
+    const struct block b = block_at(c, first);
     for (size_t i = 0; i < g->n; i++) {
       if (view_score(&g->views[i], &b))
         take(&g->tops[i], c->items + first, g->views[i].scores, b.n);

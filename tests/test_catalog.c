@@ -29,8 +29,22 @@ static melu_catalog *catalog;
 static const uint32_t items[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static const float ratings[8] = {5, 1, 3, 4, 2, 3, 5, 1};
 
+/* Memory that is no number until it is written to. */
+static void *dirty_alloc(void *arg, size_t n_bytes) {
+  void *memory = malloc(n_bytes);
+  (void)arg;
+  return memory ? memset(memory, 0xff, n_bytes) : NULL;
+}
+
+static void dirty_free(void *arg, void *memory) {
+  (void)arg;
+  free(memory);
+}
+
 static void open_all(void) {
-  world_open(&w, NULL, N_USERS);
+  const struct melu_allocator dirty = {NULL, dirty_alloc, dirty_free};
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &dirty};
+  world_open(&w, &options, N_USERS);
   WORLD_TRY(melu_workspace_new(&ws, w.model, 60, &err));
   WORLD_TRY(melu_user_new(&user, w.model, &err));
   WORLD_TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
@@ -307,7 +321,11 @@ static struct shop *shop_open(int network) {
   ck_assert_ptr_nonnull(s);
   state = 5;
   s->model = w.model;
-  if (network) WORLD_TRY(melu_model_new(&s->model, w.ctx, melu_dataset_schema(w.data), &options, &err));
+  if (network) {
+    const float scale[2] = {3.25F, 1.5F};
+    WORLD_TRY(melu_model_new(&s->model, w.ctx, melu_dataset_schema(w.data), &options, &err));
+    WORLD_TRY(melu_model_write(s->model, "scale", 0, 1, scale, &err));
+  }
   WORLD_TRY(melu_workspace_new(&s->ws, s->model, 60, &err));
   for (size_t u = 0; u < N_KINDS; u++) {
     uint32_t rated[60];
@@ -827,6 +845,9 @@ static Suite *suite(void) {
   tcase_add_loop_test(t, bad_rankings_are_refused, 0, N_NETWORKS);
   tcase_add_loop_test(t, scores_that_are_not_finite_are_refused, 0, N_NETWORKS);
   tcase_add_loop_test(t, a_changed_model_is_noticed, 0, N_NETWORKS);
+  suite_add_tcase(s, t);
+  t = tcase_create("threads");
+  tcase_add_checked_fixture(t, open_all, close_all);
   tcase_add_loop_test(t, threads_share_a_catalogue, 0, N_NETWORKS);
   suite_add_tcase(s, t);
   return s;

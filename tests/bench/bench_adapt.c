@@ -34,10 +34,14 @@ static size_t run(struct world *w, size_t n_support, double seconds, double *tim
   size_t n = 0;
   TRY(melu_workspace_new(&ws, w->model, n_support, &err));
   TRY(melu_user_new(&user, w->model, &err));
+  const uint32_t *items;
+  const float *ratings;
+  struct melu_value profile[4];
+  melu_dataset_ratings(w->data, 0, &items, &ratings);
+  TRY(melu_dataset_user_values(profile, w->data, 0, &err));
+  TRY(melu_adapt(user, ws, w->model, w->data, profile, items, ratings, n_support, &err)); /* room to remember */
   for (double end = now() + seconds; n < MAX_CALLS && now() < end;) {
-    const uint32_t u = (uint32_t)(n % N_USERS), *items;
-    const float *ratings;
-    struct melu_value profile[4];
+    const uint32_t u = (uint32_t)(n % N_USERS);
     melu_dataset_ratings(w->data, u, &items, &ratings);
     TRY(melu_dataset_user_values(profile, w->data, u, &err));
     for (size_t i = 0; i < N_PREDICTED; i++) wanted[i] = draw(&random, N_ITEMS);

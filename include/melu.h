@@ -751,7 +751,7 @@ MELU_API melu_status melu_catalog_put(melu_catalog *catalog, const melu_dataset 
                                       const uint32_t *numbers, size_t n, melu_error *err);
 
 /* Removes n items by number; the catalogue's last items take their places in its order. On error it is as before.
- * Errors: MELU_EINVAL, MELU_ENOTFOUND (`index` says which), MELU_ERANGE (a number twice), MELU_ENOMEM. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ENOTFOUND (`index` says which), MELU_ERANGE (a number twice). Since: 0.1 */
 MELU_API melu_status melu_catalog_remove(melu_catalog *catalog, const uint32_t *numbers, size_t n, melu_error *err);
 
 /* Predicts the user's ratings of the whole catalogue. `scores`: (n_items), in the catalogue's order; the same bits as

@@ -144,7 +144,7 @@ END_TEST
 /* --------------------------------------------------------------------------------------------- what serving does not
  * do */
 
-static size_t n_locks;
+static atomic_size_t n_locks;
 static struct test_heap heap;
 
 /* The linker puts this in front of pthread_mutex_lock (--wrap). */
@@ -323,8 +323,11 @@ static struct shop *shop_open(int network) {
   s->model = w.model;
   if (network) {
     const float scale[2] = {3.25F, 1.5F};
+    float genres[4 * 15]; /* with offsets, which begin as zeros */
+    for (size_t i = 0; i < 4 * 15; i++) genres[i] = (float)below(1000) / 1000 - 0.5F;
     WORLD_TRY(melu_model_new(&s->model, w.ctx, melu_dataset_schema(w.data), &options, &err));
     WORLD_TRY(melu_model_write(s->model, "scale", 0, 1, scale, &err));
+    WORLD_TRY(melu_model_write(s->model, "E.genre", 0, 4, genres, &err));
   }
   WORLD_TRY(melu_workspace_new(&s->ws, s->model, 60, &err));
   for (size_t u = 0; u < N_KINDS; u++) {

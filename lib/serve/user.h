@@ -72,9 +72,9 @@ melu_status melu__check_serving(const melu_model *model, const melu_user *user, 
 melu_status melu__check_items(const melu_model *model, const melu_dataset *data, const uint32_t *items, size_t n,
                               melu_error *err);
 
-/* With MELU_FACTORS [0] w and [1] F'F + P. Else: */
 /* Where a user's matrices are, by number of the weights (struct melu__weights): [0] C or the formed W1', [1] X' or
- * nothing, [2] xu W1u' + b1 with its fast weights: what the user adds to every row; [3] ... upper layers. */
+ * nothing, [2] xu W1u' + b1 with its fast weights: what the user adds to every row; [3] ... upper layers. With
+ * MELU_FACTORS [0] w and [1] F'F + P. */
 void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user);
 
 /* Points a PREDICT or RANK plan's slots at a user. */

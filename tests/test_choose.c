@@ -207,6 +207,31 @@ START_TEST(chooses_the_better_one) {
 END_TEST
 
 /* A candidate that diverges loses; if all do, that is an error. */
+/* A host that was built for a later version has larger structs. */
+START_TEST(arrays_of_larger_options) {
+  struct later_model {
+    struct melu_model_options known;
+    uint64_t unknown;
+  } models[2] = {{.known = shape}, {.known = shape}};
+  struct later_fit {
+    struct melu_fit_options known;
+    uint64_t unknown;
+  } fits[2] = {{.known = fit_of(1)}, {.known = fit_of(8)}};
+  const struct melu_fit_options plain_fits[2] = {fit_of(1), fit_of(8)};
+  const struct melu_model_options plain_models[2] = {shape, shape};
+  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .evaluate = how()};
+  double errors[2], plain[2];
+  size_t chosen;
+  for (size_t i = 0; i < 2; i++) {
+    models[i].known.size = sizeof models[i];
+    fits[i].known.size = sizeof fits[i];
+  }
+  WORLD_TRY(melu_choose(&chosen, plain, world.ctx, world.data, plain_models, plain_fits, 2, &options, &err));
+  WORLD_TRY(melu_choose(&chosen, errors, world.ctx, world.data, &models[0].known, &fits[0].known, 2, &options, &err));
+  ck_assert(plain[0] != plain[1] && errors[0] == plain[0] && errors[1] == plain[1]);
+}
+END_TEST
+
 START_TEST(chooses_none_that_diverges) {
   const struct melu_model_options models[] = {shape, shape};
   const struct melu_optimizer_options wild = {.size = sizeof wild, .lr = 1e18, .clip_value = -1};
@@ -249,6 +274,7 @@ int main(void) {
   tcase_add_test(tc, coverage);
   tcase_add_test(tc, clicks);
   tcase_add_test(tc, chooses_the_better_one);
+  tcase_add_test(tc, arrays_of_larger_options);
   tcase_add_test(tc, chooses_none_that_diverges);
   tcase_add_test(tc, refuses);
   suite_add_tcase(s, tc);

@@ -36,6 +36,12 @@ melu_status melu__progress(const melu_context *ctx, const struct melu_progress *
  * `options` may be NULL. Works for every struct that starts with `size_t size`. */
 melu_status melu__options(void *known, size_t known_size, const void *options, const char *name, melu_error *err);
 
+/* Number i of a caller's array of such structs, which lie as far apart as the caller knows them to be large: `size`,
+ * that of the first. NULL if there is no array. */
+static inline const void *melu__options_at(const void *array, size_t size, size_t i) {
+  return array ? (const char *)array + i * size : NULL;
+}
+
 /* The other way: fills the caller's struct, whose size the caller has set, from *known; bytes beyond it are zero. */
 melu_status melu__options_out(void *options, const void *known, size_t known_size, const char *name, melu_error *err);
 

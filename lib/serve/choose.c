@@ -81,7 +81,7 @@ melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, c
   size_t found = n;
   for (size_t i = 0; i < n && !status; i++) {
     double error = INFINITY;
-    status = judge(&error, &c, &models[i], &fits[i], err);
+    status = judge(&error, &c, melu__options_at(models, models->size, i), melu__options_at(fits, fits->size, i), err);
     if (status) break;
     if (errors) errors[i] = error;
     if (!(error < smallest)) continue;

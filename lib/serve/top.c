@@ -218,14 +218,10 @@ struct group {
   size_t n;
 };
 
-/* Options of users lie as far apart as the caller knows the struct to be large. */
-static const void *options_of(const struct melu_top_options *options, size_t user) {
-  return options ? (const char *)options + user * options->size : NULL;
-}
-
 static melu_status resolve(struct melu_top_options *o, const struct melu_top_options *options, size_t user,
                            melu_error *err) {
-  melu_status status = melu__options(o, sizeof *o, options_of(options, user), "melu_top_options", err);
+  melu_status status = melu__options(o, sizeof *o, melu__options_at(options, options ? options->size : 0, user),
+                                     "melu_top_options", err);
   if (!status && ((o->n_exclude && !o->exclude) || (o->n_allow && !o->allow)))
     status = melu__fail(err, MELU_EINVAL, "%s is NULL", o->n_exclude && !o->exclude ? "exclude" : "allow");
   if (status && err) err->index = user;

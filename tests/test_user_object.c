@@ -16,6 +16,7 @@
 #include "naive.h"
 #include "run_suite.h"
 #include "support.h"
+#include "user_layout.h"
 
 #ifndef N_SEQUENCES /* a slower checker may be given fewer */
 #define N_SEQUENCES 10000
@@ -560,16 +561,8 @@ END_TEST
 
 /* -------------------------------------------------------------------------------------------- bad bytes */
 
-/* Where things are: docs/file-format.md. */
+/* Where things are behind the header. */
 enum {
-  AT_VERSION = 8,
-  AT_FORM = 12,
-  AT_DIGEST = 16,
-  AT_RATINGS = 32,
-  AT_FIELDS = 36,
-  AT_CELLS = 40,
-  AT_NUMBERS = 44,
-  AT_COUNTS = 48,
   AT_JOB = AT_COUNTS + 4 * N_FIELDS, /* of profile 2: a job, three likes, an age, a place */
   AT_LIKES = AT_JOB + 4,
   AT_AGE = AT_LIKES + 12,

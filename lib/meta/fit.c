@@ -268,7 +268,7 @@ static melu_status set_noise(struct fit *f, melu_error *err) {
   const size_t end = f->n_left_out ? f->n_users + f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
   melu_status status = MELU_OK;
   double sum = 0, n = 0;
-  if (!melu__is_factors(model) || model->options.rule != MELU_CLOSED_FORM) return MELU_OK;
+  if (!melu__has_variances(model)) return MELU_OK;
   if (model->options.loss == MELU_LOGISTIC) return MELU_OK;
   while (i < end && !status) {
     double part = 0;

@@ -39,6 +39,11 @@ static inline int melu__is_factors(const melu_model *model) {
   return model->options.network == MELU_FACTORS;
 }
 
+/* Whether predictions of the model have variances: the ridge tells them. */
+static inline int melu__has_variances(const melu_model *model) {
+  return melu__is_factors(model) && model->options.rule == MELU_CLOSED_FORM;
+}
+
 /* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */
 static inline struct melu__param *melu__model_weight(const melu_model *model, size_t l) {
   return &model->params[model->n_tables + 2 * l];

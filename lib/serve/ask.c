@@ -82,11 +82,14 @@ static melu_status gains_of_variance(struct asking *q, melu_error *err) {
 
 /* --------------------------------------------------------------------------------------- answers tried out */
 
+static double trial_step(const melu_model *model) {
+  return (model->options.rating_max - model->options.rating_min) / 4;
+}
+
 /* The answer that is tried: off the prediction, towards the middle of the range. */
 static float trial(const melu_model *model, float score) {
   const struct melu_model_options *o = &model->options;
-  const double y = o->loss == MELU_LOGISTIC ? 1 / (1 + exp(-(double)score)) : (double)score;
-  const double step = (o->rating_max - o->rating_min) / 4;
+  const double y = melu__expected_rating(model, score), step = trial_step(model);
   return (float)(y > (o->rating_min + o->rating_max) / 2 ? y - step : y + step);
 }
 
@@ -101,7 +104,7 @@ static melu_status try_all(struct asking *q, struct trials *t, melu_error *err) 
   const melu_model *model = q->ws->model;
   const struct melu__support *told = &q->user->support;
   const size_t n = told->n;
-  const double step = (model->options.rating_max - model->options.rating_min) / 4;
+  const double step = trial_step(model);
   const struct melu__told more = {
       .profile = melu__support_profile(told), .items = t->items, .ratings = t->ratings, .n = n + 1};
   melu_status status = melu_predict(t->before, q->ws, model, q->user, q->data, q->targets, q->n_targets, err);
@@ -156,8 +159,7 @@ static int better(const void *a, const void *b) {
 
 static melu_status rank_questions(struct asking *q, melu_error *err) {
   const melu_model *model = q->ws->model;
-  const int has_variances = melu__is_factors(model) && model->options.rule == MELU_CLOSED_FORM;
-  const melu_status status = has_variances ? gains_of_variance(q, err) : gains_of_trials(q, err);
+  const melu_status status = melu__has_variances(model) ? gains_of_variance(q, err) : gains_of_trials(q, err);
   if (status) return status;
   for (size_t i = 0; i < q->n; i++) {
     struct question *question = &q->questions[i];

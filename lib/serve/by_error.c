@@ -7,7 +7,7 @@
 
 static double error_of(const melu_model *model, float score, float rating) {
   const struct melu_model_options *o = &model->options;
-  double y = o->loss == MELU_LOGISTIC ? 1 / (1 + exp(-(double)score)) : (double)score;
+  double y = melu__expected_rating(model, score);
   if (y < o->rating_min) y = o->rating_min;
   if (y > o->rating_max) y = o->rating_max;
   return fabs(y - (double)rating);

@@ -166,6 +166,10 @@ void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user) {
   for (size_t i = 2; i < 2 * user->model->n_layers + 1; i++) slots[MELU__SLOT_WEIGHTS + i] = parts[i];
 }
 
+double melu__expected_rating(const melu_model *model, float score) {
+  return model->options.loss == MELU_LOGISTIC ? 1 / (1 + exp(-(double)score)) : (double)score;
+}
+
 melu_status melu_predict(float *scores, melu_workspace *ws, const melu_model *model, const melu_user *user,
                          const melu_dataset *data, const uint32_t *items, size_t n, melu_error *err) {
   const melu_status status = melu__check_serving(model, user, ws, data, items, n, err);
@@ -202,7 +206,7 @@ melu_status melu_predict_variance(float *variances, melu_workspace *ws, const me
   const melu_status status = melu__check_serving(model, user, ws, data, items, n, err);
   if (status) return status;
   if (n && !variances) return melu__fail(err, MELU_EINVAL, "variances is NULL");
-  if (!melu__is_factors(model) || model->options.rule != MELU_CLOSED_FORM)
+  if (!melu__has_variances(model))
     return melu__fail(err, MELU_EINVAL, "variances are for MELU_FACTORS with MELU_CLOSED_FORM");
   return melu__factor_predict(variances, ws, user, data, items, n, 1, err);
 }

@@ -77,6 +77,9 @@ melu_status melu__check_items(const melu_model *model, const melu_dataset *data,
  * MELU_FACTORS [0] w and [1] F'F + P. */
 void melu__user_parts(real *parts[MELU__MAX_WEIGHTS], const melu_user *user);
 
+/* What a score means on the scale of the ratings, not clipped: itself, or with MELU_LOGISTIC the chance of a click. */
+double melu__expected_rating(const melu_model *model, float score);
+
 /* Points a PREDICT or RANK plan's slots at a user. */
 void melu__user_slots(real *slots[MELU__N_SLOTS], const melu_user *user);
 

@@ -8,18 +8,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "../user_layout.h"
 #include "base/bytes.h"
 
-/* Where things are in the bytes of the scene's user: docs/file-format.md. */
+/* Where things are in the bytes of the scene's user, behind the header. */
 enum {
-  AT_VERSION = 8,
-  AT_FORM = 12,
-  AT_DIGEST = 16,
-  AT_RATINGS = 32,
-  AT_FIELDS = 36,
-  AT_CELLS = 40,
-  AT_NUMBERS = 44,
-  AT_COUNTS = 48,
   AT_JOB = AT_COUNTS + 12,
   AT_LIKES = AT_JOB + 4,
   AT_AGE = AT_LIKES + 12,

@@ -615,6 +615,15 @@ struct melu_fit_options {
   size_t patience;
   const uint32_t *validation_users; /* these users, by position, instead of a share */
   size_t n_validation_users;
+  /* A file that the training is written to, atomically, so that it can be resumed: before the first update of every
+   * epoch but the first, or after each checkpoint_updates updates, and when it is cancelled. NULL: none. What was
+   * written is known to be good: the gradient after it was finite. */
+  const char *checkpoint;
+  size_t checkpoint_updates; /* 0: once an epoch */
+  int resume; /* not 0: goes on from that file if there is one, else begins. `model` may be a new one, or any of that
+                 schema and those options: its parameters are replaced. Data and options must be those of the file.
+                 The result has the same bits as a training that was never interrupted, whatever the number of threads,
+                 with the same kernels (others are told to the log) */
 };
 
 /* Meta-trains the model. Every epoch each eligible user is one task, its query set drawn at random, the others being
@@ -623,8 +632,10 @@ struct melu_fit_options {
  * trained on leads to: an item that was never rated is what its attributes say. Calls the context's progress callback.
  * Arguments are checked before the first update; whatever ends the training after it (cancelled, no memory), the
  * weights are those of the last finished update. If it diverges they are those of the last update after which losses
- * and gradients were finite. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA, MELU_ESTATE (not frozen),
- * MELU_ENOTFOUND (no eligible user), MELU_ECANCELED, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+ * and gradients were finite. A training that is cancelled and has a checkpoint makes one more gradient first. Errors:
+ * MELU_EINVAL (also: the checkpoint is of other data or options), MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA (also: the
+ * checkpoint is of another model), MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user), MELU_ECANCELED,
+ * MELU_EDIVERGED, MELU_ENOMEM; of the checkpoint MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION. Since: 0.1 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/error.h"
 
 #define TEXT_KEY_BASE ((uint64_t)1 << 63) /* ids that stand for texts begin here */
@@ -284,4 +285,23 @@ melu_status melu_dataset_user_values(struct melu_value *values, const melu_datas
 melu_status melu_dataset_item_values(struct melu_value *values, const melu_dataset *data, uint32_t item,
                                      melu_error *err) {
   return values_of(values, data, MELU_ITEM, item, err);
+}
+
+static void digest_column(struct melu__digest *d, const struct melu__column *column, size_t n) {
+  const size_t n_cells = column->offsets[n];
+  melu__digest_words(d, column->offsets, n + 1);
+  if (column->ids) melu__digest_words(d, column->ids, n_cells);
+  if (column->numbers) melu__digest_words(d, column->numbers, n_cells * column->field->width);
+}
+
+void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data) {
+  for (int owner = 0; owner < 2; owner++) {
+    const struct melu__table *table = &data->tables[owner];
+    melu__digest_bits(d, table->n);
+    for (uint32_t i = 0; i < table->n; i++) melu__digest_bits(d, melu__table_id(table, i));
+    for (size_t i = 0; i < table->n_columns; i++) digest_column(d, &table->columns[i], table->n);
+  }
+  for (size_t i = 0; i <= data->tables[MELU_USER].n; i++) melu__digest_bits(d, data->user_start[i]);
+  melu__digest_words(d, data->rating_item, data->n_ratings);
+  melu__digest_words(d, data->rating, data->n_ratings);
 }

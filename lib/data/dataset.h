@@ -36,6 +36,11 @@ melu_status melu__dataset_text_id(uint32_t *id, melu_dataset *data, melu_owner o
  * or an item's. Errors: MELU_ESTATE (frozen), MELU_ELIMIT, MELU_ENOMEM. */
 melu_status melu__dataset_key_id(uint64_t *id, melu_dataset *data, const char *text, size_t n_bytes, melu_error *err);
 
+struct melu__digest; /* base/digest.h */
+
+/* Adds all of a frozen set to a digest: host's ids, values and ratings, but not the schema. */
+void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data);
+
 /* How much there is at some moment, to return to. */
 struct melu__mark {
   size_t n_entities[2], n_ratings, n_key_texts;

@@ -1,145 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Models as files: docs/file-format.md. */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "io/json_read.h"
+#include "io/metadata.h"
+#include "io/model_names.h"
 #include "io/param_tensors.h"
 #include "io/text_file.h"
-#include "model/model.h"
 
 #define FORMAT "melu-model"
-#define FORMAT_VERSION "1"
-
-static const char *const owner_names[] = {"user", "item"};
-static const char *const kind_names[] = {"one", "many", "numeric"};
-
-/* Of options: those of an enum by their numbers from 1 on, those of melu_model_options.adapt by their bits from 0 on.
- */
-static const char *const network_names[] = {"layers", "factors"};
-static const char *const rule_names[] = {"steps", "closed_form"};
-static const char *const adapt_names[] = {"head", "hidden", "user", "items"};
-static const char *const rates_names[] = {"fixed", "per_tensor", "per_entry"};
-static const char *const loss_names[] = {"squared", "absolute", "huber", "mixed", "logistic", "pairwise"};
-#define N_NAMES(names) (int)(sizeof(names) / sizeof *(names))
-
-/* ---------------------------------------------------------------------------------------------------- saving */
-
-/* A text as JSON; what is no UTF-8, or has a NUL, as a list of its bytes in hexadecimal digits. */
-static json_t *text_json(const char *text, size_t n, const struct melu_allocator *a) {
-  if (melu__is_text(text, n)) return json_stringn_nocheck(text, n);
-  char *digits = melu__alloc(a, melu__size_add(melu__size_mul(n, 2), 1), 1);
-  if (!digits) return NULL;
-  for (size_t i = 0; i < n; i++) snprintf(digits + 2 * i, 3, "%02x", (unsigned)(unsigned char)text[i]);
-  json_t *list = json_pack("[s]", digits);
-  melu__free(a, digits);
-  return list;
-}
-
-static json_t *texts_json(const struct melu__vocab *texts, const struct melu_allocator *a) {
-  json_t *list = json_array();
-  for (uint32_t i = 0; list && i < melu__vocab_count(texts); i++) {
-    size_t n;
-    const char *text = melu__vocab_key(texts, i, &n);
-    if (json_array_append_new(list, text_json(text, n, a)) == 0) continue;
-    json_decref(list);
-    return NULL;
-  }
-  return list;
-}
-
-static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
-  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
-                            kind_names[f->kind], "width", (json_int_t)f->width);
-  int failed = !field;
-  if (f->kind == MELU_NUMERIC) {
-    failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
-    failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
-  } else {
-    failed = failed || json_object_set_new(field, "n_values", json_integer((json_int_t)f->n_values));
-    if (f->texts) failed = failed || json_object_set_new(field, "texts", texts_json(f->texts, a));
-  }
-  if (!failed) return field;
-  json_decref(field);
-  return NULL;
-}
-
-static json_t *schema_json(const melu_schema *schema, const struct melu_allocator *a) {
-  json_t *fields = json_array();
-  for (size_t i = 0; fields && i < schema->n_fields; i++) {
-    if (json_array_append_new(fields, field_json(&schema->fields[i], a)) == 0) continue;
-    json_decref(fields);
-    return NULL;
-  }
-  return fields ? json_pack("{s:o}", "fields", fields) : NULL;
-}
-
-static json_t *widths_json(const struct melu_model_options *o) {
-  json_t *list = json_array();
-  for (size_t l = 0; list && l < o->n_hidden; l++) {
-    if (json_array_append_new(list, json_integer((json_int_t)o->hidden[l])) == 0) continue;
-    json_decref(list);
-    return NULL;
-  }
-  return list;
-}
-
-static json_t *adapt_json(const struct melu_model_options *o) {
-  json_t *list = json_array();
-  for (int i = 0; list && i < N_NAMES(adapt_names); i++) {
-    if (!(o->adapt & 1u << i) || json_array_append_new(list, json_string(adapt_names[i])) == 0) continue;
-    json_decref(list);
-    return NULL;
-  }
-  return list;
-}
-
-static json_t *options_json(const struct melu_model_options *o) {
-  char seed[24];
-  snprintf(seed, sizeof seed, "%" PRIu64, o->seed); /* JSON's integers end at 2^63 */
-  json_t *hidden = widths_json(o), *adapt = adapt_json(o), *options = NULL;
-  if (hidden && adapt)
-    options = json_pack("{s:s, s:s, s:O, s:I, s:f, s:b, s:f, s:f, s:s, s:I, s:s, s:O, s:s, s:s, s:b, s:b, s:b}",
-                        "preset", o->preset, "seed", seed, "hidden", hidden, "inner_steps", (json_int_t)o->inner_steps,
-                        "inner_lr", o->inner_lr, "first_order", o->first_order, "rating_min", o->rating_min,
-                        "rating_max", o->rating_max, "network", network_names[o->network - 1], "rank",
-                        (json_int_t)o->rank, "rule", rule_names[o->rule - 1], "adapt", adapt, "rates",
-                        rates_names[o->rates - 1], "loss", loss_names[o->loss - 1], "multi_step", o->multi_step,
-                        "history", o->history, "learn_precision", o->learn_precision);
-  json_decref(hidden);
-  json_decref(adapt);
-  return options;
-}
-
-/* Sets a metadata text to an object written as JSON. The object is given away. */
-static int set_json(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
-  size_t n;
-  char *text = object ? melu__json_dump(&n, object, a) : NULL;
-  const int failed = !text || json_object_set_new(metadata, name, json_stringn(text, n));
-  melu__free(a, text);
-  json_decref(object);
-  return failed;
-}
-
-static json_t *metadata_json(const melu_model *model) {
-  const struct melu_allocator *a = &model->ctx->allocator;
-  json_t *metadata =
-      json_pack("{s:s, s:s, s:s}", "format", FORMAT, "format_version", FORMAT_VERSION, "library", melu_version());
-  if (metadata && !set_json(metadata, "schema", schema_json(model->schema, a), a) &&
-      !set_json(metadata, "options", options_json(&model->options), a))
-    return metadata;
-  json_decref(metadata);
-  return NULL;
-}
 
 melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err) {
   if (!model || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "path" : "model");
   const struct melu_allocator *a = &model->ctx->allocator;
   struct melu__tensor *tensors = melu__alloc(a, model->n_params, sizeof *tensors);
-  json_t *metadata = metadata_json(model);
+  json_t *metadata = melu__metadata(model, FORMAT);
   melu_status status = MELU_ENOMEM;
   if (tensors && metadata) {
     for (size_t i = 0; i < model->n_params; i++)
@@ -311,7 +189,7 @@ static int take_adapt(struct melu__json *j, unsigned *out) {
   int last = -1, more, i;
   if (!melu__json_member(j, ',', "adapt") || !melu__json_mark(j, '[')) return 0;
   for (size_t n = 0; (more = melu__json_next(j, n, ']')) != 0; n++) {
-    if (more < 0 || !take_name(j, adapt_names, N_NAMES(adapt_names), &i) || i <= last) return 0;
+    if (more < 0 || !take_name(j, adapt_names, MELU__N_NAMES(adapt_names), &i) || i <= last) return 0;
     *out |= 1u << i;
     last = i;
   }
@@ -321,14 +199,14 @@ static int take_adapt(struct melu__json *j, unsigned *out) {
 /* The options that say what the network is and how it learns. */
 static int take_method(struct melu__json *j, struct melu_model_options *o) {
   unsigned network, rule, rates, loss;
-  if (!take_choice(j, "network", network_names, N_NAMES(network_names), &network) ||
+  if (!take_choice(j, "network", network_names, MELU__N_NAMES(network_names), &network) ||
       !melu__json_member(j, ',', "rank") || !take_size(j, &o->rank) ||
-      !take_choice(j, "rule", rule_names, N_NAMES(rule_names), &rule) || !take_adapt(j, &o->adapt) ||
-      !take_choice(j, "rates", rates_names, N_NAMES(rates_names), &rates) ||
-      !take_choice(j, "loss", loss_names, N_NAMES(loss_names), &loss) || !melu__json_member(j, ',', "multi_step") ||
-      !melu__json_bool(j, &o->multi_step) || !melu__json_member(j, ',', "history") ||
-      !melu__json_bool(j, &o->history) || !melu__json_member(j, ',', "learn_precision") ||
-      !melu__json_bool(j, &o->learn_precision))
+      !take_choice(j, "rule", rule_names, MELU__N_NAMES(rule_names), &rule) || !take_adapt(j, &o->adapt) ||
+      !take_choice(j, "rates", rates_names, MELU__N_NAMES(rates_names), &rates) ||
+      !take_choice(j, "loss", loss_names, MELU__N_NAMES(loss_names), &loss) ||
+      !melu__json_member(j, ',', "multi_step") || !melu__json_bool(j, &o->multi_step) ||
+      !melu__json_member(j, ',', "history") || !melu__json_bool(j, &o->history) ||
+      !melu__json_member(j, ',', "learn_precision") || !melu__json_bool(j, &o->learn_precision))
     return 0;
   o->network = (melu_network)network;
   o->rule = (melu_rule)rule;
@@ -364,19 +242,6 @@ static melu_status load_options(struct loading *l, melu_error *err) {
   if (o->inner_lr <= 0 || o->rating_min >= o->rating_max || o->rank == 0) return bad(err, "an option is out of range");
   *o = melu__options_given(o);
   return MELU_OK;
-}
-
-static melu_status check_version(const struct loading *l, melu_error *err) {
-  size_t n;
-  uint64_t number;
-  const char *format = melu__safetensors_text(&l->file, "format", NULL);
-  const char *version = melu__safetensors_text(&l->file, "format_version", &n);
-  if (!format || strcmp(format, FORMAT) != 0 || !version) return bad(err, "it does not say that it is one");
-  if (strcmp(version, FORMAT_VERSION) == 0) return MELU_OK;
-  if (!melu__parse_whole(&number, (struct melu__slice){version, n}, UINT64_MAX) || number < 2)
-    return bad(err, "its version is not a number");
-  return melu__fail(err, MELU_EVERSION, "format version %" PRIu64 " is newer than " FORMAT_VERSION ", which is known",
-                    number);
 }
 
 /* The file has the tensors that schema and options imply, and no other. */
@@ -432,7 +297,7 @@ melu_status melu_model_load(melu_model **out, const melu_context *ctx, const cha
   struct loading l = {.ctx = ctx};
   melu_status status = melu__safetensors_load(&l.file, ctx, path, 1, err);
   if (status) return status;
-  status = check_version(&l, err);
+  status = melu__check_format(&l.file, FORMAT, err);
   if (!status) status = load_options(&l, err);
   if (!status) status = load_schema(&l, err);
   if (!status) status = check_tensors(&l, err);

@@ -417,10 +417,18 @@ melu_status melu__safetensors_expect(const struct melu__safetensors *f, const st
   return MELU_OK;
 }
 
-void melu__safetensors_copy(void *out, const struct melu__safetensors *f, const char *name) {
+const unsigned char *melu__safetensors_data(size_t *n_bytes, const struct melu__safetensors *f, const char *name) {
   const struct melu__stored *t = find(f, name);
-  const size_t size = dtypes[t->dtype].size, n = (size_t)(t->end - t->begin) / size;
-  for (size_t i = 0; i < n; i++) set_element(out, t->dtype, i, melu__get_bits(f->data + t->begin + size * i, size));
+  *n_bytes = (size_t)(t->end - t->begin);
+  return f->data + t->begin;
+}
+
+void melu__safetensors_copy(void *out, const struct melu__safetensors *f, const char *name) {
+  size_t n_bytes;
+  const enum melu__dtype dtype = find(f, name)->dtype;
+  const unsigned char *data = melu__safetensors_data(&n_bytes, f, name);
+  const size_t size = dtypes[dtype].size;
+  for (size_t i = 0; i < n_bytes / size; i++) set_element(out, dtype, i, melu__get_bits(data + size * i, size));
 }
 
 void melu__safetensors_name(melu_error *err, const char *path) {

@@ -72,7 +72,8 @@ char *melu__safetensors_text(const struct melu__safetensors *file, const char *n
 melu_status melu__safetensors_expect(const struct melu__safetensors *file, const struct melu__tensor *tensor,
                                      melu_error *err);
 
-/* Copies the numbers of a tensor that was found as expected. */
+/* The bytes of a tensor that was found as expected, as the file holds them, or its numbers. */
+const unsigned char *melu__safetensors_data(size_t *n_bytes, const struct melu__safetensors *file, const char *name);
 void melu__safetensors_copy(void *out, const struct melu__safetensors *file, const char *name);
 
 /* Puts the file's name before the message of a complaint about its content. */

@@ -5,33 +5,10 @@
 
 #include "base/error.h"
 #include "base/rng.h"
-#include "meta/episode.h"
+#include "io/atomic_file.h"
+#include "meta/fit.h"
 #include "meta/outer.h"
 #include "meta/start.h"
-#include "model/prior.h"
-#include "model/undo.h"
-
-struct fit {
-  const melu_context *ctx;
-  melu_model *model;
-  const melu_dataset *data;
-  struct melu_fit_options options;
-  struct melu_optimizer_options optimizer_options;
-  uint32_t *users; /* the eligible ones: those that are trained on, in the epoch's order, then those left out */
-  size_t n_users, n_left_out;
-  double n_ratings; /* of those trained on */
-  struct melu__episodes episodes;
-  melu_batch *batch;
-  melu_gradient *gradient;
-  melu_optimizer *optimizer;
-  struct melu__prior prior;
-  struct melu__undo undo; /* of the last update */
-  uint64_t n_done;        /* tasks so far */
-  double loss_sum;        /* of the epoch so far */
-  double validation, best_validation;
-  uint32_t best_epoch;
-  real *best; /* all parameters as they were after that epoch */
-};
 
 /* ------------------------------------------------------------------------------------------------ options */
 
@@ -62,10 +39,11 @@ static melu_status check(const struct melu_fit_options *o, melu_error *err) {
     return melu__fail(err, MELU_EINVAL, "validation_users is NULL, or there is a share for validation too");
   if (o->patience && o->validation == 0 && o->n_validation_users == 0)
     return melu__fail(err, MELU_EINVAL, "patience is %zu, but no user is left out for validation", o->patience);
+  if (o->resume && !o->checkpoint) return melu__fail(err, MELU_EINVAL, "resume is set, but there is no checkpoint");
   return MELU_OK;
 }
 
-static melu_status resolve(struct fit *f, const struct melu_fit_options *given, melu_error *err) {
+static melu_status resolve(struct melu__fit *f, const struct melu_fit_options *given, melu_error *err) {
   struct melu_fit_options *o = &f->options;
   const struct melu__training *t = melu__preset_training(&f->model->options);
   const melu_status status = melu__options(o, sizeof *o, given, "melu_fit_options", err);
@@ -96,7 +74,7 @@ static melu_status resolve(struct fit *f, const struct melu_fit_options *given, 
 /* --------------------------------------------------------------------------------------------------- users */
 
 /* Puts a share of them behind the others. */
-static void leave_out(struct fit *f) {
+static void leave_out(struct melu__fit *f) {
   if (f->options.validation == 0) return;
   const size_t n = f->n_users;
   struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, UINT32_MAX, 1);
@@ -107,7 +85,7 @@ static void leave_out(struct fit *f) {
 
 /* Adds the eligible users who are listed for validation, or those who are not. Returns the length of their longest list
  * of ratings. */
-static size_t add_users(struct fit *f, const unsigned char *is_listed, int listed) {
+static size_t add_users(struct melu__fit *f, const unsigned char *is_listed, int listed) {
   size_t longest = 0;
   for (uint32_t u = 0; u < melu_dataset_n_users(f->data); u++) {
     const size_t n = melu_dataset_ratings(f->data, u, NULL, NULL);
@@ -118,7 +96,7 @@ static size_t add_users(struct fit *f, const unsigned char *is_listed, int liste
   return longest;
 }
 
-static melu_status list_validation(const struct fit *f, unsigned char *is_listed, melu_error *err) {
+static melu_status list_validation(const struct melu__fit *f, unsigned char *is_listed, melu_error *err) {
   const size_t n = melu_dataset_n_users(f->data);
   for (size_t i = 0; i < f->options.n_validation_users; i++) {
     const uint32_t u = f->options.validation_users[i];
@@ -131,7 +109,7 @@ static melu_status list_validation(const struct fit *f, unsigned char *is_listed
 }
 
 /* Finds the eligible users, and makes room for them and their longest list. */
-static melu_status find_users(struct fit *f, melu_error *err) {
+static melu_status find_users(struct melu__fit *f, melu_error *err) {
   const struct melu_allocator *a = &f->ctx->allocator;
   const size_t n = melu_dataset_n_users(f->data);
   unsigned char *is_listed = melu__calloc(a, n, 1);
@@ -161,7 +139,7 @@ static melu_status find_users(struct fit *f, melu_error *err) {
 
 /* ------------------------------------------------------------------------------------------------- training */
 
-static double learning_rate(const struct fit *f) {
+static double learning_rate(const struct melu__fit *f) {
   const double lr = f->optimizer_options.lr,
                part = (double)f->n_done / ((double)f->n_users * (double)f->options.n_epochs);
   if (!f->options.cosine) return lr;
@@ -169,10 +147,19 @@ static double learning_rate(const struct fit *f) {
   return lr * (0.01 + 0.99 * rise * (1 + cos(acos(-1) * part)) / 2);
 }
 
-/* A loss or gradient that is not finite is the work of the update before: that one is taken back. */
-static melu_status update(struct fit *f, melu_error *err) {
+static int is_checkpoint_due(const struct melu__fit *f) {
+  const size_t every = f->options.checkpoint_updates;
+  if (!f->options.checkpoint || f->n_done == f->n_resumed) return 0;
+  return f->stopping || (every ? f->optimizer->n_steps % every == 0 : f->n_done % f->n_users == 0);
+}
+
+/* A loss or gradient that is not finite is the work of the update before: that one is taken back. So a checkpoint is
+ * written when the next gradient is known to be finite, and none has weights to be taken back. */
+static melu_status update(struct melu__fit *f, melu_error *err) {
   melu_status status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
   if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
+  if (!status && is_checkpoint_due(f)) status = melu__fit_save(f, err);
+  if (!status && f->stopping) status = MELU_ECANCELED;
   if (!status && !melu__undo_save(&f->undo, f->gradient)) status = melu__fail_memory(err);
   if (!status) status = melu_optimizer_set_lr(f->optimizer, learning_rate(f), err);
   if (status) return status;
@@ -186,7 +173,7 @@ static melu_status update(struct fit *f, melu_error *err) {
 }
 
 /* A batch of users [i, end) of the list, as many as make one. */
-static melu_status fill_batch(struct fit *f, size_t *i, size_t end, uint32_t epoch, melu_error *err) {
+static melu_status fill_batch(struct melu__fit *f, size_t *i, size_t end, uint32_t epoch, melu_error *err) {
   melu_status status = MELU_OK;
   melu_batch_clear(f->batch);
   for (size_t k = 0; k < f->options.batch_tasks && *i < end && !status; k++)
@@ -194,7 +181,7 @@ static melu_status fill_batch(struct fit *f, size_t *i, size_t end, uint32_t epo
   return status;
 }
 
-static melu_status report(const struct fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
+static melu_status report(const struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
   const struct melu_progress progress = {.phase = "fit",
                                          .done = f->n_done,
                                          .total = (uint64_t)f->n_users * f->options.n_epochs,
@@ -205,15 +192,28 @@ static melu_status report(const struct fit *f, uint32_t epoch, size_t n_tasks, m
   return melu__progress(f->ctx, &progress, err);
 }
 
-static melu_status run_epoch(struct fit *f, uint32_t epoch, melu_error *err) {
-  melu_status status = MELU_OK;
+/* Where there is a checkpoint to be written, a cancelled training first looks at its next batch. */
+static melu_status hear_host(struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
+  if (f->stopping) return MELU_OK;
+  const melu_status status = report(f, epoch, n_tasks, err);
+  if (status != MELU_ECANCELED || !f->options.checkpoint) return status;
+  f->stopping = 1;
+  return MELU_OK;
+}
+
+static void shuffle(struct melu__fit *f, uint32_t epoch) {
   struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, epoch, 0);
   melu__rng_shuffle(&rng, f->users, f->n_users);
-  f->loss_sum = 0;
-  for (size_t i = 0; i < f->n_users && !status;) {
+}
+
+/* From user `i` of the epoch's order on. */
+static melu_status run_epoch(struct melu__fit *f, uint32_t epoch, size_t i, melu_error *err) {
+  melu_status status = MELU_OK;
+  if (i == 0) f->loss_sum = 0;
+  while (i < f->n_users && !status) {
     status = fill_batch(f, &i, f->n_users, epoch, err);
     if (!status) status = update(f, err);
-    if (!status) status = report(f, epoch, i, err);
+    if (!status) status = hear_host(f, epoch, i, err);
   }
   return status;
 }
@@ -232,7 +232,7 @@ static void copy_all(const melu_model *model, real *all, int back) {
 }
 
 /* The users left out, asked the same after every epoch; the best weights are kept. */
-static melu_status validate(struct fit *f, uint32_t epoch, melu_error *err) {
+static melu_status validate(struct melu__fit *f, uint32_t epoch, melu_error *err) {
   melu_status status = MELU_OK;
   double sum = 0;
   for (size_t i = f->n_users; i < f->n_users + f->n_left_out && !status;) {
@@ -250,10 +250,24 @@ static melu_status validate(struct fit *f, uint32_t epoch, melu_error *err) {
   return MELU_OK;
 }
 
-static void restore_best(struct fit *f) {
+static void restore_best(struct melu__fit *f) {
   copy_all(f->model, f->best, 1);
   f->model->version++;
   f->model->largest = (real)melu__model_largest(f->model);
+}
+
+/* The users' order of an epoch is that of the epoch before, shuffled. */
+static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
+  melu_status status = MELU_OK;
+  const uint64_t first = f->n_done / f->n_users;
+  for (uint32_t epoch = 0; epoch < f->options.n_epochs && !status; epoch++) {
+    shuffle(f, epoch);
+    if (epoch < first) continue;
+    status = run_epoch(f, epoch, epoch == first ? (size_t)(f->n_done % f->n_users) : 0, err);
+    if (!status) status = validate(f, epoch, err);
+    if (f->options.patience && epoch - f->best_epoch >= f->options.patience) break;
+  }
+  return status || !f->stopping ? status : MELU_ECANCELED;
 }
 
 /* ---------------------------------------------------------------------------------------------------- noise */
@@ -262,7 +276,7 @@ enum { NOISE_USERS = 1000 };
 
 /* How far ratings are from predictions: of the users left out, or, if there are none, of some that were trained on,
  * asked something new. */
-static melu_status set_noise(struct fit *f, melu_error *err) {
+static melu_status set_noise(struct melu__fit *f, melu_error *err) {
   const melu_model *model = f->model;
   size_t i = f->n_left_out ? f->n_users : 0;
   const size_t end = f->n_left_out ? f->n_users + f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
@@ -288,7 +302,7 @@ static melu_status set_noise(struct fit *f, melu_error *err) {
 
 /* ------------------------------------------------------------------------------------------------------ all */
 
-static melu_status prepare(struct fit *f, melu_error *err) {
+static melu_status prepare(struct melu__fit *f, melu_error *err) {
   melu_status status = find_users(f, err);
   for (size_t i = 0; i < f->n_users; i++)
     f->n_ratings += (double)melu_dataset_ratings(f->data, f->users[i], NULL, NULL);
@@ -305,13 +319,21 @@ static melu_status prepare(struct fit *f, melu_error *err) {
   if (!status && f->n_left_out) {
     size_t n = 0;
     for (size_t i = 0; i < f->model->n_params; i++) n += f->model->params[i].rows * f->model->params[i].cols;
-    f->best = melu__alloc(&f->ctx->allocator, n, sizeof *f->best);
+    f->best = melu__calloc(&f->ctx->allocator, n, sizeof *f->best); /* a checkpoint has it, filled or not */
     if (!f->best) status = melu__fail_memory(err);
   }
   return status;
 }
 
-static void release(struct fit *f) {
+/* Whether a checkpoint could be written there: better known now than after the first epoch. */
+static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+  struct melu__atomic_file file;
+  const melu_status status = melu__atomic_open(&file, f->ctx, f->options.checkpoint, err);
+  if (!status) melu__atomic_abandon(&file);
+  return status;
+}
+
+static void release(struct melu__fit *f) {
   const struct melu_allocator *a = &f->ctx->allocator;
   melu__undo_free(&f->undo);
   melu__prior_free(&f->prior);
@@ -325,7 +347,7 @@ static void release(struct fit *f) {
 
 melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                      melu_error *err) {
-  struct fit f = {.model = model, .data = data};
+  struct melu__fit f = {.model = model, .data = data};
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
   melu_status status = resolve(&f, options, err);
   if (status) return status;
@@ -334,12 +356,13 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
   f.ctx = model->ctx;
   status = prepare(&f, err);
-  if (!status && model->version == 1) status = melu__start(model, data, f.users, f.n_users, err);
-  for (uint32_t epoch = 0; epoch < f.options.n_epochs && !status; epoch++) {
-    status = run_epoch(&f, epoch, err);
-    if (!status) status = validate(&f, epoch, err);
-    if (f.options.patience && epoch - f.best_epoch >= f.options.patience) break;
+  if (!status && f.options.checkpoint) {
+    melu__fit_identify(&f);
+    status = try_checkpoint(&f, err);
   }
+  if (!status && f.options.resume) status = melu__fit_resume(&f, err);
+  if (!status && f.n_done == 0 && model->version == 1) status = melu__start(model, data, f.users, f.n_users, err);
+  if (!status) status = run_epochs(&f, err);
   if (f.best && !status) restore_best(&f);
   if (!status) status = set_noise(&f, err);
   release(&f);

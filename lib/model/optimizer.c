@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The outer update: Adam (Kingma & Ba, 2015), AdamW (Loshchilov & Hutter, 2019), SGD. */
+#include "model/optimizer.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "model/gradient.h"
 #include "tensor/kernels.h"
-
-struct melu_optimizer {
-  const melu_model *model;
-  struct melu_optimizer_options options; /* resolved: clip_value and clip_norm are INFINITY for none */
-  uint64_t n_steps;
-  real **m, **v;  /* first and second moments, one array per parameter; NULL for SGD */
-  real *zero_row; /* as wide as the widest table: the gradient of an untouched row */
-};
 
 /* -------------------------------------------------------------------------------------------------- life */
 

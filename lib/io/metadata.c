@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "io/metadata.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "io/json_read.h"
+#include "io/model_names.h"
+#include "io/text_file.h"
+
+/* A text as JSON; what is no UTF-8, or has a NUL, as a list of its bytes in hexadecimal digits. */
+static json_t *text_json(const char *text, size_t n, const struct melu_allocator *a) {
+  if (melu__is_text(text, n)) return json_stringn_nocheck(text, n);
+  char *digits = melu__alloc(a, melu__size_add(melu__size_mul(n, 2), 1), 1);
+  if (!digits) return NULL;
+  for (size_t i = 0; i < n; i++) snprintf(digits + 2 * i, 3, "%02x", (unsigned)(unsigned char)text[i]);
+  json_t *list = json_pack("[s]", digits);
+  melu__free(a, digits);
+  return list;
+}
+
+static json_t *texts_json(const struct melu__vocab *texts, const struct melu_allocator *a) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; list && i < melu__vocab_count(texts); i++) {
+    size_t n;
+    const char *text = melu__vocab_key(texts, i, &n);
+    if (json_array_append_new(list, text_json(text, n, a)) == 0) continue;
+    json_decref(list);
+    return NULL;
+  }
+  return list;
+}
+
+static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
+  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
+                            kind_names[f->kind], "width", (json_int_t)f->width);
+  int failed = !field;
+  if (f->kind == MELU_NUMERIC) {
+    failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
+    failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
+  } else {
+    failed = failed || json_object_set_new(field, "n_values", json_integer((json_int_t)f->n_values));
+    if (f->texts) failed = failed || json_object_set_new(field, "texts", texts_json(f->texts, a));
+  }
+  if (!failed) return field;
+  json_decref(field);
+  return NULL;
+}
+
+static json_t *schema_json(const melu_schema *schema, const struct melu_allocator *a) {
+  json_t *fields = json_array();
+  for (size_t i = 0; fields && i < schema->n_fields; i++) {
+    if (json_array_append_new(fields, field_json(&schema->fields[i], a)) == 0) continue;
+    json_decref(fields);
+    return NULL;
+  }
+  return fields ? json_pack("{s:o}", "fields", fields) : NULL;
+}
+
+static json_t *widths_json(const struct melu_model_options *o) {
+  json_t *list = json_array();
+  for (size_t l = 0; list && l < o->n_hidden; l++) {
+    if (json_array_append_new(list, json_integer((json_int_t)o->hidden[l])) == 0) continue;
+    json_decref(list);
+    return NULL;
+  }
+  return list;
+}
+
+static json_t *adapt_json(const struct melu_model_options *o) {
+  json_t *list = json_array();
+  for (int i = 0; list && i < MELU__N_NAMES(adapt_names); i++) {
+    if (!(o->adapt & 1u << i) || json_array_append_new(list, json_string(adapt_names[i])) == 0) continue;
+    json_decref(list);
+    return NULL;
+  }
+  return list;
+}
+
+static json_t *options_json(const struct melu_model_options *o) {
+  char seed[24];
+  snprintf(seed, sizeof seed, "%" PRIu64, o->seed); /* JSON's integers end at 2^63 */
+  json_t *hidden = widths_json(o), *adapt = adapt_json(o), *options = NULL;
+  if (hidden && adapt)
+    options = json_pack("{s:s, s:s, s:O, s:I, s:f, s:b, s:f, s:f, s:s, s:I, s:s, s:O, s:s, s:s, s:b, s:b, s:b}",
+                        "preset", o->preset, "seed", seed, "hidden", hidden, "inner_steps", (json_int_t)o->inner_steps,
+                        "inner_lr", o->inner_lr, "first_order", o->first_order, "rating_min", o->rating_min,
+                        "rating_max", o->rating_max, "network", network_names[o->network - 1], "rank",
+                        (json_int_t)o->rank, "rule", rule_names[o->rule - 1], "adapt", adapt, "rates",
+                        rates_names[o->rates - 1], "loss", loss_names[o->loss - 1], "multi_step", o->multi_step,
+                        "history", o->history, "learn_precision", o->learn_precision);
+  json_decref(hidden);
+  json_decref(adapt);
+  return options;
+}
+
+/* Sets a metadata text to an object written as JSON. The object is given away. */
+static int set_json(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
+  size_t n;
+  char *text = object ? melu__json_dump(&n, object, a) : NULL;
+  const int failed = !text || json_object_set_new(metadata, name, json_stringn(text, n));
+  melu__free(a, text);
+  json_decref(object);
+  return failed;
+}
+
+json_t *melu__metadata(const melu_model *model, const char *format) {
+  const struct melu_allocator *a = &model->ctx->allocator;
+  json_t *metadata =
+      json_pack("{s:s, s:s, s:s}", "format", format, "format_version", MELU__FORMAT_VERSION, "library", melu_version());
+  if (metadata && !set_json(metadata, "schema", schema_json(model->schema, a), a) &&
+      !set_json(metadata, "options", options_json(&model->options), a))
+    return metadata;
+  json_decref(metadata);
+  return NULL;
+}
+
+melu_status melu__check_format(const struct melu__safetensors *file, const char *format, melu_error *err) {
+  size_t n;
+  uint64_t number;
+  const char *found = melu__safetensors_text(file, "format", NULL);
+  const char *version = melu__safetensors_text(file, "format_version", &n);
+  if (!found || strcmp(found, format) != 0 || !version)
+    return melu__fail(err, MELU_EFORMAT, "not a sound %s file: it does not say that it is one", format);
+  if (strcmp(version, MELU__FORMAT_VERSION) == 0) return MELU_OK;
+  if (!melu__parse_whole(&number, (struct melu__slice){version, n}, UINT64_MAX) || number < 2)
+    return melu__fail(err, MELU_EFORMAT, "not a sound %s file: its version is not a number", format);
+  return melu__fail(err, MELU_EVERSION,
+                    "format version %" PRIu64 " is newer than " MELU__FORMAT_VERSION ", which is known", number);
+}

@@ -7,10 +7,13 @@ import csv
 import io
 import json
 import re
+import signal
 import struct
+import subprocess
+import time
 import xml.etree.ElementTree
 
-from cli_support import BFI, melu, predictions, refused, rows, run_checks, write
+from cli_support import BFI, MELU, melu, predictions, refused, rows, run_checks, write
 
 MASK = 2**64 - 1
 
@@ -306,5 +309,26 @@ def check_lists_and_clicks(w):
     return 'films: lists, names of columns, the paper\'s preset; clicks'
 
 
+def check_checkpoint(w):
+    """A training that was interrupted gives the same file."""
+    whole, resumed, state = w.folder / 'whole.melu', w.folder / 'resumed.melu', w.folder / 'training'
+    on = [*w.train, '--threads', '1', '--epochs']
+    melu(*on, '60', '--model', whole)
+    stopped = subprocess.Popen([str(a) for a in [MELU, *on, '60', '--model', resumed, '--checkpoint', state]],
+                               stderr=subprocess.PIPE)
+    while not state.exists() and stopped.poll() is None:
+        time.sleep(0.001)
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.communicate(timeout=300)[1].decode()
+    assert stopped.returncode == 1 and 'interrupted' in said and '--resume' in said, said
+    assert not resumed.exists()
+    go_on = ['--model', resumed, '--checkpoint', state, '--resume']
+    refused(3, 'n_epochs was 60 and is 50 now', *on, '50', *go_on)
+    melu(*on, '60', *go_on)
+    assert whole.read_bytes() == resumed.read_bytes()
+    refused(2, '--resume needs --checkpoint', *on, '60', '--model', resumed, '--resume')
+    return 'checkpoints: interrupted, resumed, the same bytes'
+
+
 run_checks(check_train, check_forms, check_recommend, check_explain, check_users, check_people, check_evaluate,
-           check_ask, check_inspect, check_embeddings, check_lists_and_clicks)
+           check_ask, check_inspect, check_embeddings, check_lists_and_clicks, check_checkpoint)

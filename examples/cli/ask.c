@@ -48,7 +48,7 @@ static void print_candidates(const struct choices *c, enum form form, melu_candi
   struct output o;
   struct files files = c->people.files;
   files.user_is_optional = 0;
-  melu_context *ctx = new_context(c->n_threads);
+  melu_context *ctx = new_context(c->n_threads, show_progress);
   melu_model *model = load_model(ctx, c->people.model);
   data_open(&data, ctx, melu_model_schema(model), &files);
   size_t n = melu_dataset_n_items(data.set);

@@ -58,11 +58,10 @@ uint64_t n_processors(void) {
   return n < 1 ? 1 : n > 256 ? 256 : (uint64_t)n;
 }
 
-melu_context *new_context(uint64_t n_threads) {
+melu_context *new_context(uint64_t n_threads, melu_progress_fn progress) {
   melu_context *ctx;
   melu_error err;
-  const struct melu_context_options options = {
-      .size = sizeof options, .n_threads = n_threads, .progress = show_progress};
+  const struct melu_context_options options = {.size = sizeof options, .n_threads = n_threads, .progress = progress};
   check(melu_context_new(&ctx, &options, &err), &err);
   return ctx;
 }

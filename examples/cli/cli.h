@@ -32,7 +32,7 @@ void *get_memory(size_t n, size_t size);
 /* Makes room for one element more in an array of n that malloc made; *capacity is 0 at first. */
 void *grow(void *array, size_t n, size_t *capacity, size_t size);
 
-melu_context *new_context(uint64_t n_threads);
+melu_context *new_context(uint64_t n_threads, melu_progress_fn progress);
 melu_model *load_model(const melu_context *ctx, const char *path);
 struct melu_model_options options_of(const melu_model *model);
 

@@ -173,7 +173,7 @@ int cmd_convert(int argc, char **argv) {
   struct choices c;
   struct usage usage;
   read_choices(&c, &usage, argc, argv);
-  melu_context *ctx = new_context(1);
+  melu_context *ctx = new_context(1, show_progress);
   if (c.from) {
     import_model(ctx, &c);
   } else {

@@ -131,7 +131,7 @@ int cmd_evaluate(int argc, char **argv) {
     if (n < 2 || sizes[i] == MELU_NONE || (i > 0 && sizes[i] <= sizes[i - 1]))
       bad_usage(&usage, "--svg draws a --curve of at least two ascending numbers, without \"all\"");
   }
-  melu_context *ctx = new_context(c.n_threads);
+  melu_context *ctx = new_context(c.n_threads, show_progress);
   melu_model *model = load_model(ctx, c.model);
   const struct melu_model_options options = options_of(model);
   const int clicks = options.loss == MELU_LOGISTIC;

@@ -152,7 +152,7 @@ int cmd_inspect(int argc, char **argv) {
                               .n_options = sizeof options / sizeof options[0]};
   read_args(&usage, &path, argc, argv);
   if (!path) bad_usage(&usage, "missing: MODEL\nFor example: melu inspect model.melu");
-  melu_context *ctx = new_context(1);
+  melu_context *ctx = new_context(1, show_progress);
   melu_model *model = load_model(ctx, path);
   json_t *json =
       json_pack("{s:o, s:o, s:o, s:o}", "digest", digest_json(model), "fields", fields_json(melu_model_schema(model)),

@@ -55,7 +55,7 @@ static size_t most_ratings(const struct people *p) {
 }
 
 void people_open(struct people *p, const struct people_options *options, const struct usage *usage) {
-  *p = (struct people){.ctx = new_context(1)};
+  *p = (struct people){.ctx = new_context(1, show_progress)};
   if (options->saved && options->files.users) bad_usage(usage, "a --user brings a profile: --users is one too many");
   if (options->saved) read_saved(p, options->saved);
   p->model = load_model(p->ctx, options->model);

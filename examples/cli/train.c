@@ -2,6 +2,7 @@
 /* melu train: a model from tables of items, users and ratings. */
 #include <float.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,8 @@ static melu_error err;
 struct choices {
   struct files files;
   struct overrides overrides;
-  const char *model, *preset, *hidden, *inner_lr, *lr, *validation, *rating_min, *rating_max;
-  uint64_t n_epochs, seed, n_threads, rank, inner_steps, patience, clicks, first_order, json;
+  const char *model, *preset, *hidden, *inner_lr, *lr, *validation, *rating_min, *rating_max, *checkpoint;
+  uint64_t n_epochs, seed, n_threads, rank, inner_steps, patience, clicks, first_order, resume, json;
 };
 
 static void read_choices(struct choices *c, struct usage *usage, int argc, char **argv) {
@@ -44,6 +45,9 @@ static void read_choices(struct choices *c, struct usage *usage, int argc, char 
       {"--inner-lr", "X", "inner learning rate (melu); else the preset's", NULL, 0, 0, &c->inner_lr},
       {"--lr", "X", "outer learning rate; else the preset's", NULL, 0, 0, &c->lr},
       {"--first-order", NULL, "take inner gradients as constants", &c->first_order, 0, 0, NULL},
+      {"--checkpoint", "FILE", "write the training there after every epoch and when it is interrupted", NULL, 0, 0,
+       &c->checkpoint},
+      {"--resume", NULL, "go on from the checkpoint, if there is one", &c->resume, 0, 0, NULL},
       {"--json", NULL, "print the summary as JSON", &c->json, 0, 0, NULL},
   };
   add_options(&list, options, sizeof options / sizeof options[0]);
@@ -59,6 +63,26 @@ static void read_choices(struct choices *c, struct usage *usage, int argc, char 
                                   {"--ratings", c->files.ratings, "ratings.csv"},
                                   {"--model", c->model, "model.melu"}};
   need_options(usage, needed, sizeof needed / sizeof needed[0]);
+}
+
+/* ----------------------------------------------------------------------------------------------- interrupting */
+
+/* Somebody wants the program to end: a training that has a checkpoint first writes it. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number) {
+  (void)number;
+  interrupted = 1;
+}
+
+static int show_or_stop(void *arg, const struct melu_progress *progress) {
+  return interrupted || show_progress(arg, progress);
+}
+
+static void stop_on_signals(void) {
+  const struct sigaction action = {.sa_handler = interrupt};
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
 }
 
 /* ----------------------------------------------------------------------------------------------- the settings */
@@ -118,8 +142,13 @@ static void fit(melu_model *model, const struct choices *c, const struct usage *
                                            .seed = c->seed,
                                            .optimizer = c->lr ? &optimizer : NULL,
                                            .validation = real_option(usage, "--validation", c->validation, 0, 0.9),
-                                           .patience = c->patience};
-  check(melu_fit(model, set, &options, &err), &err);
+                                           .patience = c->patience,
+                                           .checkpoint = c->checkpoint,
+                                           .resume = c->resume != 0};
+  if (c->checkpoint) stop_on_signals();
+  const melu_status status = melu_fit(model, set, &options, &err);
+  if (status == MELU_ECANCELED) give_up("interrupted; the same command with --resume goes on from %s", c->checkpoint);
+  check(status, &err);
 }
 
 /* ------------------------------------------------------------------------------------------------ what is printed */
@@ -198,7 +227,8 @@ int cmd_train(int argc, char **argv) {
   read_choices(&c, &usage, argc, argv);
   const size_t preset = choice_option(&usage, "--preset", c.preset, presets, sizeof presets / sizeof presets[0]);
   check_place(c.model);
-  melu_context *ctx = new_context(c.n_threads);
+  if (c.resume && !c.checkpoint) bad_usage(&usage, "--resume needs --checkpoint");
+  melu_context *ctx = new_context(c.n_threads, show_or_stop);
   infer_fields(&plans[MELU_ITEM], c.files.items, c.files.item_column, MELU_ITEM, preset == PRESET_BEST, &c.overrides);
   if (c.files.users) infer_fields(&plans[MELU_USER], c.files.users, c.files.user_column, MELU_USER, 0, &c.overrides);
   check_overrides(&c.overrides);

@@ -142,7 +142,8 @@ class FitOptions(Options):
                 ('optimizer', c_void_p), ('random_support', c_int), ('cosine', c_int), ('prior_vectors', c_double),
                 ('prior_offsets', c_double), ('prior_pooled', c_double), ('prior_dense', c_double),
                 ('validation', c_double), ('patience', c_size_t), ('validation_users', c_void_p),
-                ('n_validation_users', c_size_t)]
+                ('n_validation_users', c_size_t), ('checkpoint', c_char_p), ('checkpoint_updates', c_size_t),
+                ('resume', c_int)]
 
 
 class EvaluateOptions(Options):

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Random recordings of any op, with values that stay of moderate size and away from the kinks of RELU and STEP. */
+ * Random recordings of any op, with values that stay of moderate size and away from the kinks of RELU and STEP, and
+ * plans of them. Who has bytes from elsewhere decides by them what is recorded. */
 #ifndef MELU_TESTS_PROGRAMS_H
 #define MELU_TESTS_PROGRAMS_H
 
 #include "naive.h"
 #include "support.h"
 
-enum { PROGRAM_MAX = 512, PROGRAM_TABLE = 4, PROGRAM_BAGS = 3, PROGRAM_INPUTS = 7 };
+enum { PROGRAM_MAX = 512, PROGRAM_TABLE = 4, PROGRAM_BAGS = 3, PROGRAM_INPUTS = 7, PROGRAM_OUTPUTS = 40 };
 
 struct program {
   struct test_heap heap;
@@ -16,19 +17,36 @@ struct program {
   struct setting setting;
   struct matrix values[PROGRAM_MAX]; /* of the nodes so far */
   uint64_t random;
-  melu__ref positive_definite; /* a node */
+  const unsigned char *bytes;                         /* draws come from these while there are any */
+  size_t n_bytes, common;                             /* a size */
+  melu__ref positive_definite;                        /* a node */
+  uint32_t transposed[NAIVE_SLOTS + PROGRAM_OUTPUTS]; /* for plans: the slots with the transposes of these, or 0 */
 };
 
+static inline uint32_t program_below(struct program *p, uint32_t n) {
+  if (!p->n_bytes) return random_below(&p->random, n);
+  p->n_bytes--;
+  return *p->bytes++ % n;
+}
+
 static inline melu__ref program_keep(struct program *p, melu__ref node) {
-  if (p->tape.status || node >= PROGRAM_MAX) ck_abort_msg("a program failed, or is too long");
+  if (p->tape.status || node >= PROGRAM_MAX) TEST_WRONG("a program failed, or is too long");
   for (size_t i = 0; i <= node; i++)
     if (!p->values[i].v) naive_node(p->values, &p->tape, i, &p->setting);
   return node;
 }
 
+/* Bytes from elsewhere may ask for larger matrices, and for many of one size, which all ops take. */
 static inline size_t program_size(struct program *p) {
-  static const size_t sizes[] = {1, 1, 2, 2, 3, 3, 4, 4, 5, 0};
-  return sizes[random_below(&p->random, sizeof sizes / sizeof *sizes)];
+  static const size_t sizes[] = {1, 1, 2, 2, 3, 3, 4, 4, 5, 0, 6, 7, 8, 9, 15, 16, 17, 25, 33};
+  enum { SMALL = 10, ALL = sizeof sizes / sizeof *sizes };
+  const uint32_t i = program_below(p, p->n_bytes ? 2 * ALL : SMALL);
+  return i < ALL ? sizes[i] : p->common;
+}
+
+/* Sets every by-th number to zero; by 0: none. */
+static inline void program_thin(struct program *p, struct matrix m, uint32_t by) {
+  for (size_t i = by ? program_below(p, by) : size_of(m); i < size_of(m); i += by) m.v[i] = 0;
 }
 
 /* Inputs of the shapes that some ops ask for, and of any. */
@@ -43,6 +61,7 @@ static inline void program_inputs(struct program *p) {
                         : i == 2         ? n
                                          : program_size(p);
     p->setting.slot[i] = random_matrix(&p->random, rows, cols);
+    if (p->n_bytes) program_thin(p, p->setting.slot[i], program_below(p, 4));
     if (i == 2)
       for (size_t k = 0; k < n; k++) p->setting.slot[i].v[k * n + k] += 12;
     const melu__ref node = program_keep(p, melu__tape_input(&p->tape, i, rows, cols));
@@ -57,10 +76,28 @@ static inline int program_all(struct matrix m, double low, double high) {
   return 1;
 }
 
-/* A node whose shape has these rows and columns, SIZE_MAX standing for any; NO_NODE if a few draws did not find one. */
+/* Where the search for an operand begins: by bytes mostly at one of the last nodes, so that things depend on each
+ * other. */
+static inline size_t program_start(struct program *p) {
+  const size_t n_nodes = p->tape.n;
+  if (!p->n_bytes) return random_below(&p->random, (uint32_t)n_nodes);
+  const uint32_t draw = program_below(p, 256);
+  return draw < 160 && n_nodes > 8 ? n_nodes - 1 - draw % 8 : draw % n_nodes;
+}
+
+/* By bytes more of what is fused. */
+static inline enum melu__op program_draw_op(struct program *p) {
+  static const uint8_t more[] = {MELU__MATMUL, MELU__MATMUL, MELU__MATMUL, MELU__ADD, MELU__ADD,
+                                 MELU__SUB,    MELU__MUL,    MELU__SCALE,  MELU__RELU};
+  const uint32_t i = program_below(p, p->n_bytes ? MELU__N_OPS + sizeof more : MELU__N_OPS);
+  return (enum melu__op)(i < MELU__N_OPS ? i : more[i - MELU__N_OPS]);
+}
+
+/* A node whose shape has these rows and columns, SIZE_MAX standing for any; NO_NODE if there is none. */
 static inline melu__ref program_find(struct program *p, size_t rows, size_t cols) {
-  for (size_t tries = 0; tries < 4 * p->tape.n; tries++) {
-    const melu__ref i = random_below(&p->random, (uint32_t)p->tape.n);
+  const size_t n_nodes = p->tape.n, first = program_start(p);
+  for (size_t tries = 0; tries < n_nodes; tries++) {
+    const melu__ref i = (melu__ref)((first + tries) % n_nodes);
     const struct melu__node *n = &p->tape.nodes[i];
     if ((rows == SIZE_MAX || n->rows == rows) && (cols == SIZE_MAX || n->cols == cols)) return i;
   }
@@ -69,8 +106,9 @@ static inline melu__ref program_find(struct program *p, size_t rows, size_t cols
 
 /* A node with as many rows as columns. */
 static inline melu__ref program_square(struct program *p) {
-  for (size_t tries = 0; tries < 4 * p->tape.n; tries++) {
-    const melu__ref i = random_below(&p->random, (uint32_t)p->tape.n);
+  const size_t n_nodes = p->tape.n, first = program_start(p);
+  for (size_t tries = 0; tries < n_nodes; tries++) {
+    const melu__ref i = (melu__ref)((first + tries) % n_nodes);
     if (p->tape.nodes[i].rows == p->tape.nodes[i].cols) return i;
   }
   return MELU__NO_NODE;
@@ -103,8 +141,8 @@ static inline melu__ref program_positive(struct program *p, melu__ref a) {
 }
 
 static inline melu__ref program_slice(struct program *p, melu__ref a) {
-  const uint32_t cols = p->tape.nodes[a].cols, first = random_below(&p->random, cols + 1);
-  return melu__tape_slice(&p->tape, a, first, random_below(&p->random, cols - first + 1));
+  const uint32_t cols = p->tape.nodes[a].cols, first = program_below(p, cols + 1);
+  return melu__tape_slice(&p->tape, a, first, program_below(p, cols - first + 1));
 }
 
 /* With a matrix that depends on more and more nodes. */
@@ -118,13 +156,14 @@ static inline melu__ref program_solve(struct program *p, melu__ref a, melu__ref 
 /* Records one op on nodes that fit; NO_NODE if there were none. */
 static inline melu__ref program_op(struct program *p, enum melu__op op) {
   struct melu__tape *t = &p->tape;
-  const int ta = random_below(&p->random, 2) != 0, tb = random_below(&p->random, 2) != 0;
-  const double s = (double)random_below(&p->random, 5) / 2 - 1;
+  const int ta = program_below(p, 2) != 0, tb = program_below(p, 2) != 0;
+  const double s = (double)program_below(p, 5) / 2 - 1;
   const size_t size = program_size(p);
   const melu__ref a = program_first(p, op);
   const melu__ref b = a == MELU__NO_NODE ? a : program_second(p, op, a, ta, tb);
   if (a == MELU__NO_NODE || (melu__ops[op].arity > 1 && b == MELU__NO_NODE)) return MELU__NO_NODE;
-  const double nearest = op == MELU__RECIP ? 0.25 : op == MELU__RELU || op == MELU__STEP ? 0.01 : 0;
+  const int kink = (op == MELU__RELU || op == MELU__STEP) && t->nodes[a].op != MELU__INPUT; /* there it is exact */
+  const double nearest = op == MELU__RECIP ? 0.25 : kink ? 0.01 : 0;
   if (!program_all(p->values[a], nearest, INFINITY)) return MELU__NO_NODE;
   switch (op) {
     case MELU__CONST:
@@ -186,15 +225,9 @@ static inline melu__ref program_op(struct program *p, enum melu__op op) {
   return MELU__NO_NODE;
 }
 
-/* A program of n_ops ops, each op in its turn. Without `detach`, its derivative is what differences say. */
-static inline struct program *program_new(uint64_t seed, size_t n_ops, int detach) {
-  struct program *p = test_memory(1, sizeof *p);
-  p->random = seed;
-  p->allocator = test_allocator(&p->heap);
-  melu__tape_init(&p->tape, &p->allocator);
-  program_inputs(p);
+static inline void program_record(struct program *p, size_t n_ops, int detach) {
   for (size_t k = 0; k < n_ops; k++) {
-    const enum melu__op op = (enum melu__op)random_below(&p->random, MELU__N_OPS);
+    const enum melu__op op = program_draw_op(p);
     if (op == MELU__DETACH && !detach) continue;
     const melu__ref node = program_op(p, op);
     if (node == MELU__NO_NODE) continue;
@@ -203,6 +236,24 @@ static inline struct program *program_new(uint64_t seed, size_t n_ops, int detac
     while (!program_all(p->values[node], 0, 8 / s)) s /= 4;
     if (s < 1) program_keep(p, melu__tape_scale(&p->tape, node, s));
   }
+}
+
+static inline struct program *program_begin(uint64_t seed, const unsigned char *bytes, size_t n_bytes) {
+  struct program *p = test_memory(1, sizeof *p);
+  p->random = seed;
+  p->bytes = bytes;
+  p->n_bytes = n_bytes;
+  p->allocator = test_allocator(&p->heap);
+  melu__tape_init(&p->tape, &p->allocator);
+  p->common = program_size(p);
+  program_inputs(p);
+  return p;
+}
+
+/* A program of n_ops ops, each op in its turn. Without `detach`, its derivative is what differences say. */
+static inline struct program *program_new(uint64_t seed, size_t n_ops, int detach) {
+  struct program *p = program_begin(seed, NULL, 0);
+  program_record(p, n_ops, detach);
   return p;
 }
 
@@ -210,8 +261,46 @@ static inline void program_free(struct program *p) {
   for (size_t i = 0; i < PROGRAM_MAX; i++) free(p->values[i].v);
   setting_free(&p->setting);
   melu__tape_free(&p->tape);
-  ck_assert_uint_eq(p->heap.live, 0);
+  if (p->heap.live) TEST_WRONG("a program has lost memory");
   free(p);
+}
+
+/* Chooses outputs of a plan, from 1 to `max`: some of the program's values go out, some twice, some to where there is
+ * something already. */
+static inline size_t program_outputs(struct program *p, struct melu__output *outputs, size_t max) {
+  const size_t n = 1 + program_below(p, (uint32_t)max);
+  for (uint32_t i = 0; i < n; i++)
+    outputs[i] = (struct melu__output){program_below(p, (uint32_t)p->tape.n), NAIVE_SLOTS + i, program_below(p, 3) == 0,
+                                       NAIVE_SLOTS + i};
+  return n;
+}
+
+/* The values of n outputs by a plan, to be freed each, without what they were added to. */
+static inline void program_run(struct matrix *out, const struct program *p, const struct melu__output *outputs,
+                               size_t n, const struct melu__kernels *kernels) {
+  struct melu__plan *plan;
+  melu_error err;
+  struct matrix *again = test_memory(n, sizeof *again);
+  for (size_t i = 0; i < n; i++) {
+    const struct melu__node *node = &p->tape.nodes[outputs[i].node];
+    out[i] = new_matrix(node->rows, node->cols);
+    again[i] = new_matrix(node->rows, node->cols);
+    for (size_t k = 0; k < size_of(out[i]); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
+  }
+  size_t *ld = plan_gaps(&p->setting, out, n);
+  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, p->transposed, 0};
+  if (melu__plan_new(&plan, &setting, &p->tape, outputs, n, &err)) TEST_WRONG("%s", err.message);
+  plan_run(plan, &p->setting, outputs, out, n, (real)NAN);
+  plan_run(plan, &p->setting, outputs, again, n, (real)1e30);
+  for (size_t i = 0; i < n; i++) {
+    if (size_of(out[i]) && memcmp(out[i].v, again[i].v, size_of(out[i]) * sizeof *out[i].v) != 0)
+      TEST_WRONG("%s: output %zu depends on what was in the arena", kernels->name, i);
+    for (size_t k = 0; k < size_of(out[i]); k++) out[i].v[k] -= outputs[i].add ? 0.5 : 0;
+    free(again[i].v);
+  }
+  free(again);
+  free(ld);
+  melu__plan_free(plan);
 }
 
 #endif

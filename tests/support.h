@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What several test programs need: an allocator that counts and fails, and a comparison of floating-point numbers. */
+/* What several test programs need: an allocator that counts and fails, a comparison of floating-point numbers, and how
+ * often to try. */
 #ifndef MELU_TESTS_SUPPORT_H
 #define MELU_TESTS_SUPPORT_H
 
@@ -40,6 +41,14 @@ static inline void test_free(void *arg, void *memory) {
 
 static inline struct melu_allocator test_allocator(struct test_heap *heap) {
   return (struct melu_allocator){heap, test_alloc, test_free};
+}
+
+/* How many random trials to make instead of n. A checker that makes them slow divides them by the number in
+ * MELU_TEST_DIVISOR. */
+static inline size_t test_trials(size_t n) {
+  const char *text = getenv("MELU_TEST_DIVISOR");
+  const size_t divisor = text ? strtoul(text, NULL, 10) : 1;
+  return divisor ? (n + divisor - 1) / divisor : n;
 }
 
 /* |a - b| relative to the larger of |b| and `floor`, which keeps numbers near zero from counting as all wrong. Not

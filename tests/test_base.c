@@ -2,24 +2,59 @@
 /* The ground floor: errors, memory, sizes, options, random numbers, threads, vocabularies, the context. */
 #include <check.h>
 #include <errno.h>
+#include <fenv.h>
 #include <limits.h>
 #include <math.h>
 #include <melu.h>
+#include <locale.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "base/context.h"
 #include "base/error.h"
+#include "base/number.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/vocab.h"
+#include "flood.h"
 #include "run_suite.h"
 #include "support.h"
+
+/* ------------------------------------------------------------------------------------------------- number */
+
+/* Whatever the host has set, which stays as it is. */
+START_TEST(numbers_are_rounded_to_the_nearest) {
+  static const int modes[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    fesetround(modes[i]);
+    feclearexcept(FE_ALL_EXCEPT);
+    const double tenth = melu__number_read("1e-1"), large = melu__number_read("-1e400");
+    const float third = melu__number_read_float("333333333e-9"), beyond = melu__number_read_float("4e38");
+    const struct melu__number shown = melu__number_show(0.1, 17);
+    const int raised = fetestexcept(FE_OVERFLOW), mode = fegetround();
+    fesetround(FE_TONEAREST);
+    ck_assert_int_eq(mode, modes[i]);
+    ck_assert_int_eq(raised, 0);
+    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == 0.333333333f && beyond == INFINITY);
+    ck_assert_str_eq(shown.text, "0.10000000000000001");
+  }
+}
+END_TEST
+
+START_TEST(numbers_are_shown) {
+  ck_assert_str_eq(melu__number_show(-0.25, 6).text, "-0.25");
+  ck_assert_str_eq(melu__number_show(1e-30, 17).text, "1.0000000000000001e-30");
+  ck_assert_str_eq(melu__number_show(3, 17).text, "3");
+  ck_assert_str_eq(melu__number_show((double)INFINITY, 6).text, "inf");
+}
+END_TEST
 
 /* -------------------------------------------------------------------------------------------------- error */
 
@@ -318,6 +353,7 @@ enum { MAX_TEST_THREADS = 8, MAX_TASKS = 1000 };
 
 struct work {
   struct melu__pool *pool;
+  const struct melu_allocator *allocator; /* the pool's */
   size_t n_threads;
   atomic_int done[MAX_TASKS];
   atomic_int busy[MAX_TEST_THREADS]; /* set while a task of that thread number runs */
@@ -417,6 +453,78 @@ START_TEST(pool_runs_inside_a_run) {
 }
 END_TEST
 
+static void round_task(void *arg, size_t index, size_t thread) {
+  struct work *work = arg;
+  meet_task(work, index, thread);
+  if (fegetround() != FE_UPWARD) atomic_fetch_add(&work->clashes, 1);
+}
+
+/* Which thread runs a task is not to matter where the caller rounds in its own way. */
+START_TEST(pool_rounds_as_its_caller) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  struct melu__pool *pool = new_pool(&a, 4);
+  struct work work = {.n_threads = 4};
+  fesetround(FE_UPWARD);
+  melu__pool_run(pool, round_task, &work, 4);
+  fesetround(FE_TONEAREST);
+  ck_assert_int_eq(work.clashes, 0);
+  melu__pool_free(&a, pool);
+}
+END_TEST
+
+/* A child has none of the threads, and the lock of a run may be held by one of them for ever. */
+static void fork_inside(void *arg, size_t index, size_t thread) {
+  struct work *work = arg;
+  struct work own = {.pool = work->pool, .n_threads = 1};
+  int status;
+  if (index > 0) return;
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    melu__pool_run(own.pool, count_task, &own, 40);
+    for (size_t j = 0; j < 40; j++) own.clashes += own.done[j] != 1;
+    melu__pool_free(work->allocator, work->pool);
+    _exit(own.clashes != 0);
+  }
+  (void)thread;
+  if (waitpid(child, &status, 0) != child || status != 0) atomic_fetch_add(&work->clashes, 1);
+}
+
+START_TEST(pool_is_forked) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  struct melu__pool *pool = new_pool(&a, 3);
+  struct work work = {.pool = pool, .allocator = &a, .n_threads = 3};
+  for (int i = 0; i < 20; i++) melu__pool_run(pool, fork_inside, &work, 3);
+  ck_assert_int_eq(work.clashes, 0);
+  melu__pool_free(&a, pool);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
+/* As above, by who is in no run; the child ends as processes do, so that what it did is seen by who counts that. */
+START_TEST(pool_of_the_parent) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  struct melu__pool *pool = new_pool(&a, 3);
+  struct work work = {.pool = pool, .n_threads = 1};
+  int status;
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    melu__pool_run(pool, count_task, &work, 40);
+    for (size_t j = 0; j < 40; j++) work.clashes += work.done[j] != 1;
+    melu__pool_free(&a, pool);
+    exit(work.clashes != 0 || heap.live != 0);
+  }
+  ck_assert_int_eq(waitpid(child, &status, 0), child);
+  ck_assert_int_eq(status, 0);
+  melu__pool_free(&a, pool);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
 static void *run_many(void *arg) {
   struct work *work = arg;
   for (int i = 0; i < 50; i++) melu__pool_run(work->pool, count_task, work, 40);
@@ -455,6 +563,97 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
   if (threads_to_grant > 0) threads_to_grant--;
   return __real_pthread_create(thread, attr, start, arg);
 }
+
+/* And in front of what gives a locale: an error has its message without the system's words for it, if need be. */
+static int no_locale;
+locale_t __real_newlocale(int mask, const char *name, locale_t base);
+locale_t __wrap_newlocale(int mask, const char *name, locale_t base);
+locale_t __wrap_newlocale(int mask, const char *name, locale_t base) {
+  return no_locale ? (locale_t)0 : __real_newlocale(mask, name, base);
+}
+
+START_TEST(error_without_a_locale) {
+  melu_error err;
+  no_locale = 1;
+  ck_assert_int_eq(melu__fail_errno(&err, MELU_EIO, ENOSPC, "cannot write"), MELU_EIO);
+  no_locale = 0;
+  ck_assert_str_eq(err.message, "cannot write");
+  ck_assert_int_eq(err.sys_errno, ENOSPC);
+  ck_assert_int_eq(melu__fail_errno(&err, MELU_EIO, ENOSPC, "cannot write"), MELU_EIO);
+  ck_assert_str_eq(err.message, "cannot write: No space left on device");
+}
+END_TEST
+
+/* And in front of what makes locks. */
+static int locks_to_grant = -1;
+int __real_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr);
+int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr);
+int __real_pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr);
+int __wrap_pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr);
+
+static int may_make_lock(void) {
+  if (locks_to_grant > 0)
+    locks_to_grant--;
+  else if (locks_to_grant == 0)
+    return 0;
+  return 1;
+}
+
+int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr) {
+  return may_make_lock() ? __real_pthread_mutex_init(mutex, attr) : ENOMEM;
+}
+
+int __wrap_pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr) {
+  return may_make_lock() ? __real_pthread_cond_init(cond, attr) : ENOMEM;
+}
+
+/* A pool has four. */
+START_TEST(context_without_locks_to_have) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  const struct melu_context_options options = {.size = sizeof options, .n_threads = 2, .allocator = &a};
+  melu_context *ctx = (melu_context *)&heap;
+  melu_error err;
+  for (int granted = 0; granted < 4; granted++) {
+    locks_to_grant = granted;
+    ck_assert_int_eq(melu_context_new(&ctx, &options, &err), MELU_ESYSTEM);
+    ck_assert_ptr_null(ctx);
+    ck_assert_int_eq(err.sys_errno, ENOMEM);
+    ck_assert_uint_eq(heap.live, 0);
+  }
+  locks_to_grant = 4;
+  ck_assert_int_eq(melu_context_new(&ctx, &options, &err), MELU_OK);
+  melu_context_free(ctx);
+  locks_to_grant = -1;
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
+/* A model has one, for its plans. */
+START_TEST(model_without_a_lock_to_have) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &a};
+  const struct melu_field field = {.size = sizeof field, .name = "x", .owner = MELU_ITEM, .n_values = 2};
+  melu_context *ctx;
+  melu_schema *schema;
+  melu_model *model = (melu_model *)&heap;
+  melu_error err;
+  ck_assert_int_eq(melu_context_new(&ctx, &options, &err), MELU_OK);
+  ck_assert_int_eq(melu_schema_new(&schema, ctx, &err), MELU_OK);
+  ck_assert_int_eq(melu_schema_add(schema, &field, &err), MELU_OK);
+  const size_t live = heap.live;
+  locks_to_grant = 0;
+  const melu_status status = melu_model_new(&model, ctx, schema, NULL, &err);
+  locks_to_grant = -1;
+  ck_assert_int_eq(status, MELU_ENOMEM);
+  ck_assert_ptr_null(model);
+  ck_assert_uint_eq(heap.live, live);
+  melu_schema_free(schema);
+  melu_context_free(ctx);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
 
 START_TEST(context_without_threads_to_have) {
   struct test_heap heap = {0};
@@ -564,7 +763,7 @@ START_TEST(vocabulary_keeps_keys_together) {
   ck_assert_uint_eq(melu__vocab_find(vocab, large, sizeof large), 20000);
   melu__vocab_truncate(vocab, 1);
   ck_assert_uint_eq(find_number(vocab, 0), 0);
-  ck_assert_uint_lt(heap.live, 7); /* the vocabulary, its numbers, uthash's two, one block */
+  ck_assert_uint_lt(heap.live, 6); /* the vocabulary, its numbers, its slots, one block */
   melu__vocab_free(vocab);
   ck_assert_uint_eq(heap.live, 0);
 }
@@ -588,8 +787,27 @@ START_TEST(vocabulary_copy_is_its_own) {
 }
 END_TEST
 
+/* Half a million keys of one hash, if it were the same in every process: each would be compared with all others, until
+ * the time is up. */
+START_TEST(vocabulary_is_not_flooded) {
+  enum { N = 500000 };
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  struct melu__vocab *vocab = melu__vocab_new(&a);
+  for (uint32_t i = 0; i < N; i++) {
+    const uint64_t number = flood_number(i);
+    if (i % 1000 == 0) ck_assert_uint_eq((uint32_t)XXH3_64bits(&number, sizeof number), FLOOD_HASH);
+    ck_assert_uint_eq(add_number(vocab, number), i);
+  }
+  for (uint32_t i = 0; i < N; i++) ck_assert_uint_eq(find_number(vocab, flood_number(i)), i);
+  melu__vocab_truncate(vocab, 0);
+  melu__vocab_free(vocab);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
 START_TEST(vocabulary_without_memory) {
-  enum { N = 400 }; /* uthash has grown its buckets by then */
+  enum { N = 400 }; /* its slots have become more by then */
   size_t n_failures = 0;
   for (size_t fail_at = 1;; fail_at++) {
     struct test_heap heap = {.fail_at = fail_at};
@@ -610,7 +828,7 @@ START_TEST(vocabulary_without_memory) {
     if (copy) ck_assert_uint_eq(melu__vocab_count(copy), N);
     melu__vocab_free(copy);
     melu__vocab_truncate(vocab, 0);
-    ck_assert_uint_eq(heap.live, 2); /* the vocabulary and its numbers: no room stayed behind */
+    ck_assert_uint_eq(heap.live, 3); /* the vocabulary, its numbers and its slots: no room stayed behind */
     melu__vocab_free(vocab);
     ck_assert_uint_eq(heap.live, 0);
     if (!was_hit) break;
@@ -764,10 +982,12 @@ int main(void) {
   CASE("rng", random_numbers_are_philox, random_streams_are_apart, random_below_has_no_bias,
        random_reals_have_their_moments, shuffle_gives_every_permutation);
   CASE("parallel", pool_does_every_task_once, pool_uses_all_its_threads, pool_runs_inside_a_run,
-       pool_is_shared_by_turns, no_pool_runs_too);
+       pool_is_shared_by_turns, pool_rounds_as_its_caller, pool_is_forked, pool_of_the_parent, no_pool_runs_too);
+  CASE("number", numbers_are_rounded_to_the_nearest, numbers_are_shown);
   CASE("vocab", vocabulary_numbers_keys, vocabulary_against_an_array, vocabulary_keeps_keys_together,
-       vocabulary_copy_is_its_own, vocabulary_without_memory);
+       vocabulary_copy_is_its_own, vocabulary_is_not_flooded, vocabulary_without_memory);
   CASE("context", context_refuses_bad_options, context_keeps_what_the_host_gave, context_has_defaults,
-       context_without_memory, context_without_threads_to_have);
+       context_without_memory, context_without_threads_to_have, context_without_locks_to_have, error_without_a_locale,
+       model_without_a_lock_to_have);
   return run_suite(suite);
 }

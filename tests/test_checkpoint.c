@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file_edit.h"
 #include "run_suite.h"
 #include "world.h"
 
@@ -254,6 +255,67 @@ START_TEST(another_training_is_refused) {
 }
 END_TEST
 
+/* With the right checksum: tensors that are too few or too many, places where no update begins, numbers that no
+ * training would have written. */
+START_TEST(altered_checkpoints_are_refused) {
+  static const struct {
+    const char *tensor;
+    size_t offset;
+    uint64_t bits;
+    size_t n_bytes;
+    const char *why;
+  } numbers[] = {
+      {"training.cursor", 0, 0, 8, "no update begins after task 0"},
+      {"training.cursor", 0, 1, 8, "no update begins after task 1"},
+      {"training.cursor", 0, (uint64_t)1 << 40, 8, "no update begins"},
+      {"training.cursor", 8, 4, 8, "epoch 4, said to be the best, is not over"},
+      {"second_moment.W1", 4, 0xbf800000u, 4, "\"second_moment.W1\": number 1"},
+      {"last_update.E.genre", 0, 0xffffffffu, 4, "\"last_update.E.genre\": number 0"},
+  };
+  const struct melu_fit_options fit = with_checkpoint(0, 1);
+  struct world w;
+  struct host host = {.stop_at = NEVER};
+  make_folder();
+  open_kind(&w, LAYERS, 1, &host, NULL);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    unsigned char bytes[8];
+    for (size_t k = 0; k < 8; k++) bytes[k] = (unsigned char)(numbers[i].bits >> 8 * k);
+    leave_checkpoint(LAYERS);
+    edit_tensor(path, numbers[i].tensor, numbers[i].offset, bytes, numbers[i].n_bytes);
+    refuse(&w, &fit, MELU_ERANGE, numbers[i].why);
+  }
+  leave_checkpoint(LAYERS);
+  edit_header(path, "\"first_moment.W1\"", "\"first_moment.X1\"");
+  refuse(&w, &fit, MELU_EFORMAT, "\"first_moment.W1\" is missing");
+  leave_checkpoint(LAYERS);
+  edit_header(path, "\"W1\":", "\"more\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},\"W1\":");
+  refuse(&w, &fit, MELU_EFORMAT, "of this training");
+  leave_checkpoint(LAYERS);
+  edit_header(path, "\"kernels\":", "\"colonels\":");
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  ck_assert_msg(strstr(host.line, "kernels \"\" is resumed"), "%s", host.line);
+  world_close(&w);
+  remove_folder();
+}
+END_TEST
+
+/* Without a host who listens; and nobody asks for the reason either. */
+START_TEST(refused_without_a_word) {
+  const struct melu_fit_options fit = with_checkpoint(0, 1);
+  struct world w;
+  make_folder();
+  FILE *file = fopen(path, "w");
+  ck_assert_ptr_nonnull(file);
+  fclose(file);
+  world_open(&w, NULL, N_USERS);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, NULL), MELU_EFORMAT);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EFORMAT);
+  ck_assert_int_eq(err.status, MELU_EFORMAT);
+  world_close(&w);
+  remove_folder();
+}
+END_TEST
+
 START_TEST(other_users_left_out_are_refused) {
   const uint32_t listed[3] = {1, 5, 9}, others[3] = {1, 5, 8};
   struct melu_fit_options fit = with_checkpoint(0, 0);
@@ -376,6 +438,8 @@ int main(void) {
   tcase_add_test(t, written_as_often_as_asked);
   tcase_add_test(t, other_options_are_refused);
   tcase_add_test(t, another_training_is_refused);
+  tcase_add_test(t, altered_checkpoints_are_refused);
+  tcase_add_test(t, refused_without_a_word);
   tcase_add_test(t, other_users_left_out_are_refused);
   tcase_add_test(t, another_schema_is_refused);
   tcase_add_test(t, nowhere_to_write);

@@ -129,6 +129,78 @@ START_TEST(history_joins_the_support_set) {
 }
 END_TEST
 
+static melu_dataset *new_history(size_t n_users) {
+  melu_dataset *history;
+  WORLD_TRY(melu_dataset_new(&history, world.ctx, world.schema, &err));
+  if (n_users) world_fill(history, n_users);
+  return history;
+}
+
+/* Who has no history is judged as without; a list may be longer than those that are judged. */
+START_TEST(histories_of_others) {
+  melu_dataset *data = part_of(0), *hers = new_history(N_USERS), *of_others = new_history(1);
+  struct melu_evaluate_options with = how();
+  struct melu_metrics alone, metrics;
+  WORLD_TRY(melu_evaluate(&alone, best, data, &with, &err));
+  with.history = hers;
+  with.max_history = 1000;
+  WORLD_TRY(melu_evaluate(&metrics, best, data, &with, &err));
+  ck_assert(metrics.mae != alone.mae);
+  with.history = of_others;
+  WORLD_TRY(melu_evaluate(&metrics, best, data, &with, &err));
+  ck_assert(metrics.mae == alone.mae);
+  melu_dataset_free(of_others);
+  melu_dataset_free(hers);
+  melu_dataset_free(data);
+}
+END_TEST
+
+/* A user who rated nothing, one who rated something that is not there, and a data set that is still open. */
+START_TEST(histories_without_sense) {
+  const uint32_t users[2] = {0, 1};
+  struct melu_evaluate_options with = how();
+  struct melu_metrics alone, metrics;
+  with.users = users;
+  with.n_users = 2;
+  WORLD_TRY(melu_evaluate(&alone, best, world.data, &with, &err));
+  for (uint64_t rater = 2; rater-- > 0;) {
+    melu_dataset *history = new_history(0);
+    WORLD_TRY(melu_dataset_add_item(history, 999, NULL, NULL, &err));
+    for (uint64_t u = 0; u < 3; u++) WORLD_TRY(melu_dataset_add_user(history, u, NULL, NULL, &err));
+    WORLD_TRY(melu_dataset_add_rating(history, rater ? 2 : 1, 999, 3, &err));
+    with.history = history;
+    ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_ESTATE);
+    WORLD_TRY(melu_dataset_freeze(history, &err));
+    if (rater) {
+      WORLD_TRY(melu_evaluate(&metrics, best, world.data, &with, &err));
+      ck_assert(metrics.mae == alone.mae);
+    } else {
+      ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, NULL), MELU_ENOTFOUND);
+      ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_ENOTFOUND);
+      ck_assert_msg(strstr(err.message, "user 1: ") == err.message, "%s", err.message);
+    }
+    melu_dataset_free(history);
+  }
+}
+END_TEST
+
+START_TEST(judging_refuses) {
+  melu_dataset *open = new_history(0);
+  struct melu_evaluate_options with = how();
+  struct melu_metrics metrics;
+  ck_assert_int_eq(melu_evaluate(&metrics, best, open, &with, &err), MELU_ESTATE);
+  with.n_query = SIZE_MAX / 2;
+  ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_ELIMIT);
+  with = how();
+  with.max_ratings = 5;
+  with.min_ratings = 5;
+  WORLD_TRY(melu_evaluate(&metrics, best, world.data, &with, &err)); /* some have five */
+  with.size = 3;
+  ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_EINVAL);
+  melu_dataset_free(open);
+}
+END_TEST
+
 /* Intervals of a model whose noise is as good as nothing cover nothing, and those of one that is all noise everything.
  */
 START_TEST(coverage) {
@@ -206,7 +278,6 @@ START_TEST(chooses_the_better_one) {
 }
 END_TEST
 
-/* A candidate that diverges loses; if all do, that is an error. */
 /* A host that was built for a later version has larger structs. */
 START_TEST(arrays_of_larger_options) {
   struct later_model {
@@ -232,6 +303,7 @@ START_TEST(arrays_of_larger_options) {
 }
 END_TEST
 
+/* A candidate that diverges loses; if all do, that is an error. */
 START_TEST(chooses_none_that_diverges) {
   const struct melu_model_options models[] = {shape, shape};
   const struct melu_optimizer_options wild = {.size = sizeof wild, .lr = 1e18, .clip_value = -1};
@@ -254,13 +326,97 @@ START_TEST(refuses) {
   struct melu_choose_options named = {.size = sizeof named};
   const uint32_t user = 0;
   size_t chosen = 9;
+  const struct melu_choose_options negative = {.size = sizeof negative, .validation = -0.1}, old = {.size = 3};
+  const struct melu_choose_options long_queries = {
+      .size = sizeof long_queries, .evaluate = {.size = sizeof(struct melu_evaluate_options), .n_query = SIZE_MAX / 2}};
+  melu_dataset *open = new_history(0);
   named.evaluate.users = &user;
+  ck_assert_int_eq(melu_choose(&chosen, NULL, NULL, world.data, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, NULL, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, NULL, &fit, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, NULL, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, open, &shape, &fit, 1, NULL, &err), MELU_ESTATE);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &negative, &err), MELU_ERANGE);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &old, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &long_queries, &err),
+                   MELU_ELIMIT);
+  melu_dataset_free(open);
   ck_assert_int_eq(melu_choose(NULL, NULL, world.ctx, world.data, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 0, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &half, &err), MELU_ERANGE);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &named, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, NULL, &err), MELU_ENOTFOUND);
   ck_assert_uint_eq(chosen, 9);
+}
+END_TEST
+
+/* Clicks are chosen by the logarithmic loss. */
+START_TEST(chooses_by_the_loss_of_clicks) {
+  struct melu_model_options click = shape;
+  const struct melu_fit_options fit = fit_of(2);
+  struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
+  struct world w = world;
+  double error;
+  size_t chosen = 9;
+  click.loss = MELU_LOGISTIC;
+  WORLD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
+  for (uint32_t i = 0; i < WORLD_ITEMS; i++) WORLD_TRY(melu_dataset_add_item(w.data, i, NULL, NULL, &err));
+  for (uint32_t u = 0; u < 20; u++) {
+    WORLD_TRY(melu_dataset_add_user(w.data, u, NULL, NULL, &err));
+    for (uint32_t i = 0; i < 8; i++) WORLD_TRY(melu_dataset_add_rating(w.data, u, i, (float)(i % 2), &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(w.data, &err));
+  WORLD_TRY(melu_choose(&chosen, NULL, w.ctx, w.data, &click, &fit, 1, &options, &err));
+  WORLD_TRY(melu_choose(&chosen, &error, w.ctx, w.data, &click, &fit, 1, &options, &err));
+  ck_assert(chosen == 0 && error > 0 && error < 2);
+  melu_dataset_free(w.data);
+}
+END_TEST
+
+/* A call in a small world whose memory is counted from there on. */
+static melu_status judge_with(struct test_heap *heap, int choosing) {
+  const struct melu_allocator allocator = test_allocator(heap);
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
+  const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
+  const struct melu_model_options models[] = {small, small};
+  const struct melu_fit_options fits[] = {fit_of(1), fit_of(1)};
+  const struct melu_choose_options half = {.size = sizeof half, .validation = 0.5, .evaluate = how()};
+  const size_t fail_at = heap->fail_at;
+  struct melu_evaluate_options with = how();
+  struct melu_metrics metrics;
+  struct world w;
+  size_t chosen = 9;
+  double errors[2] = {-1, -1};
+  melu_status status;
+  heap->fail_at = 0;
+  world_open(&w, &options, 6);
+  melu_model_free(w.model);
+  WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
+  const size_t before = heap->made;
+  heap->fail_at = fail_at ? before + fail_at : 0;
+  with.history = w.data;
+  with.intervals = 1;
+  if (choosing)
+    status = melu_choose(&chosen, errors, w.ctx, w.data, models, fits, 2, &half, &err);
+  else
+    status = melu_evaluate(&metrics, w.model, w.data, &with, &err);
+  heap->made -= before;
+  ck_assert(chosen == (choosing && !status ? 0 : 9));
+  for (int i = 0; i < 2; i++) ck_assert_int_eq(errors[i] == -1, !choosing || status);
+  world_close(&w);
+  ck_assert_uint_eq(heap->live, 0);
+  return status;
+}
+
+/* Judging at every request for memory, choosing at some; once, and from there on. */
+START_TEST(no_memory) {
+  const int choosing = _i / 2, from_there_on = _i % 2;
+  for (size_t n = 1;; n += choosing ? 1 + n / 8 : 1) {
+    struct test_heap heap = {.fail_at = n, .from_there_on = from_there_on};
+    const melu_status status = judge_with(&heap, choosing);
+    if (!status && heap.made < n) break;
+    ck_assert_int_eq(status, MELU_ENOMEM);
+  }
 }
 END_TEST
 
@@ -271,12 +427,17 @@ int main(void) {
   tcase_set_timeout(tc, 120);
   tcase_add_test(tc, users_by_name);
   tcase_add_test(tc, history_joins_the_support_set);
+  tcase_add_test(tc, histories_of_others);
+  tcase_add_test(tc, histories_without_sense);
+  tcase_add_test(tc, judging_refuses);
   tcase_add_test(tc, coverage);
   tcase_add_test(tc, clicks);
   tcase_add_test(tc, chooses_the_better_one);
   tcase_add_test(tc, arrays_of_larger_options);
   tcase_add_test(tc, chooses_none_that_diverges);
   tcase_add_test(tc, refuses);
+  tcase_add_test(tc, chooses_by_the_loss_of_clicks);
+  tcase_add_loop_test(tc, no_memory, 0, 4);
   suite_add_tcase(s, tc);
   return run_suite(s);
 }

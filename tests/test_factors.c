@@ -973,12 +973,12 @@ static int has_bits(const melu_model *model, const real *expected) {
   return same;
 }
 
-/* Whatever the noise. Zeros of either sign are equal, and what a step of 1e-300 makes of them. */
+/* Whatever the noise. */
 static int has_weights(const melu_model *model, const real *expected) {
   for (size_t i = 0; i < model->n_params; i++) {
     const struct melu__param *p = &model->params[i];
     for (size_t k = 0; k < p->rows * p->cols; k++, expected++)
-      if (strcmp(p->name, "noise") != 0 && !(fabs((double)p->data[k] - (double)*expected) < 1e-200)) return 0;
+      if (strcmp(p->name, "noise") != 0 && p->data[k] != *expected) return 0;
   }
   return 1;
 }
@@ -1207,45 +1207,34 @@ START_TEST(users_without_memory) {
 }
 END_TEST
 
-/* One update; with the smallest steps it changes nothing but what the first training sets. */
-static struct melu_fit_options one_update(int still) {
-  static const struct melu_optimizer_options smallest = {.size = sizeof smallest, .kind = MELU_SGD, .lr = 1e-300};
-  struct melu_fit_options fit = {.size = sizeof fit, .n_epochs = 1, .seed = 3, .validation = 0.3};
-  if (still) {
-    fit.optimizer = &smallest;
-    fit.prior_vectors = fit.prior_offsets = fit.prior_pooled = fit.prior_dense = -1;
-  }
-  return fit;
-}
+static const struct melu_fit_options one_update = {
+    .size = sizeof one_update, .n_epochs = 1, .seed = 3, .validation = 0.3};
 
 /* The weights after that, from a world of its own. */
-static real *weights_after(int still) {
+static real *weights_after_update(void) {
   struct test_heap heap = {.fail_at = 0};
   struct melu_allocator allocator;
   struct world w = refusing_world(&heap, &allocator);
-  const struct melu_fit_options fit = one_update(still);
   size_t n;
-  TRY(melu_fit(w.model, w.data, &fit, &err));
+  TRY(melu_fit(w.model, w.data, &one_update, &err));
   real *weights = weights_of(w.model, &n);
   close_world(&w);
   return weights;
 }
 
-static real *started, *trained; /* the weights at these moments */
+static real *trained; /* the weights then */
 
 static melu_status attempt_fit(struct world *w, struct test_heap *heap, size_t n) {
-  const struct melu_fit_options fit = one_update(0);
   size_t n_weights;
   real *before = weights_of(w->model, &n_weights);
   refuse(heap, n);
-  const melu_status status = melu_fit(w->model, w->data, &fit, &err);
+  const melu_status status = melu_fit(w->model, w->data, &one_update, &err);
   refuse(heap, 0);
   const int is_trained = has_weights(w->model, trained);
   if (!status) ck_assert(is_trained);
-  ck_assert_msg(is_trained || has_weights(w->model, before) || has_weights(w->model, started),
-                "allocation %zu: the weights are those of no moment", n);
+  ck_assert_msg(is_trained || has_weights(w->model, before), "allocation %zu: the weights are those of no moment", n);
   if (!is_trained) {
-    TRY(melu_fit(w->model, w->data, &fit, &err));
+    TRY(melu_fit(w->model, w->data, &one_update, &err));
     ck_assert_msg(has_weights(w->model, trained), "allocation %zu: the training after it is another one", n);
   }
   free(before);
@@ -1253,11 +1242,59 @@ static melu_status attempt_fit(struct world *w, struct test_heap *heap, size_t n
 }
 
 START_TEST(training_without_memory) {
-  started = weights_after(1);
-  trained = weights_after(0);
+  trained = weights_after_update();
   refuse_each(attempt_fit, 50);
-  free(started);
   free(trained);
+}
+END_TEST
+
+struct stop {
+  size_t n_calls, at; /* at: 0: never */
+};
+
+static int stop_at(void *arg, const struct melu_progress *progress) {
+  struct stop *stop = arg;
+  (void)progress;
+  return ++stop->n_calls == stop->at;
+}
+
+/* Trains until the best weights are no longer the last ones, or until the update that `stop` says. */
+static melu_status train_too_long(struct world *w, struct test_heap *heap, struct stop *stop, size_t refused) {
+  static struct melu_allocator allocator;
+  const struct melu_optimizer_options rash = {.size = sizeof rash, .lr = 0.5};
+  const struct melu_fit_options fit = {
+      .size = sizeof fit, .n_epochs = 8, .seed = 3, .validation = 0.3, .optimizer = &rash};
+  allocator = test_allocator(heap);
+  const struct melu_context_options options = {
+      .size = sizeof options, .allocator = &allocator, .progress = stop_at, .progress_arg = stop};
+  open_world(w, &options, &settings[MIXED], 6, SOME_USERS);
+  const size_t before = heap->made;
+  refuse(heap, refused);
+  const melu_status status = melu_fit(w->model, w->data, &fit, &err);
+  refuse(heap, 0);
+  heap->made -= before;
+  return status;
+}
+
+/* What is made of the best weights at the end finds no memory. */
+START_TEST(last_weights_without_memory) {
+  struct test_heap heap = {.fail_at = 0}, other_heap = {.fail_at = 0};
+  struct stop stop = {.at = 0}, never = {.at = 0};
+  struct world w;
+  size_t n;
+  TRY(train_too_long(&w, &heap, &never, 0));
+  real *best = weights_of(w.model, &n);
+  close_world(&w);
+  stop.at = never.n_calls;
+  ck_assert_int_eq(train_too_long(&w, &other_heap, &stop, 0), MELU_ECANCELED);
+  ck_assert(!has_weights(w.model, best));
+  real *last = weights_of(w.model, &n);
+  close_world(&w);
+  ck_assert_int_eq(train_too_long(&w, &other_heap, &never, heap.made), MELU_ENOMEM);
+  ck_assert(has_weights(w.model, last));
+  close_world(&w);
+  free(best);
+  free(last);
 }
 END_TEST
 
@@ -1298,6 +1335,7 @@ static void add_memory(Suite *suite) {
   tcase_add_test(t, catalogues_without_memory);
   tcase_add_test(t, users_without_memory);
   tcase_add_test(t, training_without_memory);
+  tcase_add_test(t, last_weights_without_memory);
   suite_add_tcase(suite, t);
 }
 

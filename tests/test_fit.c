@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "run_suite.h"
+#include "support.h"
 #include "world.h"
 
 enum { N_USERS = 40 };
@@ -356,6 +357,92 @@ START_TEST(fit_refuses_nonsense_and_changes_nothing) {
 }
 END_TEST
 
+/* Users who are left out by name have to be there, and nobody is left out by a share at the same time. */
+START_TEST(users_left_out_without_sense) {
+  const uint32_t users[2] = {0, N_USERS};
+  const struct melu_optimizer_options old = {.size = 3};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  world_open(&w, NULL, N_USERS);
+  fit.n_validation_users = 2;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EINVAL);
+  fit.validation_users = users;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 1);
+  fit.n_validation_users = 1;
+  fit.validation = 0.5;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EINVAL);
+  fit = small_fit();
+  fit.optimizer = &old;
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EINVAL);
+  world_close(&w);
+}
+END_TEST
+
+/* A training on short lists, with the user left out who has the longest: her batch asks for memory of its own. */
+static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_factors) {
+  const struct melu_allocator allocator = test_allocator(heap);
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
+  const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  uint32_t longest = 0;
+  world_open(&w, &options, 6);
+  if (is_factors) {
+    melu_model_free(w.model);
+    WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
+  }
+  for (uint32_t u = 1; u < 6; u++)
+    if (melu_dataset_ratings(w.data, u, NULL, NULL) > melu_dataset_ratings(w.data, longest, NULL, NULL)) longest = u;
+  fit.n_epochs = 1;
+  fit.batch_tasks = 1;
+  fit.validation_users = &longest;
+  fit.n_validation_users = 1;
+  const size_t before = heap->made;
+  heap->fail_at = before + fail_at;
+  const melu_status status = melu_fit(w.model, w.data, &fit, &err);
+  heap->made -= before;
+  size_t n;
+  float *weights = world_weights(w.model, &n);
+  for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
+  free(weights);
+  world_close(&w);
+  ck_assert_uint_eq(heap->live, 0);
+  return status;
+}
+
+START_TEST(every_allocation_fails_once) {
+  for (size_t n = 1;; n++) {
+    struct test_heap heap = {.fail_at = 0};
+    const melu_status status = fit_with(&heap, n, _i);
+    if (!status) {
+      ck_assert_uint_lt(heap.made, n);
+      break;
+    }
+    ck_assert_int_eq(status, MELU_ENOMEM);
+  }
+}
+END_TEST
+
+/* The noise of a model with variances is measured, by at most a thousand of those it was trained on. */
+START_TEST(noise_of_many) {
+  const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  float before, after;
+  world_open(&w, NULL, 1100);
+  melu_model_free(w.model);
+  WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
+  WORLD_TRY(melu_model_read(&before, w.model, "noise", 0, 1, &err));
+  fit.n_epochs = 1;
+  fit.batch_tasks = 64;
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  WORLD_TRY(melu_model_read(&after, w.model, "noise", 0, 1, &err));
+  ck_assert(after > 0 && after < 10 && after != before);
+  world_close(&w);
+}
+END_TEST
+
 /* A data set of another schema, a gradient and an optimizer of another model, an empty batch, an empty gradient. */
 START_TEST(strangers_are_refused) {
   struct world w, other;
@@ -446,7 +533,11 @@ int main(void) {
   tcase_add_test(t, cancel_keeps_the_last_update);
   tcase_add_test(t, divergence_is_a_status_and_keeps_good_weights);
   tcase_add_test(t, fit_refuses_nonsense_and_changes_nothing);
+  tcase_add_test(t, users_left_out_without_sense);
+  tcase_add_loop_test(t, every_allocation_fails_once, 0, 2);
+  tcase_add_test(t, noise_of_many);
   tcase_add_test(t, strangers_are_refused);
+  tcase_set_timeout(t, 60);
   tcase_add_test(t, empty_support);
   suite_add_tcase(s, t);
   return run_suite(s);

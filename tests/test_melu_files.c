@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "run_suite.h"
+#include "tiny_folder.h"
 
 /* ---------------------------------------------------------------------------------------------------- the scene */
 
@@ -50,28 +51,6 @@ static int host_progress(void *arg, const struct melu_progress *progress) {
   return ++h->n_calls == h->stop_at;
 }
 
-/* A folder of three movies and three users, with every oddity that the real one has. */
-static const struct {
-  const char *name, *text;
-} files[] = {
-    {"m_rate.txt", "PG\r\nG\r\n"},
-    {"m_genre.txt", "Drama\r\nnan\r\nWar\r\n"},
-    {"m_director.txt", "nan\r\nAnn Lee\r\nBob Roe\r\nCy (Jr\r\n"},
-    {"m_actor.txt", "Eve\r\nnan\r\nZo\xc3\xab\r\n\r\n"},
-    {"m_gender.txt", "M\r\nF"},
-    {"m_age.txt", "1\n56\n"},
-    {"m_occupation.txt", "0\n16\n"},
-    {"m_zipcode.txt", "02139\n55113\n"},
-    {"users.dat", "7::F::1::16::02139\n3::M::56::0::55113-1234\n9::F::1::16::99999"},
-    {"movies_extrainfos.dat",
-     "10::One::2000::G::x::Drama, War::Ann Lee(co-director), Bob Roe (a, (b))::w::Zo\xc3\xab,  Eve ::p::q\r\n"
-     "20::Two::2001::N/A::x::N/A::(nobody)::w::::p::q\r\n"
-     "30::Three::2002::X::x::Opera::Cy (Jr::w::N/A::p::q\r\n"},
-    {"s.json", "{\"9\": [\"30\", \"10\", \"30\"],\n\"7\": [], \"3\": [\"20\"]}\n"},
-    {"s_y.json", "{\"3\": [2.5], \"9\": [4, 3, 5],\n\"7\": []}\n"},
-};
-#define N_FILES (sizeof files / sizeof *files)
-
 static const char *path_of(const char *name) {
   static char path[160];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -86,7 +65,8 @@ static void write_bytes(const char *name, const char *bytes, size_t n) {
 }
 
 static void write_all(void) {
-  for (size_t i = 0; i < N_FILES; i++) write_bytes(files[i].name, files[i].text, strlen(files[i].text));
+  for (size_t i = 0; i < N_TINY_FILES; i++)
+    write_bytes(tiny_files[i].name, tiny_files[i].text, strlen(tiny_files[i].text));
 }
 
 static void make_folder(void) {
@@ -137,7 +117,7 @@ static void setup_items(void) {
 
 static void teardown(void) {
   close_context();
-  for (size_t i = 0; i < N_FILES; i++) unlink(path_of(files[i].name));
+  for (size_t i = 0; i < N_TINY_FILES; i++) unlink(path_of(tiny_files[i].name));
   ck_assert_int_eq(rmdir(folder), 0);
 }
 
@@ -281,10 +261,10 @@ static const struct {
     {"s_y.json", NULL, MELU_ENOTFOUND, 0, "s_y.json: cannot be opened: No such file or directory"},
     {"s.json", "", MELU_EFORMAT, 1, "s.json:1: '{' expected"},
     {"s.json", "[]", MELU_EFORMAT, 1, "s.json:1: '{' expected"},
-    {"s.json", "{\"9\":\n[\"30\",\n}", MELU_EFORMAT, 3, "s.json:3: unexpected token"},
+    {"s.json", "{\"9\":\n[\"30\",\n}", MELU_EFORMAT, 3, "s.json:3: a text or a number expected"},
     {"s.json", "{\"9\": [\"30\", \"10\"", MELU_EFORMAT, 1, "s.json:1: ']' expected"},
     {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"]\n\"7\": []}", MELU_EFORMAT, 3, "s.json:3: '}' expected"},
-    {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"],\n\n}", MELU_EFORMAT, 4, "s.json:4: unexpected token"},
+    {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"],\n\n}", MELU_EFORMAT, 4, "s.json:4: a key in quotation marks expected"},
     {"s.json", "{\n\"9\": [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: '}' expected"},
     {"s.json", "{\n\"9\" [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: ':' expected"},
     {"s.json", "{\n9: [\"30\", \"10\", \"30\"]", MELU_EFORMAT, 2, "s.json:2: a key in quotation marks expected"},
@@ -312,8 +292,8 @@ static const struct {
     {"s_y.json", "{\"9\": [4, \"3\", 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
     {"s_y.json", "{\"9\": [4, null, 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
     {"s_y.json", "{\"9\": [4, 3, 1e39]}", MELU_ERANGE, 0, "s_y.json: user 9: rating 2 is not finite"},
-    {"s_y.json", "{\n\"9\": [4, 3,\n1e999]}", MELU_ERANGE, 3, "s_y.json:3: real number overflow"},
-    {"s_y.json", "{\"9\": [4, 3, NaN]}", MELU_EFORMAT, 1, "s_y.json:1: invalid token"},
+    {"s_y.json", "{\n\"9\": [4, 3,\n1e999]}", MELU_ERANGE, 0, "s_y.json: user 9: rating 2 is not finite"},
+    {"s_y.json", "{\"9\": [4, 3, NaN]}", MELU_EFORMAT, 1, "s_y.json:1: a text or a number expected"},
 };
 
 START_TEST(test_refused) {
@@ -374,7 +354,7 @@ START_TEST(test_deep) {
   write_bytes("s.json", text, n);
   free(text);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_EFORMAT);
-  ck_assert_ptr_nonnull(strstr(err.message, "s.json:1: maximum parsing depth reached"));
+  ck_assert_ptr_nonnull(strstr(err.message, "s.json:1: a text or a number expected"));
 }
 END_TEST
 

@@ -3,19 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fenv.h>
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "data/schema.h"
 #include "io/json_read.h"
 #include "io/safetensors.h"
 #include "model/model.h"
+#include "file_edit.h"
 #include "run_suite.h"
 #include "support.h"
 #include "tensor/real.h"
@@ -25,7 +25,7 @@
 
 /* The library calls these instead of the C library's. Call number `at` (1-based; 0: none) fails with `error`; no write
  * takes more than `most` bytes (0: any number). */
-static struct fault { int at, error, calls; } failing_write, failing_fsync, failing_rename;
+static struct fault { int at, error, calls; } failing_write, failing_fsync, failing_rename, failing_open, failing_stat;
 static size_t most;
 static char folder[] = "/tmp/melu-test-XXXXXX", path[64];
 
@@ -50,8 +50,23 @@ int rename(const char *from, const char *to) {
   return fails(&failing_rename) ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
 
+int open(const char *name, int flags, ...) {
+  mode_t mode = 0;
+  if (flags & O_CREAT) {
+    va_list arguments;
+    va_start(arguments, flags);
+    mode = va_arg(arguments, mode_t);
+    va_end(arguments);
+  }
+  return fails(&failing_open) ? -1 : openat(AT_FDCWD, name, flags, mode);
+}
+
+int stat(const char *name, struct stat *info) {
+  return fails(&failing_stat) ? -1 : fstatat(AT_FDCWD, name, info, 0);
+}
+
 static void all_is_well(void) {
-  failing_write = failing_fsync = failing_rename = (struct fault){0};
+  failing_write = failing_fsync = failing_rename = failing_open = failing_stat = (struct fault){0};
   most = 0;
 }
 
@@ -258,6 +273,25 @@ static melu_model *there_and_back(const melu_model *model) {
   free(second);
   return loaded;
 }
+
+/* Numbers of options and fields, wherever the host lets its numbers be rounded to. */
+START_TEST(a_file_is_rounded_in_no_way) {
+  static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+  size_t n, n_again;
+  melu_model_free(there_and_back(w.model));
+  unsigned char *usual = read_file(&n);
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    fesetround(modes[i]);
+    melu_model *loaded = there_and_back(w.model);
+    fesetround(FE_TONEAREST);
+    unsigned char *again = read_file(&n_again);
+    ck_assert(n_again == n && memcmp(again, usual, n) == 0);
+    free(again);
+    melu_model_free(loaded);
+  }
+  free(usual);
+}
+END_TEST
 
 START_TEST(everything_comes_back) {
   melu_model *model = model_with_texts(), *loaded = there_and_back(w.model);
@@ -661,18 +695,6 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------------- hostile headers */
 
-/* Sets the checksum of a file right, if it has one. */
-static void set_checksum(unsigned char *bytes, size_t n) {
-  char digits[17];
-  for (size_t i = 8; i + 33 <= n; i++) {
-    if (memcmp(bytes + i, "\"melu.checksum\":\"", 17) != 0) continue;
-    memcpy(bytes + i + 17, "0000000000000000", 16);
-    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(bytes + 8, n - 8));
-    memcpy(bytes + i + 17, digits, 16);
-    return;
-  }
-}
-
 /* Writes a file with that header and n zeros of data. Its checksum is set right. */
 static void write_hostile(const char *header, uint64_t claimed, size_t n_data) {
   const size_t n = strlen(header);
@@ -884,25 +906,38 @@ START_TEST(a_right_checksum_is_not_enough) {
 }
 END_TEST
 
-/* Replaces what is `from` in the text of the file, wherever it is, and gives the file a right checksum and length. */
-static melu_status load_replaced(const melu_model *model, const char *from, const char *to) {
-  size_t n, length = 0;
+/* Loads the model with `to` for the n_from bytes at a place of its file's header. */
+static melu_status load_with(const melu_model *model, size_t place, size_t n_from, const char *to) {
   WORLD_TRY(melu_model_save(model, path, &err));
-  unsigned char *bytes = read_file(&n);
-  for (int i = 0; i < 8; i++) length |= (size_t)bytes[i] << 8 * i;
-  char *at = NULL;
-  for (size_t i = 8; i + strlen(from) <= 8 + length && !at; i++)
-    if (memcmp(bytes + i, from, strlen(from)) == 0) at = (char *)bytes + i;
-  ck_assert_msg(at != NULL, "%s is not in the file", from);
-  memmove(at + strlen(to), at + strlen(from), (size_t)((char *)bytes + n - at) - strlen(from));
-  memcpy(at, to, strlen(to));
-  length += strlen(to) - strlen(from);
-  n += strlen(to) - strlen(from);
-  for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(length >> 8 * i);
-  set_checksum(bytes, n);
-  write_file(bytes, n);
-  free(bytes);
+  edit_replace(path, place, n_from, to);
   return load();
+}
+
+/* Replaces what is `from` in the header, wherever it is. */
+static melu_status load_replaced(const melu_model *model, const char *from, const char *to) {
+  WORLD_TRY(melu_model_save(model, path, &err));
+  edit_header(path, from, to);
+  return load();
+}
+
+/* In the texts of schema and options each name, each value and each mark has to be what it is. */
+static void check_every_word(const melu_model *model) {
+  size_t n_tried = 0;
+  WORLD_TRY(melu_model_save(model, path, &err));
+  struct edited e = edit_begin(path);
+  const char *const parts[] = {"\"options\":\"", "\"schema\":\""};
+  for (size_t p = 0; p < 2; p++)
+    for (const unsigned char *at = edit_find(&e, parts[p]) + strlen(parts[p]); *at != '"'; at++) {
+      const size_t place = (size_t)(at - e.bytes);
+      const int is_name = memcmp(at, "\\\":", 3) == 0, is_mark = strchr("[]{},:", *at) != NULL;
+      if (is_name) ck_assert_msg(load_with(model, place, 0, "x") == MELU_EFORMAT, "a name, at %zu", place);
+      if (is_name) ck_assert_msg(load_with(model, place + 3, 0, "x") == MELU_EFORMAT, "a value, at %zu", place);
+      if (is_mark) ck_assert_msg(load_with(model, place, 1, "") == MELU_EFORMAT, "%c, at %zu", *at, place);
+      n_tried += (size_t)(is_name + is_mark);
+      if (*at == '\\') at++;
+    }
+  ck_assert_uint_gt(n_tried, 40);
+  free(e.bytes);
 }
 
 /* What is put in place of a text of the file, and what becomes of that. */
@@ -989,6 +1024,18 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
   melu_model *model = model_of_texts(texts, 3);
   check_changes(model, changes, sizeof changes / sizeof *changes);
   melu_model_free(model);
+}
+END_TEST
+
+START_TEST(every_word_matters) {
+  static const struct bytes texts[] = {BYTES("ab"), BYTES("\xff")};
+  const struct melu_model_options factors = {.size = sizeof factors, .preset = "best"};
+  melu_model *with_texts = model_of_texts(texts, 2), *of_factors = model_with(&factors);
+  check_every_word(w.model);
+  check_every_word(with_texts);
+  check_every_word(of_factors);
+  melu_model_free(of_factors);
+  melu_model_free(with_texts);
 }
 END_TEST
 
@@ -1490,6 +1537,50 @@ START_TEST(a_failed_save_leaves_the_old_file) {
 }
 END_TEST
 
+/* What a signal of the host's interrupts is done all the same. */
+START_TEST(what_is_interrupted_goes_on) {
+  struct fault *const faults[] = {&failing_open, &failing_fsync, &failing_rename, &failing_stat};
+  static const int n_calls[] = {2, 2, 1, 1};
+  size_t n;
+  WORLD_TRY(melu_model_save(w.model, path, &err));
+  unsigned char *old = read_file(&n);
+  for (size_t f = 0; f < 4; f++)
+    for (int at = 1; at <= n_calls[f]; at++) {
+      unlink(path);
+      *faults[f] = (struct fault){.at = at, .error = EINTR};
+      WORLD_TRY(melu_model_save(w.model, path, &err));
+      ck_assert_int_gt(faults[f]->calls, n_calls[f]); /* it was hit, and called again */
+      all_is_well();
+      check_old_file(old, n);
+    }
+  failing_open = (struct fault){.at = 1, .error = EINTR};
+  ck_assert_int_eq(load(), MELU_OK);
+  all_is_well();
+  free(old);
+}
+END_TEST
+
+/* Also where it is the folder that cannot be opened, or the file not be looked at: nothing is put in place then. */
+START_TEST(a_save_that_cannot_begin_changes_nothing) {
+  struct fault *const faults[] = {&failing_open, &failing_open, &failing_stat};
+  static const char *const steps[] = {"open the folder", "temporary file", "look at"};
+  size_t n;
+  melu_model *newer = model_with_texts();
+  WORLD_TRY(melu_model_save(w.model, path, &err));
+  unsigned char *old = read_file(&n);
+  for (int f = 0; f < 3; f++) {
+    *faults[f] = (struct fault){.at = f == 1 ? 2 : 1, .error = EMFILE};
+    ck_assert_int_eq(melu_model_save(newer, path, &err), MELU_EIO);
+    all_is_well();
+    ck_assert_int_eq(err.sys_errno, EMFILE);
+    ck_assert_msg(strstr(err.message, steps[f]) != NULL, "%s", err.message);
+    check_old_file(old, n);
+  }
+  free(old);
+  melu_model_free(newer);
+}
+END_TEST
+
 START_TEST(interrupted_and_short_writes_go_on) {
   size_t n;
   WORLD_TRY(melu_model_save(w.model, path, &err));
@@ -1649,6 +1740,7 @@ int main(void) {
   tcase_set_timeout(t, 120);
   tcase_add_checked_fixture(t, open_all, close_all);
   tcase_add_test(t, everything_comes_back);
+  tcase_add_test(t, a_file_is_rounded_in_no_way);
   tcase_add_test(t, every_option_comes_back);
   tcase_add_test(t, texts_of_any_bytes_come_back);
   tcase_add_test(t, an_independent_reader_finds_the_same);
@@ -1659,6 +1751,7 @@ int main(void) {
   tcase_add_test(t, hostile_headers);
   tcase_add_test(t, a_right_checksum_is_not_enough);
   tcase_add_test(t, schema_options_and_tensors_are_held_against_each_other);
+  tcase_add_test(t, every_word_matters);
   tcase_add_test(t, options_of_no_model);
   tcase_add_test(t, a_refused_file_takes_little_memory);
   tcase_add_test(t, a_claimed_vocabulary_takes_little_memory);
@@ -1668,6 +1761,8 @@ int main(void) {
   tcase_add_test(t, json_numbers_come_back);
   tcase_add_test(t, bad_arguments_and_paths);
   tcase_add_test(t, a_failed_save_leaves_the_old_file);
+  tcase_add_test(t, what_is_interrupted_goes_on);
+  tcase_add_test(t, a_save_that_cannot_begin_changes_nothing);
   tcase_add_test(t, interrupted_and_short_writes_go_on);
   tcase_add_test(t, a_folder_without_permission);
   tcase_add_test(t, devices_and_pipes);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The tape's and the plan's promises: what is refused, what is shared, folded and dropped, that no two living values
  * share memory, what happens without memory, and the cache with many threads. */
+#include <fenv.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -352,29 +353,31 @@ static size_t count_op(const struct melu__tape *t, enum melu__op op) {
 
 /* s A X and s A' X somewhere in a sum are one product; not with other scales, other factors, or the same A twice. */
 START_TEST(twin_products_are_joined) {
-  for (int variant = 0; variant < 4; variant++) {
-    struct melu__tape from = new_tape(), to = new_tape();
-    const melu__ref a = melu__tape_input(&from, 0, 4, 4), x = melu__tape_input(&from, 1, 4, 7),
-                    y = melu__tape_input(&from, 2, 4, 7);
-    const melu__ref one = melu__tape_scale(&from, melu__tape_matmul(&from, a, x, 0, 0), 3);
-    const melu__ref other = melu__tape_scale(&from, melu__tape_matmul(&from, a, variant == 1 ? y : x, variant != 2, 0),
-                                             variant == 3 ? 2 : 3);
-    melu__ref keep = melu__tape_add(&from, melu__tape_add(&from, one, y), other);
-    melu__simplify(&to, &from, NULL, &keep, 1);
-    ck_assert_int_eq(to.status, MELU_OK);
-    size_t live = 0;
-    unsigned char needed[64] = {0};
-    needed[keep] = 1;
-    for (size_t i = to.n; i-- > 0;) {
-      if (!needed[i]) continue;
-      live += to.nodes[i].op == MELU__MATMUL;
-      if (to.nodes[i].a != MELU__NO_NODE) needed[to.nodes[i].a] = 1;
-      if (to.nodes[i].b != MELU__NO_NODE) needed[to.nodes[i].b] = 1;
+  for (int order = 0; order < 4; order++)
+    for (int variant = 0; variant < 4; variant++) {
+      struct melu__tape from = new_tape(), to = new_tape();
+      const melu__ref a = melu__tape_input(&from, 0, 4, 4), x = melu__tape_input(&from, 1, 4, 7),
+                      y = melu__tape_input(&from, 2, 4, 7);
+      const melu__ref one = melu__tape_scale(&from, melu__tape_matmul(&from, a, x, 0, 0), 3);
+      const melu__ref other = melu__tape_scale(
+          &from, melu__tape_matmul(&from, a, variant == 1 ? y : x, variant != 2, 0), variant == 3 ? 2 : 3);
+      const melu__ref sum = order % 2 ? melu__tape_add(&from, y, one) : melu__tape_add(&from, one, y);
+      melu__ref keep = order / 2 ? melu__tape_add(&from, other, sum) : melu__tape_add(&from, sum, other);
+      melu__simplify(&to, &from, NULL, &keep, 1);
+      ck_assert_int_eq(to.status, MELU_OK);
+      size_t live = 0;
+      unsigned char needed[64] = {0};
+      needed[keep] = 1;
+      for (size_t i = to.n; i-- > 0;) {
+        if (!needed[i]) continue;
+        live += to.nodes[i].op == MELU__MATMUL;
+        if (to.nodes[i].a != MELU__NO_NODE) needed[to.nodes[i].a] = 1;
+        if (to.nodes[i].b != MELU__NO_NODE) needed[to.nodes[i].b] = 1;
+      }
+      ck_assert_uint_eq(live, variant == 0 || variant == 2 ? 1 : 2); /* the same product twice is one, too */
+      melu__tape_free(&from);
+      melu__tape_free(&to);
     }
-    ck_assert_uint_eq(live, variant == 0 || variant == 2 ? 1 : 2); /* the same product twice is one, too */
-    melu__tape_free(&from);
-    melu__tape_free(&to);
-  }
 }
 END_TEST
 
@@ -470,6 +473,47 @@ START_TEST(steps_are_described) {
 }
 END_TEST
 
+/* Steps that are no sums; products of nothing but ones, which are no operations worth counting; and what comes along.
+ */
+START_TEST(steps_of_every_kind_are_described) {
+  struct melu__tape t = new_tape();
+  const melu__ref x = melu__tape_input(&t, 0, 8, 16), w = melu__tape_input(&t, 1, 8, 24);
+  const melu__ref s = melu__tape_input(&t, 2, 16, 16), z = melu__tape_matmul(&t, x, w, 1, 0);
+  const melu__ref nodes[] = {z, melu__tape_relu(&t, z), melu__tape_sum_rows(&t, w), melu__tape_solve(&t, s, z),
+                             melu__tape_sigmoid(&t, w)};
+  enum { N_NODES = sizeof nodes / sizeof *nodes };
+  struct melu__output outputs[N_NODES];
+  for (uint32_t i = 0; i < N_NODES; i++) outputs[i] = (struct melu__output){nodes[i], 3 + i, 0, 0};
+  struct melu__plan *plan = new_plan(&t, outputs, N_NODES);
+  double flops = 0;
+  int seen[4] = {0};
+  for (size_t i = 0; i < melu__plan_n_steps(plan); i++) {
+    struct melu__step_info info;
+    melu__plan_step_info(plan, i, &info);
+    flops += info.flops;
+    if (info.pre) {
+      ck_assert(info.relu && info.trans_a[0] && info.k[0] == 8 && info.rows == 16 && info.cols == 24);
+      ck_assert_double_eq(info.bytes, sizeof(real) * (8.0 * 16 + 8 * 24 + 2 * 16 * 24));
+      seen[0]++;
+    } else if (info.n_products) {
+      ck_assert(info.rows == 1 && info.cols == 24 && info.k[0] == 8 && info.flops == 0);
+      seen[1]++;
+    } else if (strcmp(info.op, "solve") == 0) {
+      ck_assert_double_eq(info.flops, 16.0 * 16 * (16.0 / 3 + 2 * 24));
+      seen[2]++;
+    } else {
+      ck_assert_str_eq(info.op, "sigmoid");
+      ck_assert(info.flops == 0);
+      seen[3]++;
+    }
+  }
+  for (int i = 0; i < 4; i++) ck_assert_int_eq(seen[i], 1);
+  ck_assert_double_eq(flops, melu__plan_flops(plan));
+  melu__plan_free(plan);
+  melu__tape_free(&t);
+}
+END_TEST
+
 START_TEST(dead_nodes_are_dropped) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;
@@ -511,64 +555,41 @@ START_TEST(memory_is_reused) {
 }
 END_TEST
 
-/* Some of a program's values and of its gradients' go out, some twice, some to where there is something already. */
-static size_t choose_outputs(struct program *p, struct melu__output *outputs, size_t max) {
+/* Values of a program and of its gradients, second derivatives among them. */
+static size_t choose_outputs(struct program *p, struct melu__output *outputs) {
   struct melu__tape *t = &p->tape;
-  const size_t n = 1 + random_below(&p->random, (uint32_t)max);
   melu__ref grad[2], wrt[2], scalar;
   scalar = melu__tape_sum_all(t, melu__tape_sigmoid(t, (melu__ref)t->n - 1));
   for (size_t order = 0; order < 2; order++) {
-    for (size_t i = 0; i < 2; i++) wrt[i] = random_below(&p->random, (uint32_t)t->n);
+    for (size_t i = 0; i < 2; i++) wrt[i] = program_below(p, (uint32_t)t->n);
     melu__tape_grad(t, scalar, wrt, 2, grad);
     scalar = melu__tape_sum_all(t, melu__tape_mul(t, grad[0], grad[0]));
   }
-  for (uint32_t i = 0; i < n; i++)
-    outputs[i] = (struct melu__output){random_below(&p->random, (uint32_t)t->n), NAIVE_SLOTS + i,
-                                       random_below(&p->random, 3) == 0, NAIVE_SLOTS + i};
+  const size_t n = program_outputs(p, outputs, PROGRAM_OUTPUTS);
   outputs[0].node = scalar;
   return n;
 }
 
 static void check_plan(const struct program *p, const struct melu__output *outputs, size_t n, const char *name,
                        const struct melu__kernels *kernels, const struct matrix *naive) {
-  struct melu__plan *plan;
-  melu_error err;
-  struct matrix *out = test_memory(n, sizeof *out), *again = test_memory(n, sizeof *again);
+  struct matrix out[PROGRAM_OUTPUTS];
+  program_run(out, p, outputs, n, kernels);
   for (size_t i = 0; i < n; i++) {
     const struct matrix v = naive[outputs[i].node];
-    out[i] = new_matrix(v.rows, v.cols);
-    again[i] = new_matrix(v.rows, v.cols);
-    for (size_t k = 0; k < size_of(v); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
-  }
-  size_t *ld = plan_gaps(&p->setting, out, n);
-  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, NULL, 0};
-  ck_assert_msg(!melu__plan_new(&plan, &setting, &p->tape, outputs, n, &err), "%s", err.message);
-  plan_run(plan, &p->setting, outputs, out, n, (real)NAN);
-  plan_run(plan, &p->setting, outputs, again, n, (real)1e30);
-  for (size_t i = 0; i < n; i++) {
-    const struct matrix v = naive[outputs[i].node];
-    if (size_of(v) && memcmp(out[i].v, again[i].v, size_of(v) * sizeof *v.v) != 0)
-      ck_abort_msg("%s, %s: output %zu depends on what was in the arena", name, kernels->name, i);
-    for (size_t k = 0; k < size_of(v); k++) out[i].v[k] -= outputs[i].add ? 0.5 : 0;
     const double error = worst_error(out[i].v, v.v, size_of(v), 1);
     if (!(error < tolerance)) ck_abort_msg("%s, %s: output %zu off by %g", name, kernels->name, i, error);
     free(out[i].v);
-    free(again[i].v);
   }
-  free(out);
-  free(again);
-  free(ld);
-  melu__plan_free(plan);
 }
 
 START_TEST(random_programs) {
-  for (uint64_t seed = 0; seed < 400; seed++) {
+  for (uint64_t seed = 0; seed < test_trials(400); seed++) {
     struct program *p = program_new(seed, 10 + seed % 100, 1);
-    struct melu__output outputs[40];
+    struct melu__output outputs[PROGRAM_OUTPUTS];
     const struct melu__kernels *kernels;
     char name[32];
     snprintf(name, sizeof name, "program %d", (int)seed);
-    const size_t n = choose_outputs(p, outputs, sizeof outputs / sizeof *outputs);
+    const size_t n = choose_outputs(p, outputs);
     struct matrix *naive = naive_run(&p->tape, p->tape.n, &p->setting);
     for (size_t k = 0; (kernels = usable_kernels(k)) != NULL; k++) check_plan(p, outputs, n, name, kernels, naive);
     naive_free(naive, p->tape.n);
@@ -604,21 +625,24 @@ END_TEST
 
 /* A plan that would need more memory than there are addresses. */
 START_TEST(beyond_reason) {
-  struct melu__tape t = new_tape();
-  struct melu__plan *plan = (struct melu__plan *)&t;
-  melu_error err;
-  const melu__ref row = melu__tape_input(&t, 0, 1, UINT32_MAX);
-  melu__ref x = melu__tape_rows(&t, row, UINT32_MAX), sum = melu__tape_const(&t, 1, 1, 0);
-  for (int i = 0; i < 4; i++) { /* one alone would fit in a size_t */
-    x = melu__tape_sigmoid(&t, x);
-    sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
+  const uint32_t sizes[2] = {UINT32_MAX, (uint32_t)1 << 20}; /* and one of more vectors than 32 bits count */
+  for (int s = 0; s < 2; s++) {
+    struct melu__tape t = new_tape();
+    struct melu__plan *plan = (struct melu__plan *)&t;
+    melu_error err;
+    const melu__ref row = melu__tape_input(&t, 0, 1, sizes[s]);
+    melu__ref x = melu__tape_rows(&t, row, sizes[s]), sum = melu__tape_const(&t, 1, 1, 0);
+    for (int i = 0; i < 4; i++) { /* one alone would fit in a size_t */
+      x = melu__tape_sigmoid(&t, x);
+      sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
+    }
+    const struct melu__output output = {sum, NAIVE_SLOTS, 0, 0};
+    const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL, 0};
+    ck_assert_int_eq(melu__plan_new(&plan, &setting, &t, &output, 1, &err), MELU_ENOMEM);
+    ck_assert_ptr_null(plan);
+    ck_assert_int_eq(err.status, MELU_ENOMEM);
+    melu__tape_free(&t);
   }
-  const struct melu__output output = {sum, NAIVE_SLOTS, 0, 0};
-  const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL, 0};
-  ck_assert_int_eq(melu__plan_new(&plan, &setting, &t, &output, 1, &err), MELU_ENOMEM);
-  ck_assert_ptr_null(plan);
-  ck_assert_int_eq(err.status, MELU_ENOMEM);
-  melu__tape_free(&t);
 }
 END_TEST
 
@@ -660,6 +684,29 @@ static melu_status make_example(struct melu__plan **out, const struct melu_alloc
   melu__tape_free(t);
   return status;
 }
+
+/* What lies in the arena from before is not computed with, not even beyond the edges of rows, where nobody looks: a
+ * host that has traps would be stopped. */
+START_TEST(nothing_overflows_beyond_the_edges) {
+  for (size_t width = 1; width <= 33; width++) {
+    struct melu__plan *plan;
+    melu_error err;
+    real *slots[4];
+    ck_assert_msg(make_example(&plan, &ctx->allocator, width, &err) == MELU_OK, "%s", err.message);
+    const size_t n = melu__plan_arena_size(plan);
+    real *arena = aligned_alloc(MELU__ALIGN, (n * sizeof *arena / MELU__ALIGN + 1) * MELU__ALIGN);
+    for (size_t i = 0; i < n; i++) arena[i] = MELU__REAL_MAX;
+    for (size_t i = 0; i < 4; i++) slots[i] = calloc((width + 5) * width, sizeof(real));
+    for (size_t i = 0; i < width; i++) slots[0][i] = slots[1][i * width + i] = 1;
+    feclearexcept(FE_ALL_EXCEPT);
+    melu__plan_run(plan, slots, NULL, arena);
+    ck_assert_msg(!fetestexcept(FE_OVERFLOW | FE_INVALID | FE_DIVBYZERO), "width %zu", width);
+    for (size_t i = 0; i < 4; i++) free(slots[i]);
+    free(arena);
+    melu__plan_free(plan);
+  }
+}
+END_TEST
 
 START_TEST(every_allocation_fails_once) {
   const int from_there_on = _i;
@@ -844,12 +891,14 @@ int main(void) {
   tcase_add_test(plan, outputs_on_top_of_others);
   tcase_add_test(plan, factors_are_not_overwritten);
   tcase_add_test(plan, steps_are_described);
+  tcase_add_test(plan, steps_of_every_kind_are_described);
   tcase_add_test(plan, dead_nodes_are_dropped);
   tcase_add_test(plan, memory_is_reused);
   tcase_add_test(plan, random_programs);
   tcase_add_test(plan, small_plans);
   tcase_add_test(plan, beyond_reason);
   tcase_add_test(plan, no_solution);
+  tcase_add_test(plan, nothing_overflows_beyond_the_edges);
   tcase_add_loop_test(plan, every_allocation_fails_once, 0, 2);
   tcase_add_test(cache, cache_keeps_plans);
   tcase_add_test(cache, cache_without_memory);

@@ -3,6 +3,8 @@
 #include <melu.h>
 
 #include <check.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +17,16 @@
 #include "run_suite.h"
 
 /* ---------------------------------------------------------------------------------------------------- the scene */
+
+/* So many of the next calls that open a file are interrupted by a signal. */
+static int n_interruptions;
+
+int open(const char *name, int flags, ...) {
+  if (n_interruptions == 0) return openat(AT_FDCWD, name, flags); /* only to read */
+  n_interruptions--;
+  errno = EINTR;
+  return -1;
+}
 
 /* A host that counts its blocks, fails an allocation, and follows or stops the reading. */
 struct host {
@@ -465,6 +477,14 @@ START_TEST(test_long_line) {
 }
 END_TEST
 
+START_TEST(test_interrupted) {
+  write_bytes(GOOD_USERS, strlen(GOOD_USERS));
+  n_interruptions = 3;
+  ck_assert_int_eq(read_file(USERS, NULL), MELU_OK);
+  ck_assert_int_eq(n_interruptions, 0);
+}
+END_TEST
+
 /* ---------------------------------------------------------------------------------------- memory, progress, cancel */
 
 START_TEST(test_memory) {
@@ -744,6 +764,7 @@ int main(void) {
   tcase_add_test(tables, test_limits);
   tcase_add_test(tables, test_many_fields);
   tcase_add_test(tables, test_long_line);
+  tcase_add_test(tables, test_interrupted);
   tcase_add_test(tables, test_memory);
   tcase_add_test(tables, test_progress);
   tcase_add_loop_test(tables, test_random_tables, 0, 100);
@@ -753,6 +774,7 @@ int main(void) {
   tcase_add_test(numbers, test_locale);
   tcase_add_test(numbers, test_whole_numbers);
   tcase_set_timeout(tables, 60);
+  tcase_set_timeout(numbers, 60);
   suite_add_tcase(suite, tables);
   suite_add_tcase(suite, numbers);
   return run_suite(suite);

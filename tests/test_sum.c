@@ -11,6 +11,7 @@
 #include "tensor/kernels.h"
 #include "tensor/sum.h"
 #include "run_suite.h"
+#include "support.h"
 
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
 #define MELU__VECTOR_BYTES 64
@@ -218,8 +219,8 @@ static void check_problem(const struct melu__kernels *set, size_t rows, size_t c
 START_TEST(sums) {
   const struct melu__kernels *set;
   EACH_SET(set) {
-    for (int i = 0; i < 3000; i++) check_problem(set, random_size(), random_size());
-    for (int i = 0; i < 300; i++) {
+    for (size_t i = test_trials(3000); i--;) check_problem(set, random_size(), random_size());
+    for (size_t i = test_trials(300); i--;) {
       check_problem(set, 1, random_size());
       check_problem(set, random_size(), 1);
       check_problem(set, random_size(), 64);
@@ -294,7 +295,7 @@ static void check_rows_alone(const struct melu__kernels *set, size_t rows, size_
 
 START_TEST(rows_are_independent) {
   const struct melu__kernels *set;
-  EACH_SET(set) for (int i = 0; i < 1000; i++) {
+  EACH_SET(set) for (size_t i = test_trials(1000); i--;) {
     check_rows_alone(set, 1 + random_below(100), 1 + random_size());
     check_rows_alone(set, 1 + random_below(100), i % 2 ? 64 : 1 + random_below(4));
   }
@@ -357,7 +358,7 @@ END_TEST
 
 START_TEST(transposes) {
   const struct melu__kernels *set;
-  EACH_SET(set) for (int round = 0; round < 500; round++) {
+  EACH_SET(set) for (size_t round = test_trials(500); round--;) {
     struct matrix a = random_matrix(random_size(), random_size()), to = random_matrix(a.cols, a.rows);
     set->transpose(a.rows, a.cols, in(a), (struct melu__mat){to.p, to.ld});
     for (size_t i = 0; i < a.rows; i++)

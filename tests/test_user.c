@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "meta/overlap.h"
 #include "run_suite.h"
 #include "world.h"
 
@@ -27,8 +28,8 @@ static void close_all(void) {
   world_close(&w);
 }
 
-static const uint32_t items[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-static const float ratings[8] = {5, 1, 3, 4, 2, 3, 5, 1};
+static const uint32_t items[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+static const float ratings[9] = {5, 1, 3, 4, 2, 3, 5, 1, 2};
 
 /* The query loss of the outer loop is the squared error of what adapt and predict say. */
 START_TEST(predictions_have_the_loss_of_the_batch) {
@@ -52,6 +53,32 @@ START_TEST(predictions_have_the_loss_of_the_batch) {
     melu_gradient_free(g);
     melu_batch_free(batch);
   }
+}
+END_TEST
+
+#define REFUSED(call, part)                                                       \
+  do {                                                                            \
+    ck_assert_int_eq(call, MELU_EINVAL);                                          \
+    ck_assert_msg(strstr(err.message, part) != NULL, "message: %s", err.message); \
+  } while (0)
+
+START_TEST(arguments_that_are_not_there) {
+  melu_user *other = NULL;
+  melu_workspace *space = NULL;
+  melu_catalog *catalog = NULL;
+  REFUSED(melu_user_new(NULL, w.model, &err), "out is NULL");
+  REFUSED(melu_user_new(&other, NULL, &err), "model is NULL");
+  REFUSED(melu_workspace_new(NULL, w.model, 1, &err), "out is NULL");
+  REFUSED(melu_workspace_new(&space, NULL, 1, &err), "model is NULL");
+  REFUSED(melu_catalog_new(NULL, w.model, w.data, NULL, 0, &err), "out is NULL");
+  REFUSED(melu_catalog_new(&catalog, NULL, w.data, NULL, 0, &err), "model is NULL");
+  REFUSED(melu_catalog_new(&catalog, w.model, NULL, NULL, 0, &err), "data is NULL");
+  REFUSED(melu_adapt(user, ws, w.model, w.data, NULL, NULL, ratings, 1, &err), "items is NULL");
+  REFUSED(melu_adapt(user, ws, w.model, w.data, NULL, items, NULL, 1, &err), "ratings is NULL");
+  WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 2, &err));
+  REFUSED(melu_predict(NULL, ws, w.model, user, w.data, items, 1, &err), "scores is NULL");
+  WORLD_TRY(melu_predict(NULL, ws, w.model, user, w.data, NULL, 0, &err));
+  ck_assert(!other && !space && !catalog);
 }
 END_TEST
 
@@ -254,6 +281,59 @@ START_TEST(evaluate_does_what_a_host_would) {
 }
 END_TEST
 
+/* Five lists of ids; 5 is unknown. */
+static const uint32_t lists[5][3] = {{1, 2, 2}, {3, 2, 1}, {4, 4, 4}, {0, 4, 2}, {5, 5, 1}};
+
+/* Items with those lists, each so many times one after the other, and turned. */
+static melu_dataset *data_of_lists(size_t times) {
+  const struct melu_field field = {
+      .size = sizeof field, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = 5, .width = 3};
+  melu_schema *schema;
+  melu_dataset *data;
+  uint32_t *ids = malloc(3 * times * sizeof *ids);
+  ck_assert_ptr_nonnull(ids);
+  WORLD_TRY(melu_schema_new(&schema, w.ctx, &err));
+  WORLD_TRY(melu_schema_add(schema, &field, &err));
+  WORLD_TRY(melu_dataset_new(&data, w.ctx, schema, &err));
+  for (uint32_t item = 0; item < 5; item++) {
+    const struct melu_value value = {.ids = ids, .n_ids = 3 * times};
+    for (size_t i = 0; i < 3 * times; i++) {
+      const uint32_t id = lists[item][(i + item) % 3];
+      ids[i] = id == 5 ? MELU_UNKNOWN : id;
+    }
+    WORLD_TRY(melu_dataset_add_item(data, item, &value, NULL, &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(data, &err));
+  melu_schema_free(schema);
+  free(ids);
+  return data;
+}
+
+/* Lists of 300,000 ids overlap by as much as lists of 3; they would take hours if each id of one were compared with
+ * each of the other. */
+START_TEST(long_lists_overlap_as_short_ones) {
+  static const size_t times[] = {1, 2, 21, 22, 100, 100000}; /* 63 ids, and 66 */
+  const struct melu_model_options options = {.size = sizeof options,
+                                             .adapt = MELU_ADAPT_HEAD | MELU_ADAPT_HIDDEN | MELU_ADAPT_ITEMS};
+  for (size_t t = 0; t < sizeof times / sizeof *times; t++) {
+    melu_dataset *data = data_of_lists(times[t]);
+    melu_model *model;
+    real overlaps[5][5], *slot;
+    WORLD_TRY(melu_model_new(&model, w.ctx, melu_dataset_schema(data), &options, &err));
+    melu__overlap(&slot, model, data, &(struct melu__rated){.items = items}, 0, 5, 5, overlaps[0]);
+    ck_assert_ptr_eq(slot, overlaps[0]);
+    for (int a = 0; a < 5; a++)
+      for (int b = 0; b < 5; b++) {
+        int n = 0;
+        for (int i = 0; i < 9; i++) n += lists[a][i / 3] == lists[b][i % 3];
+        ck_assert_double_eq_tol((double)overlaps[a][b], n / 9.0, 1e-6);
+      }
+    melu_model_free(model);
+    melu_dataset_free(data);
+  }
+}
+END_TEST
+
 static int refuse(void *arg, const struct melu_progress *p) {
   (void)arg;
   return strcmp(p->phase, "evaluate") == 0;
@@ -288,9 +368,11 @@ int main(void) {
   tcase_add_test(t, support_pulls_predictions);
   tcase_add_test(t, unknown_and_missing);
   tcase_add_test(t, bad_input_leaves_the_user_alone);
+  tcase_add_test(t, arguments_that_are_not_there);
   tcase_add_test(t, one_model_many_threads);
   tcase_add_test(t, evaluate_does_what_a_host_would);
   tcase_add_test(t, evaluate_refuses_and_stops);
+  tcase_add_test(t, long_lists_overlap_as_short_ones);
   suite_add_tcase(s, t);
   return run_suite(s);
 }

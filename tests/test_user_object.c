@@ -18,10 +18,7 @@
 #include "support.h"
 #include "user_layout.h"
 
-#ifndef N_SEQUENCES /* a slower checker may be given fewer */
-#define N_SEQUENCES 10000
-#endif
-
+enum { N_SEQUENCES = 10000 };
 enum { N_ITEMS = 80, N_TRAINED = 30, MOST = 70, N_PROFILES = 6, N_FIELDS = 4, ALL_ADAPT = 15 };
 
 static melu_error err;
@@ -415,7 +412,7 @@ START_TEST(any_sequence_is_adapting_at_once) {
   open_world((size_t)_i, MOST);
   w.random = 100 + (uint64_t)_i;
   open_cast(&c);
-  for (size_t k = 0; k < (N_SEQUENCES + N_SETTINGS - 1) / N_SETTINGS; k++) run_sequence(&c);
+  for (size_t k = 0; k < test_trials((N_SEQUENCES + N_SETTINGS - 1) / N_SETTINGS); k++) run_sequence(&c);
   close_cast(&c);
   close_world();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/error.h"
 
+#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,11 +64,12 @@ melu_status melu__fail_errno(melu_error *err, melu_status status, int sys_errno,
   if (err) {
     FILL(err, status, format);
     err->sys_errno = sys_errno;
-    /* strerror_r has two incompatible forms; the POSIX one is chosen by _POSIX_C_SOURCE in the build. */
-    char reason[96];
-    if (strerror_r(sys_errno, reason, sizeof reason) == 0) {
+    /* In English, whatever the host speaks. */
+    const locale_t english = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (english != (locale_t)0) {
       const size_t used = strlen(err->message);
-      snprintf(err->message + used, sizeof err->message - used, ": %s", reason);
+      snprintf(err->message + used, sizeof err->message - used, ": %s", strerror_l(sys_errno, english));
+      freelocale(english);
     }
   }
   return status;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/parallel.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -16,6 +18,7 @@ struct worker {
 struct melu__pool {
   struct worker *workers; /* threads 1, 2, ...: the caller of run is thread 0 */
   size_t n_started;
+  pid_t process; /* whose threads they are */
 
   pthread_mutex_t turn; /* held by the caller of run: callers take turns */
   pthread_mutex_t lock; /* guards what follows */
@@ -25,6 +28,7 @@ struct melu__pool {
   size_t n_busy;        /* workers that have not finished this run */
   pthread_t caller;
   int running;
+  fenv_t floats; /* the caller's floating-point state: which thread runs a task is not to matter */
 
   void (*task)(void *task_arg, size_t index, size_t thread);
   void *task_arg;
@@ -49,6 +53,7 @@ static void *work(void *arg) {
     while (!pool->stopping && pool->n_runs == seen) pthread_cond_wait(&pool->work, &pool->lock);
     if (pool->stopping) break;
     seen = pool->n_runs;
+    fesetenv(&pool->floats);
     pthread_mutex_unlock(&pool->lock);
     take_tasks(pool, self->number);
     pthread_mutex_lock(&pool->lock);
@@ -77,6 +82,11 @@ static void run_alone(void (*task)(void *task_arg, size_t index, size_t thread),
   for (size_t i = 0; i < n_tasks; i++) task(task_arg, i, thread);
 }
 
+/* A process that was forked has a copy of the pool, but none of its threads, and its locks are as they were. */
+static int is_forked(const struct melu__pool *pool) {
+  return getpid() != pool->process;
+}
+
 void melu__serial_run(void *arg, void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg,
                       size_t n_tasks) {
   (void)arg;
@@ -87,6 +97,10 @@ void melu__pool_run(void *arg, void (*task)(void *task_arg, size_t index, size_t
                     size_t n_tasks) {
   struct melu__pool *pool = arg;
   if (n_tasks == 0) return;
+  if (is_forked(pool)) {
+    run_alone(task, task_arg, n_tasks, 0);
+    return;
+  }
   const size_t thread = number_inside(pool);
   if (thread != NOT_INSIDE) { /* waiting for our own turn would never end */
     run_alone(task, task_arg, n_tasks, thread);
@@ -99,6 +113,7 @@ void melu__pool_run(void *arg, void (*task)(void *task_arg, size_t index, size_t
   pool->n_tasks = n_tasks;
   atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
   pool->caller = pthread_self();
+  fegetenv(&pool->floats);
   pool->running = 1;
   pool->n_busy = pool->n_started;
   pool->n_runs++;
@@ -140,6 +155,7 @@ melu_status melu__pool_new(struct melu__pool **out, const struct melu_allocator 
     return melu__fail_memory(err);
   }
   pool->workers = workers;
+  pool->process = getpid();
   int error = init_locks(pool);
   if (error) {
     melu__free(a, workers);
@@ -159,8 +175,7 @@ melu_status melu__pool_new(struct melu__pool **out, const struct melu_allocator 
   return MELU_OK;
 }
 
-void melu__pool_free(const struct melu_allocator *a, struct melu__pool *pool) {
-  if (!pool) return;
+static void stop(struct melu__pool *pool) {
   pthread_mutex_lock(&pool->lock);
   pool->stopping = 1;
   pthread_cond_broadcast(&pool->work);
@@ -170,6 +185,11 @@ void melu__pool_free(const struct melu_allocator *a, struct melu__pool *pool) {
   pthread_cond_destroy(&pool->work);
   pthread_mutex_destroy(&pool->lock);
   pthread_mutex_destroy(&pool->turn);
+}
+
+void melu__pool_free(const struct melu_allocator *a, struct melu__pool *pool) {
+  if (!pool) return;
+  if (!is_forked(pool)) stop(pool);
   melu__free(a, pool->workers);
   melu__free(a, pool);
 }

@@ -9,7 +9,7 @@
 
 #define MELU__NO_INDEX ((uint32_t)0xffffffffu)
 
-struct melu__vocab; /* the hash table is uthash's; keys are copied, one after the other, into blocks */
+struct melu__vocab; /* a hash table; keys are copied, one after the other, into blocks, where they stay */
 
 /* NULL if there is no memory. The allocator is borrowed. */
 struct melu__vocab *melu__vocab_new(const struct melu_allocator *a);
@@ -21,8 +21,8 @@ size_t melu__vocab_count(const struct melu__vocab *vocab);
 /* The number of a key, MELU__NO_INDEX if it is not there. */
 uint32_t melu__vocab_find(const struct melu__vocab *vocab, const void *key, size_t n_bytes);
 
-/* The number of a key, which is added if it is new (*is_new, if not NULL, tells). MELU__NO_INDEX if there is no memory,
- * the key has 4 GiB or there are 2^32 - 2 keys; the vocabulary is then as before. */
+/* The number of a key, which is added if it is new (*is_new, if not NULL, tells). MELU__NO_INDEX if there is no memory
+ * or there are 2^32 - 2 keys; the vocabulary is then as before. */
 uint32_t melu__vocab_add(struct melu__vocab *vocab, const void *key, size_t n_bytes, int *is_new);
 
 /* The key of a number below the count; *n_bytes, if not NULL, is its length. A NUL follows it. */

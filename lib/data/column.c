@@ -5,9 +5,11 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 
 /* ------------------------------------------------------------------------------------------------------ checking */
 
@@ -61,8 +63,8 @@ static melu_status check_numbers(const struct place *place, const struct melu_va
     const float number = value->numbers[i];
     if (!isfinite(number)) return refuse(place, err, MELU_ERANGE, "number %zu is not finite", i);
     if (!(fabs(melu__field_input(field, number)) <= FLT_MAX))
-      return refuse(place, err, MELU_ERANGE, "number %zu is %g, which shift and scale make too large", i,
-                    (double)number);
+      return refuse(place, err, MELU_ERANGE, "number %zu is %s, which shift and scale make too large", i,
+                    melu__number_show((double)number, 6).text);
   }
   return MELU_OK;
 }
@@ -122,6 +124,26 @@ static int has_unknown(const struct melu__column *column, size_t n_ids) {
   return 0;
 }
 
+static int has_long_list(const struct melu__column *column, size_t n) {
+  for (size_t e = 0; e < n; e++) {
+    if (column->offsets[e + 1] - column->offsets[e] > MELU__SHORT_LIST) return 1;
+  }
+  return 0;
+}
+
+static int ascending(const void *a, const void *b) {
+  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+static void sort_lists(struct melu__column *column, size_t n) {
+  memcpy(column->sorted, column->ids, column->offsets[n] * sizeof *column->sorted);
+  for (size_t e = 0; e < n; e++) {
+    const size_t first = column->offsets[e], n_ids = column->offsets[e + 1] - first;
+    if (n_ids > 1) qsort(column->sorted + first, n_ids, sizeof *column->sorted, ascending);
+  }
+}
+
 /* -------------------------------------------------------------------------------------------------------- tables */
 
 int melu__table_init(struct melu__table *table, const struct melu_allocator *a, const melu_schema *schema,
@@ -147,6 +169,7 @@ void melu__table_free(struct melu__table *table, const struct melu_allocator *a)
     melu__free(a, table->columns[i].offsets);
     melu__free(a, table->columns[i].ids);
     melu__free(a, table->columns[i].given);
+    melu__free(a, table->columns[i].sorted);
     melu__free(a, table->columns[i].numbers);
   }
   melu__free(a, table->columns);
@@ -202,6 +225,10 @@ int melu__table_prepare(struct melu__table *table, const struct melu_allocator *
   for (size_t i = 0; i < table->n_columns; i++) {
     struct melu__column *column = &table->columns[i];
     const size_t n_ids = column->ids ? column->offsets[table->n] : 0;
+    if (n_ids && has_long_list(column, table->n)) {
+      column->sorted = melu__alloc(a, n_ids, sizeof *column->sorted);
+      if (!column->sorted) return 0;
+    }
     if (!has_unknown(column, n_ids)) continue;
     column->given = melu__alloc(a, n_ids, sizeof *column->given);
     if (!column->given) return 0;
@@ -213,16 +240,18 @@ int melu__table_prepare(struct melu__table *table, const struct melu_allocator *
 void melu__table_unprepare(struct melu__table *table, const struct melu_allocator *a) {
   for (size_t i = 0; i < table->n_columns; i++) {
     melu__free(a, table->columns[i].given);
-    table->columns[i].given = NULL;
+    melu__free(a, table->columns[i].sorted);
+    table->columns[i].given = table->columns[i].sorted = NULL;
   }
 }
 
 void melu__table_finish(struct melu__table *table) {
   for (size_t i = 0; i < table->n_columns; i++) {
     struct melu__column *column = &table->columns[i];
-    if (!column->given) continue;
-    for (size_t c = 0; c < column->offsets[table->n]; c++) {
+    const size_t n_ids = column->given ? column->offsets[table->n] : 0;
+    for (size_t c = 0; c < n_ids; c++) {
       if (column->ids[c] == MELU_UNKNOWN) column->ids[c] = (uint32_t)column->field->n_values;
     }
+    if (column->sorted) sort_lists(column, table->n);
   }
 }

@@ -7,6 +7,9 @@
 
 #define MELU__MAX_ENTITIES 0xfffffffeu /* users, items, and the ids or numbers' vectors in one column */
 
+/* Of longer lists nothing may be done that takes time like the square of their length. */
+#define MELU__SHORT_LIST 64
+
 /* One field of all users, or of all items: a list of cells for each, in CSR. Those of entity e are the cells
  * offsets[e] .. offsets[e + 1] - 1. A cell is an id, or the `width` numbers of a MELU_NUMERIC field, which has one
  * cell, or none where the value is missing. */
@@ -16,7 +19,9 @@ struct melu__column {
   uint32_t *ids;                   /* ids as the host gave them; once frozen, rows of the embedding table, i.e. n_values
                                       for MELU_UNKNOWN. NULL before the first one, and in a column of numbers */
   uint32_t *given;                 /* once frozen, in a column with unknown ids: the ids as given; else NULL */
-  float *numbers;                  /* as given, before shift and scale. NULL before the first, and in a column of ids */
+  uint32_t *sorted; /* once frozen, in a column with a list of more than MELU__SHORT_LIST ids: `ids`, those
+                       of each entity in ascending order; else NULL */
+  float *numbers;   /* as given, before shift and scale. NULL before the first, and in a column of ids */
   size_t offsets_capacity, cells_capacity;
 };
 
@@ -71,9 +76,9 @@ void melu__table_values(struct melu_value *values, const struct melu__table *tab
 /* Removes the entities from position n on. Cannot fail. */
 void melu__table_truncate(struct melu__table *table, size_t n);
 
-/* Freezing in two steps, so that it can fail as a whole: prepare makes `given` where it is needed (0 if there is no
- * memory); then either unprepare takes it away again, or finish, after the vocabularies were closed, turns `ids` into
- * table rows. */
+/* Freezing in two steps, so that it can fail as a whole: prepare makes `given` and `sorted` where they are needed (0 if
+ * there is no memory); then either unprepare takes them away again, or finish, after the vocabularies were closed,
+ * turns `ids` into table rows. */
 int melu__table_prepare(struct melu__table *table, const struct melu_allocator *a);
 void melu__table_unprepare(struct melu__table *table, const struct melu_allocator *a);
 void melu__table_finish(struct melu__table *table);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "io/interrupted.h"
 
 enum { MAX_TRIES = 1000, SUFFIX = 48 };
 
@@ -17,37 +18,63 @@ static melu_status fail(const struct melu__atomic_file *file, const char *step, 
 }
 
 /* A rename over a device or a pipe would put a file where it was. */
-static int is_replaceable(const char *path) {
+static melu_status check_replaceable(const struct melu__atomic_file *file, melu_error *err) {
   struct stat info;
-  return stat(path, &info) != 0 || S_ISREG(info.st_mode);
+  int failed;
+  do failed = stat(file->path, &info);
+  while (melu__interrupted(failed));
+  if (failed) return errno == ENOENT ? MELU_OK : fail(file, "look at", errno, err);
+  if (S_ISREG(info.st_mode)) return MELU_OK;
+  return melu__fail(err, MELU_EIO, "\"%.100s\" exists and is no regular file", file->path);
+}
+
+/* Returns 0 or errno, as the next one does. `name`: room for the folder's name. */
+static int open_folder(struct melu__atomic_file *file, char *name, size_t room) {
+  const char *slash = strrchr(file->path, '/');
+  const size_t n = slash && slash != file->path ? (size_t)(slash - file->path) : 1;
+  snprintf(name, room, "%.*s", (int)n, slash ? file->path : ".");
+  do file->folder = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  while (melu__interrupted(file->folder));
+  return file->folder < 0 ? errno : 0;
+}
+
+static int open_temporary(struct melu__atomic_file *file, char *name, size_t room) {
+  for (int i = 0; i < MAX_TRIES; i++) {
+    snprintf(name, room, "%s.tmp-%ld-%d", file->path, (long)getpid(), i);
+    do file->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    while (melu__interrupted(file->fd));
+    if (file->fd >= 0) return 0;
+    if (errno != EEXIST) return errno;
+  }
+  return EEXIST;
 }
 
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err) {
   const size_t room = strlen(path) + SUFFIX;
-  *file = (struct melu__atomic_file){.ctx = ctx, .path = path, .fd = -1};
-  if (!is_replaceable(path)) return melu__fail(err, MELU_EIO, "\"%.100s\" exists and is no regular file", path);
+  *file = (struct melu__atomic_file){.ctx = ctx, .path = path, .fd = -1, .folder = -1};
+  melu_status status = check_replaceable(file, err);
+  if (status) return status;
   char *name = melu__alloc(&ctx->allocator, room, 1);
   if (!name) return melu__fail_memory(err);
-  int error = EEXIST;
-  for (int i = 0; i < MAX_TRIES && file->fd < 0 && error == EEXIST; i++) {
-    snprintf(name, room, "%s.tmp-%ld-%d", path, (long)getpid(), i);
-    file->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    error = file->fd < 0 ? errno : 0;
+  int error = open_folder(file, name, room);
+  if (error) status = fail(file, "open the folder of", error, err);
+  if (!status) error = open_temporary(file, name, room);
+  if (!status && error) status = fail(file, "create a temporary file for", error, err);
+  if (!status) {
+    file->temporary = name;
+    return MELU_OK;
   }
-  if (file->fd < 0) {
-    melu__free(&ctx->allocator, name);
-    return fail(file, "create a temporary file for", error, err);
-  }
-  file->temporary = name;
-  return MELU_OK;
+  melu__free(&ctx->allocator, name);
+  melu__atomic_abandon(file);
+  return status;
 }
 
 melu_status melu__atomic_write(struct melu__atomic_file *file, const void *bytes, size_t n_bytes, melu_error *err) {
   const char *at = bytes;
   while (n_bytes > 0) {
     const ssize_t n = write(file->fd, at, n_bytes);
-    if (n < 0 && errno == EINTR) continue;
+    if (melu__interrupted(n)) continue;
     if (n <= 0) return fail(file, "write", n < 0 ? errno : EIO, err);
     at += n;
     n_bytes -= (size_t)n;
@@ -55,36 +82,40 @@ melu_status melu__atomic_write(struct melu__atomic_file *file, const void *bytes
   return MELU_OK;
 }
 
-/* The rename is only sure to survive a power cut once the folder itself is on the disk. */
-static int sync_folder(char *path) {
-  char *slash = strrchr(path, '/');
-  const char *folder = slash == path ? "/" : slash ? path : ".";
-  if (slash && slash != path) *slash = '\0';
-  const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  const int error = fsync(fd) != 0 ? errno : 0;
-  close(fd);
-  return error == EINVAL ? 0 : error; /* a file system that has nothing to force */
+/* 0 or errno. */
+static int force(int fd) {
+  int failed;
+  do failed = fsync(fd);
+  while (melu__interrupted(failed));
+  return failed ? errno : 0;
 }
 
 melu_status melu__atomic_commit(struct melu__atomic_file *file, melu_error *err) {
-  if (fsync(file->fd) != 0) return fail(file, "force to the disk", errno, err);
-  const int closed = close(file->fd);
+  int failed, error = force(file->fd);
+  if (error) return fail(file, "force to the disk", error, err);
+  failed = close(file->fd);
   file->fd = -1;
-  if (closed != 0) return fail(file, "close", errno, err);
-  if (rename(file->temporary, file->path) != 0) return fail(file, "put in place", errno, err);
-  const int error = sync_folder(file->temporary);
+  if (failed && errno != EINTR) return fail(file, "close", errno, err);
+  do failed = rename(file->temporary, file->path);
+  while (melu__interrupted(failed));
+  if (failed) return fail(file, "put in place", errno, err);
   melu__free(&file->ctx->allocator, file->temporary);
   file->temporary = NULL;
-  return error ? fail(file, "force to the disk the folder of", error, err) : MELU_OK;
+  /* The rename is only sure to survive a power cut once the folder itself is on the disk. */
+  error = force(file->folder);
+  if (error == 0 || error == EINVAL) return MELU_OK; /* a file system that has nothing to force */
+  return fail(file, "force to the disk the folder of", error, err);
 }
 
 void melu__atomic_abandon(struct melu__atomic_file *file) {
   if (file->fd >= 0) close(file->fd);
   if (file->temporary) {
-    unlink(file->temporary);
+    int failed;
+    do failed = unlink(file->temporary);
+    while (melu__interrupted(failed));
     melu__free(&file->ctx->allocator, file->temporary);
   }
-  file->fd = -1;
+  if (file->folder >= 0) close(file->folder);
+  file->fd = file->folder = -1;
   file->temporary = NULL;
 }

@@ -13,6 +13,7 @@ struct melu__atomic_file {
   const char *path; /* borrowed */
   char *temporary;  /* its name, NULL if there is none to remove */
   int fd;
+  int folder; /* opened before anything is changed, so that nothing but forcing it to the disk can fail at the end */
 };
 
 /* Each returns MELU_EIO or MELU_ENOMEM on failure, after which only melu__atomic_abandon is left to call. */
@@ -21,7 +22,7 @@ melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context
 melu_status melu__atomic_write(struct melu__atomic_file *file, const void *bytes, size_t n_bytes, melu_error *err);
 melu_status melu__atomic_commit(struct melu__atomic_file *file, melu_error *err);
 
-/* Closes and removes what is left of the temporary file; nothing after a commit. */
+/* Closes what is open and removes what is left of the temporary file; after a commit there is none. */
 void melu__atomic_abandon(struct melu__atomic_file *file);
 
 #endif

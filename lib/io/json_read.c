@@ -3,8 +3,9 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/number.h"
 
 static void skip_blanks(struct melu__json *j) {
   while (j->at < j->end && (*j->at == ' ' || *j->at == '\t' || *j->at == '\n' || *j->at == '\r')) j->at++;
@@ -33,16 +34,21 @@ int melu__json_member(struct melu__json *j, char mark, const char *name) {
          melu__json_mark(j, ':');
 }
 
-int melu__json_bool(struct melu__json *j, int *out) {
-  static const char *const words[] = {"false", "true"};
+static int take_word(struct melu__json *j, const char *word) {
+  const size_t n = strlen(word);
   skip_blanks(j);
-  for (*out = 0; *out < 2; ++*out) {
-    const size_t n = strlen(words[*out]);
-    if ((size_t)(j->end - j->at) < n || memcmp(j->at, words[*out], n) != 0) continue;
-    j->at += n;
-    return 1;
-  }
-  return 0;
+  if ((size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return 0;
+  j->at += n;
+  return 1;
+}
+
+int melu__json_bool(struct melu__json *j, int *out) {
+  *out = take_word(j, "true");
+  return *out || take_word(j, "false");
+}
+
+int melu__json_null(struct melu__json *j) {
+  return take_word(j, "null");
 }
 
 /* --------------------------------------------------------------------------------------------------- texts */
@@ -209,8 +215,7 @@ int melu__json_real(struct melu__json *j, double *out) {
     j->at++;
     if (!take_exponent(&d, j)) return 0;
   }
-  /* strtod obeys the locale only in the decimal point: so it is given none. */
   snprintf(d.text + d.n, sizeof d.text - (size_t)d.n, "e%d", d.exponent);
-  *out = strtod(d.text, NULL);
+  *out = melu__number_read(d.text);
   return isfinite(*out);
 }

@@ -28,8 +28,9 @@ int melu__json_whole(struct melu__json *j, uint64_t *out);
 /* Any finite number, correctly rounded, in any locale. One of more than 40 digits is refused. */
 int melu__json_real(struct melu__json *j, double *out);
 
-/* true or false. */
+/* true or false; null. */
 int melu__json_bool(struct melu__json *j, int *out);
+int melu__json_null(struct melu__json *j);
 
 /* The mark, that name, and a colon. */
 int melu__json_member(struct melu__json *j, char mark, const char *name);

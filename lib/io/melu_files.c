@@ -316,13 +316,13 @@ static melu_status find_user(uint32_t *out, const struct loader *l, struct melu_
   return melu__text_fail(err, MELU_ENOTFOUND, l->text, 0, "user \"%s\" is not in " USERS, melu__show(key).text);
 }
 
-static melu_status add_ratings(void *arg, struct melu__slice key, const json_t *list, melu_error *err) {
+static melu_status add_ratings(void *arg, struct melu__slice key, const struct melu__json_item *items, size_t n,
+                               melu_error *err) {
   struct loader *l = arg;
   uint32_t user;
   const melu_status status = find_user(&user, l, key, err);
   if (status != MELU_OK) return status;
   const uint64_t id = melu__table_id(&l->data->tables[MELU_USER], user);
-  const size_t n = json_array_size(list);
   if (l->lists[user].state != NO_LIST) {
     return melu__text_fail(err, MELU_EFORMAT, l->text, 0, "user %" PRIu64 " is there twice", id);
   }
@@ -331,28 +331,26 @@ static melu_status add_ratings(void *arg, struct melu__slice key, const json_t *
     return melu__fail_memory(err);
   }
   for (size_t j = 0; j < n; j++) {
-    const json_t *rating = json_array_get(list, j);
-    const double value = json_number_value(rating);
-    if (!json_is_number(rating)) {
+    if (items[j].kind != MELU__JSON_NUMBER) {
       return melu__text_fail(err, MELU_EFORMAT, l->text, 0, "user %" PRIu64 ": rating %zu is not a number", id, j);
     }
-    if (!(fabs(value) <= (double)FLT_MAX)) {
+    if (!(fabs(items[j].number) <= (double)FLT_MAX)) {
       return melu__text_fail(err, MELU_ERANGE, l->text, 0, "user %" PRIu64 ": rating %zu is not finite", id, j);
     }
-    l->ratings[l->n_ratings + j] = (float)value;
+    l->ratings[l->n_ratings + j] = (float)items[j].number;
   }
   l->lists[user] = (struct lists){RATINGS_READ, l->n_ratings, n};
   l->n_ratings += n;
   return MELU_OK;
 }
 
-static melu_status add_movies(void *arg, struct melu__slice key, const json_t *list, melu_error *err) {
+static melu_status add_movies(void *arg, struct melu__slice key, const struct melu__json_item *items, size_t n,
+                              melu_error *err) {
   struct loader *l = arg;
   uint32_t user;
   melu_status status = find_user(&user, l, key, err);
   if (status != MELU_OK) return status;
   const uint64_t id = melu__table_id(&l->data->tables[MELU_USER], user);
-  const size_t n = json_array_size(list);
   struct lists *lists = &l->lists[user];
   if (lists->state != RATINGS_READ) {
     return melu__text_fail(err, MELU_EFORMAT, l->text, 0, "user %" PRIu64 " %s", id,
@@ -363,10 +361,8 @@ static melu_status add_movies(void *arg, struct melu__slice key, const json_t *l
                            lists->n);
   }
   for (size_t j = 0; j < n; j++) {
-    const json_t *movie = json_array_get(list, j);
-    const struct melu__slice name = {json_string_value(movie), json_string_length(movie)};
     uint64_t item;
-    if (!json_is_string(movie) || !melu__parse_whole(&item, name, MAX_ID)) {
+    if (items[j].kind != MELU__JSON_TEXT || !melu__parse_whole(&item, items[j].text, MAX_ID)) {
       return melu__text_fail(err, MELU_EFORMAT, l->text, 0,
                              "user %" PRIu64 ": movie %zu is not an id in quotation marks", id, j);
     }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/json_read.h"
+#include "io/json_write.h"
 #include "io/model_names.h"
 #include "io/text_file.h"
 

@@ -16,7 +16,9 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "io/atomic_file.h"
+#include "io/interrupted.h"
 #include "io/json_read.h"
+#include "io/json_write.h"
 #include "tensor/real.h"
 
 #define METADATA "__metadata__"
@@ -84,19 +86,6 @@ static json_t *tensor_entry(const struct melu__tensor *t, uint64_t begin) {
   return NULL;
 }
 
-char *melu__json_dump(size_t *n, const json_t *json, const struct melu_allocator *a) {
-  const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(17);
-  *n = json_dumpb(json, NULL, 0, flags); /* 0 where memory is refused */
-  char *text = *n ? melu__alloc(a, *n + 1, 1) : NULL;
-  if (!text) return NULL;
-  if (json_dumpb(json, text, *n, flags) != *n) {
-    melu__free(a, text);
-    return NULL;
-  }
-  text[*n] = '\0';
-  return text;
-}
-
 static json_t *make_header(const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors) {
   uint64_t offset = 0;
   json_t *meta = json_pack("{s:s}", CHECKSUM, NO_CHECKSUM), *root = json_object();
@@ -112,7 +101,7 @@ static json_t *make_header(const json_t *metadata, const struct melu__tensor *te
 }
 
 /* The header as text, padded with blanks so that the data begins on a multiple of 8. */
-static char *header_text(size_t *n, const json_t *header, const struct melu_allocator *a) {
+static char *header_text(size_t *n, json_t *header, const struct melu_allocator *a) {
   size_t length;
   char *text = melu__json_dump(&length, header, a);
   *n = melu__size_align(length, 8);
@@ -200,7 +189,10 @@ static melu_status bad(melu_error *err, const char *what) {
 
 static melu_status read_fd(struct melu__safetensors *f, int fd, const char *path, melu_error *err) {
   struct stat info;
-  if (fstat(fd, &info) != 0) return melu__fail_errno(err, MELU_EIO, errno, "cannot look at \"%.100s\"", path);
+  int failed;
+  do failed = fstat(fd, &info);
+  while (melu__interrupted(failed));
+  if (failed) return melu__fail_errno(err, MELU_EIO, errno, "cannot look at \"%.100s\"", path);
   if (!S_ISREG(info.st_mode)) return melu__fail(err, MELU_EIO, "\"%.100s\" is no regular file", path);
   if ((uint64_t)info.st_size > f->ctx->max_file_bytes)
     return melu__fail(err, MELU_ELIMIT, "\"%.100s\" has more than %zu bytes", path, f->ctx->max_file_bytes);
@@ -209,7 +201,7 @@ static melu_status read_fd(struct melu__safetensors *f, int fd, const char *path
   if (!f->bytes) return melu__fail_memory(err);
   for (size_t at = 0; at < f->n_bytes;) {
     const ssize_t n = read(fd, f->bytes + at, f->n_bytes - at);
-    if (n < 0 && errno == EINTR) continue;
+    if (melu__interrupted(n)) continue;
     if (n < 0) return melu__fail_errno(err, MELU_EIO, errno, "cannot read \"%.100s\"", path);
     if (n == 0) return melu__fail(err, MELU_ECORRUPT, "\"%.100s\" became shorter while it was read", path);
     at += (size_t)n;
@@ -218,7 +210,9 @@ static melu_status read_fd(struct melu__safetensors *f, int fd, const char *path
 }
 
 static melu_status read_bytes(struct melu__safetensors *f, const char *path, melu_error *err) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
+  int fd;
+  do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is not waited for */
+  while (melu__interrupted(fd));
   if (fd < 0)
     return melu__fail_errno(err, errno == ENOENT ? MELU_ENOTFOUND : MELU_EIO, errno, "cannot open \"%.100s\"", path);
   const melu_status status = read_fd(f, fd, path, err);

@@ -30,9 +30,6 @@ struct melu__tensor {
 melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
                                    const struct melu__tensor *tensors, size_t n_tensors, melu_error *err);
 
-/* JSON as compact text of *n bytes and a NUL, in memory of the allocator; NULL if there is none. */
-char *melu__json_dump(size_t *n, const json_t *json, const struct melu_allocator *a);
-
 /* --------------------------------------------------------------------------------------------------- reading */
 
 struct melu__stored {

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/number.h"
+#include "io/interrupted.h"
 
 #define CHUNK ((size_t)1 << 20) /* bytes between two calls of the progress callback */
 #define MAX_NAME 80             /* bytes of a path that a message can spare */
@@ -91,7 +93,7 @@ static melu_status read_bytes(struct melu__text *text, int fd, size_t expected, 
     if (!melu__grow(&text->ctx->allocator, &text->bytes, &capacity, text->n, need, 1)) return melu__fail_memory(err);
     const size_t room = capacity - 1 - text->n;
     const ssize_t got = read(fd, text->bytes + text->n, room < CHUNK ? room : CHUNK);
-    if (got < 0 && errno == EINTR) continue;
+    if (melu__interrupted(got)) continue;
     if (got < 0) return melu__fail_errno(err, MELU_EIO, errno, "%.*s: cannot be read", MAX_NAME, text->name);
     if (got == 0) break;
     text->n += (size_t)got;
@@ -107,14 +109,18 @@ static melu_status read_bytes(struct melu__text *text, int fd, size_t expected, 
 
 static melu_status read_file(struct melu__text *text, const char *path, size_t limit,
                              const struct melu_progress *progress, melu_error *err) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd, failed;
+  do fd = open(path, O_RDONLY | O_CLOEXEC);
+  while (melu__interrupted(fd));
   if (fd < 0) {
     const melu_status status = errno == ENOENT ? MELU_ENOTFOUND : MELU_EIO;
     return melu__fail_errno(err, status, errno, "%.*s: cannot be opened", MAX_NAME, text->name);
   }
   melu_status status = MELU_OK;
   struct stat info;
-  if (fstat(fd, &info) != 0) {
+  do failed = fstat(fd, &info);
+  while (melu__interrupted(failed));
+  if (failed) {
     status = melu__fail_errno(err, MELU_EIO, errno, "%.*s: cannot be read", MAX_NAME, text->name);
   } else if (S_ISREG(info.st_mode) && (uintmax_t)info.st_size > limit) {
     status = melu__text_fail(err, MELU_ELIMIT, text, 0, "the file is larger than %zu bytes", limit);
@@ -320,8 +326,7 @@ static int scan_decimal(struct decimal *number, struct melu__slice slice) {
   return 1;
 }
 
-/* Few digits and a small power of ten are exact floats, and one operation on such rounds once. The rest is strtof's,
- * which obeys the locale only in the decimal point: so it is given none. */
+/* Few digits and a small power of ten are exact floats, and one operation on such rounds once. */
 static float decimal_value(struct decimal *number) {
   const int64_t magnitude = number->exponent + number->n_digits; /* the value is below 10^magnitude */
   if (number->n_digits == 0 || magnitude < -50) return 0.0f;
@@ -339,7 +344,9 @@ static float decimal_value(struct decimal *number) {
     exponent--;
   }
   snprintf(number->digits + n, sizeof number->digits - (size_t)n, "e%d", exponent);
-  return strtof(number->digits, NULL);
+  /* What may leave the range of floats is to meet no trap of the host's; to take that care takes longer than reading.
+   */
+  return magnitude > -37 && magnitude < 39 ? strtof(number->digits, NULL) : melu__number_read_float(number->digits);
 }
 
 melu_status melu__parse_float(float *out, struct melu__slice slice) {

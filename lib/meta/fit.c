@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "base/rng.h"
 #include "io/atomic_file.h"
 #include "meta/fit.h"
@@ -34,7 +35,7 @@ static melu_status check(const struct melu_fit_options *o, melu_error *err) {
   for (size_t i = 0; i < sizeof priors / sizeof *priors; i++)
     if (!isfinite(priors[i])) return melu__fail(err, MELU_ERANGE, "a prior is not finite");
   if (!(o->validation >= 0 && o->validation < 1))
-    return melu__fail(err, MELU_ERANGE, "validation is %g, not in [0, 1)", o->validation);
+    return melu__fail(err, MELU_ERANGE, "validation is %s, not in [0, 1)", melu__number_show(o->validation, 6).text);
   if (o->n_validation_users && (!o->validation_users || o->validation > 0))
     return melu__fail(err, MELU_EINVAL, "validation_users is NULL, or there is a share for validation too");
   if (o->patience && o->validation == 0 && o->n_validation_users == 0)
@@ -220,13 +221,10 @@ static melu_status run_epoch(struct melu__fit *f, uint32_t epoch, size_t i, melu
 
 /* ----------------------------------------------------------------------------------------------- validation */
 
-static void copy_all(const melu_model *model, real *all, int back) {
+static void copy_all(const melu_model *model, real *all) {
   for (size_t i = 0; i < model->n_params; i++) {
     const size_t n = model->params[i].rows * model->params[i].cols;
-    if (back)
-      memcpy(model->params[i].data, all, n * sizeof *all);
-    else
-      memcpy(all, model->params[i].data, n * sizeof *all);
+    memcpy(all, model->params[i].data, n * sizeof *all);
     all += n;
   }
 }
@@ -246,12 +244,19 @@ static melu_status validate(struct melu__fit *f, uint32_t epoch, melu_error *err
   if (epoch > 0 && !(f->validation < f->best_validation)) return MELU_OK;
   f->best_validation = f->validation;
   f->best_epoch = epoch;
-  copy_all(f->model, f->best, 0);
+  copy_all(f->model, f->best);
   return MELU_OK;
 }
 
-static void restore_best(struct melu__fit *f) {
-  copy_all(f->model, f->best, 1);
+/* The best weights and the last ones change places. */
+static void exchange_best(struct melu__fit *f) {
+  real *other = f->best;
+  for (size_t i = 0; i < f->model->n_params; i++)
+    for (size_t k = 0; k < f->model->params[i].rows * f->model->params[i].cols; k++, other++) {
+      const real x = *other;
+      *other = f->model->params[i].data[k];
+      f->model->params[i].data[k] = x;
+    }
   f->model->version++;
   f->model->largest = (real)melu__model_largest(f->model);
 }
@@ -361,10 +366,18 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
     status = try_checkpoint(&f, err);
   }
   if (!status && f.options.resume) status = melu__fit_resume(&f, err);
-  if (!status && f.n_done == 0 && model->version == 1) status = melu__start(model, data, f.users, f.n_users, err);
+  int started = 0;
+  if (!status && f.n_done == 0 && model->version == 1) {
+    status = melu__start(model, data, f.users, f.n_users, err);
+    started = !status;
+  }
   if (!status) status = run_epochs(&f, err);
-  if (f.best && !status) restore_best(&f);
-  if (!status) status = set_noise(&f, err);
+  if (started && f.n_done == 0) melu__model_initialise(model); /* no update followed: the model is as before */
+  if (!status) {
+    if (f.best) exchange_best(&f);
+    status = set_noise(&f, err);
+    if (f.best && status) exchange_best(&f);
+  }
   release(&f);
   return status;
 }

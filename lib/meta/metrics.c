@@ -8,6 +8,7 @@
 
 #include "base/context.h"
 #include "base/error.h"
+#include "base/number.h"
 
 enum { N_CUTS = 4, MAX_CUT = 10 };
 
@@ -91,7 +92,8 @@ melu_status melu_metrics_add(struct melu_metrics *metrics, const float *scores, 
   if (!metrics || !scores || !ratings) return melu__fail(err, MELU_EINVAL, "metrics, scores or ratings is NULL");
   if (n == 0) return melu__fail(err, MELU_EINVAL, "a user without queries has no metrics");
   if (!(rating_min <= rating_max)) {
-    return melu__fail(err, MELU_EINVAL, "rating_min %g is not at most rating_max %g", rating_min, rating_max);
+    return melu__fail(err, MELU_EINVAL, "rating_min %s is not at most rating_max %s",
+                      melu__number_show(rating_min, 6).text, melu__number_show(rating_max, 6).text);
   }
   for (size_t i = 0; i < n; i++) {
     if (!isfinite(scores[i])) return melu__fail_at(err, MELU_ERANGE, i, "score %zu is not finite", i);

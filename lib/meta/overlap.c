@@ -6,12 +6,49 @@ size_t melu__overlap_size(const melu_model *model, size_t n_rows, size_t n_suppo
   return melu__size_mul(melu__n_item_tables(model->schema), melu__size_mul(n_rows, n_support));
 }
 
-/* Equal pairs of two lists of ids, over the number of all. */
-static real share(const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b) {
+/* The ids of an item, in ascending order if the column has them so. */
+struct list {
+  const uint32_t *ids;
+  size_t n;
+};
+
+static struct list list_of(const struct melu__column *column, uint32_t item) {
+  struct list list;
+  list.ids = melu__column_ids(column, item, &list.n);
+  if (list.ids && column->sorted) list.ids = column->sorted + column->offsets[item];
+  return list;
+}
+
+static size_t equal_pairs(struct list a, struct list b) {
   size_t n = 0;
-  for (size_t i = 0; i < n_a; i++)
-    for (size_t j = 0; j < n_b; j++) n += a[i] == b[j];
-  return n ? (real)n / ((real)n_a * (real)n_b) : 0;
+  for (size_t i = 0; i < a.n; i++)
+    for (size_t j = 0; j < b.n; j++) n += a.ids[i] == b.ids[j];
+  return n;
+}
+
+/* How often the list has the id that it has at i, which is the first of them. */
+static size_t count_equal(struct list list, size_t i) {
+  size_t n = 1;
+  while (i + n < list.n && list.ids[i + n] == list.ids[i]) n++;
+  return n;
+}
+
+static size_t equal_pairs_sorted(struct list a, struct list b) {
+  size_t n = 0;
+  for (size_t i = 0, j = 0; i < a.n && j < b.n;) {
+    const size_t of_a = count_equal(a, i), of_b = count_equal(b, j);
+    const uint32_t x = a.ids[i], y = b.ids[j];
+    if (x == y) n += of_a * of_b;
+    if (x <= y) i += of_a;
+    if (y <= x) j += of_b;
+  }
+  return n;
+}
+
+/* Equal pairs of two items' ids, over the number of all. */
+static real share(const struct melu__column *column, struct list a, struct list b) {
+  const size_t n = column->sorted ? equal_pairs_sorted(a, b) : equal_pairs(a, b);
+  return n ? (real)n / ((real)a.n * (real)b.n) : 0;
 }
 
 static uint32_t item_of(const struct melu__rated *rated, size_t row) {
@@ -21,12 +58,9 @@ static uint32_t item_of(const struct melu__rated *rated, size_t row) {
 static void fill(real *out, const struct melu__column *column, const struct melu__rated *rated, size_t first,
                  size_t n_rows, size_t n_support) {
   for (size_t i = 0; i < n_rows; i++) {
-    size_t n_a, n_b;
-    const uint32_t *a = melu__column_ids(column, item_of(rated, first + i), &n_a);
-    for (size_t j = 0; j < n_support; j++) {
-      const uint32_t *b = melu__column_ids(column, item_of(rated, j), &n_b);
-      out[i * n_support + j] = share(a, n_a, b, n_b);
-    }
+    const struct list list = list_of(column, item_of(rated, first + i));
+    for (size_t j = 0; j < n_support; j++)
+      out[i * n_support + j] = share(column, list, list_of(column, item_of(rated, j)));
   }
 }
 

@@ -138,6 +138,13 @@ static void find_factors(melu_model *model) {
   }
 }
 
+void melu__model_initialise(melu_model *model) {
+  for (size_t i = 0; i < model->n_params; i++) fill(&model->params[i], 0);
+  (melu__is_factors(model) ? initialise_factors : initialise_layers)(model);
+  model->version = 1;
+  model->largest = (real)melu__model_largest(model);
+}
+
 /* -------------------------------------------------------------------------------------------------- life */
 
 static void set_widths(melu_model *model) {
@@ -165,7 +172,6 @@ melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu
   melu_model *model = melu__calloc(&ctx->allocator, 1, sizeof *model);
   if (!model) return melu__fail_memory(err);
   model->ctx = ctx;
-  model->version = 1;
   model->options = o;
   memcpy(model->hidden, hidden, sizeof model->hidden);
   model->options.hidden = model->hidden;
@@ -177,13 +183,8 @@ melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu
     status = melu__fail_memory(err);
     goto fail;
   }
-  if (o.network == MELU_FACTORS) {
-    find_factors(model);
-    initialise_factors(model);
-  } else {
-    initialise_layers(model);
-  }
-  model->largest = (real)melu__model_largest(model);
+  if (o.network == MELU_FACTORS) find_factors(model);
+  melu__model_initialise(model);
   *out = model;
   return MELU_OK;
 fail:

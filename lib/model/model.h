@@ -29,6 +29,9 @@ struct melu_model {
   struct melu__plan_cache *plans; /* locked inside: a const model may add to it */
 };
 
+/* Sets all parameters as the options' seed says: those of a new model, of version 1. */
+void melu__model_initialise(melu_model *model);
+
 /* The largest number of all parameters, by looking at them. */
 double melu__model_largest(const melu_model *model);
 

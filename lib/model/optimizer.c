@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "model/gradient.h"
 #include "tensor/kernels.h"
 
@@ -13,7 +14,8 @@
 
 static melu_status in_range(double x, double low, double high, const char *name, melu_error *err) {
   if (x >= low && x < high) return MELU_OK;
-  return melu__fail(err, MELU_ERANGE, "%s is %g, not in [%g, %g)", name, x, low, high);
+  return melu__fail(err, MELU_ERANGE, "%s is %s, not in [%s, %s)", name, melu__number_show(x, 6).text,
+                    melu__number_show(low, 6).text, melu__number_show(high, 6).text);
 }
 
 static melu_status resolve(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
@@ -36,8 +38,8 @@ static melu_status resolve(struct melu_optimizer_options *o, const struct melu_o
   if ((status = in_range(o->beta2, 0, 1, "beta2", err))) return status;
   if ((status = in_range(o->epsilon, 1e-30, HUGE_VAL, "epsilon", err))) return status;
   if (!(o->beta1 * o->beta1 < o->beta2))
-    return melu__fail(err, MELU_ERANGE, "beta1 %g is not below the root of beta2 %g: steps would have no bound",
-                      o->beta1, o->beta2);
+    return melu__fail(err, MELU_ERANGE, "beta1 %s is not below the root of beta2 %s: steps would have no bound",
+                      melu__number_show(o->beta1, 6).text, melu__number_show(o->beta2, 6).text);
   return in_range(o->weight_decay, 0, HUGE_VAL, "weight_decay", err);
 }
 
@@ -202,7 +204,7 @@ static void update_piece(const struct update *u, size_t param, size_t piece) {
 static void run_piece(void *arg, size_t index, size_t thread) {
   const struct update *u = arg;
   (void)thread;
-  for (size_t i = 0; i < u->opt->model->n_params; i++) {
+  for (size_t i = 0;; i++) { /* there is a parameter that the piece belongs to */
     const size_t n = count_pieces(u, i);
     if (index < n) {
       update_piece(u, i, index);

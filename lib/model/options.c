@@ -6,6 +6,7 @@
 
 #include "base/context.h"
 #include "base/error.h"
+#include "base/number.h"
 
 #define MAX_WIDTH 65536
 
@@ -115,9 +116,11 @@ static melu_status check(const struct melu_model_options *o, melu_error *err) {
   if (o->inner_steps > MELU__MAX_STEPS)
     return melu__fail(err, MELU_ELIMIT, "inner_steps is %zu, above %d", o->inner_steps, MELU__MAX_STEPS);
   if (!(o->inner_lr >= 0) || isinf(o->inner_lr))
-    return melu__fail(err, MELU_EINVAL, "inner_lr is %g, not a finite number from 0 on", o->inner_lr);
+    return melu__fail(err, MELU_EINVAL, "inner_lr is %s, not a finite number from 0 on",
+                      melu__number_show(o->inner_lr, 6).text);
   if (!(o->rating_min < o->rating_max) || isinf(o->rating_min) || isinf(o->rating_max))
-    return melu__fail(err, MELU_EINVAL, "ratings from %g to %g are no range", o->rating_min, o->rating_max);
+    return melu__fail(err, MELU_EINVAL, "ratings from %s to %s are no range", melu__number_show(o->rating_min, 6).text,
+                      melu__number_show(o->rating_max, 6).text);
   return MELU_OK;
 }
 

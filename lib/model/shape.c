@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 
-#define MAX_TABLE_ROWS ((size_t)1 << 31)
 #define MAX_NUMBERS ((uint64_t)1 << 40)
 
 size_t melu__schema_numbers(const melu_schema *schema, melu_owner owner) {
@@ -149,19 +148,12 @@ static melu_status check_adapted(const melu_schema *schema, const struct melu_mo
 
 /* A schema that a model can be made for. */
 static melu_status check(const melu_schema *schema, const struct melu_model_options *o, melu_error *err) {
-  const struct melu__field *field;
   if (!melu__schema_complete(schema))
     return melu__fail(err, MELU_ESTATE, "a vocabulary of the schema is still open: freeze the data set that learns it");
   if (layer_inputs(schema, o, 0) == 0) return melu__fail(err, MELU_EINVAL, "the schema has no field");
   if (o->network == MELU_FACTORS && melu__n_item_tables(schema) == 0)
     return melu__fail(err, MELU_EINVAL, "the schema has no item field of ids, which MELU_FACTORS needs");
-  const melu_status status = check_adapted(schema, o, err);
-  if (status) return status;
-  for (size_t t = 0; (field = melu__table_field(schema, t)) != NULL; t++)
-    if (field->n_values >= MAX_TABLE_ROWS)
-      return melu__fail(err, MELU_ELIMIT, "field \"%s\" has %zu values, more than 2^31 - 1", field->name,
-                        field->n_values);
-  return MELU_OK;
+  return check_adapted(schema, o, err);
 }
 
 melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_schema *schema,

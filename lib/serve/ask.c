@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "meta/factors.h"
 #include "serve/factor_user.h"
 
@@ -44,7 +45,8 @@ static melu_status find_items(struct asking *q, const struct melu_ask_options *o
     const uint32_t item = o->items ? o->items[i] : (uint32_t)i;
     const float chance = o->chances ? o->chances[i] : 1;
     if (!(chance >= 0 && chance <= 1))
-      return melu__fail_at(err, MELU_ERANGE, i, "chances[%zu] is %g, outside [0, 1]", i, (double)chance);
+      return melu__fail_at(err, MELU_ERANGE, i, "chances[%zu] is %s, outside [0, 1]", i,
+                           melu__number_show((double)chance, 6).text);
     const struct melu__support *told = &q->user->support;
     if (!o->items && melu__support_find(told, melu_dataset_item_id(q->data, item)) != told->n) continue;
     q->items[q->n] = item;

@@ -33,4 +33,7 @@ static inline uint32_t melu__catalog_row(const melu_catalog *c, uint32_t number)
   return number < c->n_numbers ? c->rows[number] : MELU__NO_ROW;
 }
 
+/* Bytes of what ranking keeps of some users at a time, for a workspace to have them. */
+size_t melu__ranking_size(void);
+
 #endif

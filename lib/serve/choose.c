@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Choosing settings by users who are not trained on. */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "base/rng.h"
 #include "data/dataset.h"
 #include "serve/evaluate.h"
@@ -20,7 +22,7 @@ static melu_status resolve(struct melu_choose_options *o, const struct melu_choo
   if (status) return status;
   if (o->validation == 0) o->validation = 0.1;
   if (!(o->validation > 0 && o->validation < 1))
-    return melu__fail(err, MELU_ERANGE, "validation is %g, not in (0, 1)", o->validation);
+    return melu__fail(err, MELU_ERANGE, "validation is %s, not in (0, 1)", melu__number_show(o->validation, 6).text);
   if (o->evaluate.size == 0) o->evaluate.size = sizeof o->evaluate;
   if (o->evaluate.users) return melu__fail(err, MELU_EINVAL, "evaluate.users is not NULL: they are drawn");
   return MELU_OK;
@@ -72,25 +74,25 @@ melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, c
                         const struct melu_model_options *models, const struct melu_fit_options *fits, size_t n,
                         const struct melu_choose_options *options, melu_error *err) {
   struct choice c = {.ctx = ctx, .data = data};
-  double smallest = INFINITY;
   if (!best || !ctx || !data || !models || !fits || n == 0)
     return melu__fail(err, MELU_EINVAL, "an argument is NULL, or there is no candidate");
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   melu_status status = resolve(&c.options, options, err);
   if (!status) status = draw_users(&c, err);
-  size_t found = n;
+  double *found = melu__alloc(&ctx->allocator, n, sizeof *found);
+  if (!status && !found) status = melu__fail_memory(err);
+  size_t smallest = 0;
   for (size_t i = 0; i < n && !status; i++) {
-    double error = INFINITY;
-    status = judge(&error, &c, melu__options_at(models, models->size, i), melu__options_at(fits, fits->size, i), err);
-    if (status) break;
-    if (errors) errors[i] = error;
-    if (!(error < smallest)) continue;
-    smallest = error;
-    found = i;
+    status =
+        judge(&found[i], &c, melu__options_at(models, models->size, i), melu__options_at(fits, fits->size, i), err);
+    if (!status && found[i] < found[smallest]) smallest = i;
   }
+  if (!status && !isfinite(found[smallest])) status = melu__fail(err, MELU_EDIVERGED, "every candidate diverged");
+  if (!status) {
+    if (errors) memcpy(errors, found, n * sizeof *errors);
+    *best = smallest;
+  }
+  melu__free(&ctx->allocator, found);
   melu__free(&ctx->allocator, c.users);
-  if (status) return status;
-  if (found == n) return melu__fail(err, MELU_EDIVERGED, "every candidate diverged");
-  *best = found;
-  return MELU_OK;
+  return status;
 }

@@ -120,6 +120,7 @@ static void gather_rows(melu_workspace *ws, const melu_user *user, const melu_da
     memcpy(ws->pooled, user->encoded, width * sizeof *ws->pooled);
     memcpy(ws->rows, user->encoded + first_row(ws->model), n_known * ld * sizeof *ws->rows);
   }
+  if (n_known == told->n) return; /* of no rating, items may be NULL */
   rows_of(ws, data, told->items + n_known, told->n - n_known, ws->rows + n_known * ld, ws->pooled);
 }
 

@@ -212,11 +212,15 @@ static void sort_heap(struct top *t) {
 
 enum { GROUP = 16 }; /* users for whom a block is scored while it is in the caches */
 
-struct group {
+struct melu__ranking {
   struct view views[GROUP];
   struct top tops[GROUP];
   size_t n;
 };
+
+size_t melu__ranking_size(void) {
+  return sizeof(struct melu__ranking);
+}
 
 static melu_status resolve(struct melu_top_options *o, const struct melu_top_options *options, size_t user,
                            melu_error *err) {
@@ -230,7 +234,7 @@ static melu_status resolve(struct melu_top_options *o, const struct melu_top_opt
 
 /* Blocks outermost. A user with a score that is not finite ends it for those behind her, since the first such user is
  * the one to be named. */
-static void rank_group(struct group *g, const melu_catalog *c) {
+static void rank_group(struct melu__ranking *g, const melu_catalog *c) {
   for (size_t first = 0; first < c->n && g->n > 0; first += MELU__RANK_ROWS) {
     const struct block b = block_at(c, first);
     for (size_t i = 0; i < g->n; i++) {
@@ -246,28 +250,28 @@ static void rank_group(struct group *g, const melu_catalog *c) {
 melu_status melu_catalog_top_users(uint32_t *items, float *scores, size_t *n, size_t k, melu_workspace *ws,
                                    const melu_catalog *c, const melu_user *const *users, size_t n_users,
                                    const struct melu_top_options *options, melu_error *err) {
-  struct group g;
   melu_status status = check(ws, c, err);
   if (status) return status;
+  struct melu__ranking *g = ws->ranking;
   if (n_users && (!users || !n || (k && (!items || !scores))))
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !users ? "users" : !n ? "n" : items ? "scores" : "items");
   for (size_t u = 0; u < n_users && !status; u++) {
     status = check_user(c, users[u], u, err);
-    if (!status) status = resolve(&g.tops[0].options, options, u, err);
+    if (!status) status = resolve(&g->tops[0].options, options, u, err);
   }
   if (status) return status;
   for (size_t done = 0; done < n_users; done += GROUP) {
     const size_t n_group = n_users - done < GROUP ? n_users - done : GROUP;
-    g.n = k ? n_group : 0;
+    g->n = k ? n_group : 0;
     for (size_t i = 0; i < n_group; i++) {
       const size_t u = done + i;
-      view_begin(&g.views[i], ws, users[u]);
-      g.tops[i] = (struct top){.items = items + u * k, .scores = scores + u * k, .most = k};
-      (void)resolve(&g.tops[i].options, options, u, NULL);
+      view_begin(&g->views[i], ws, users[u]);
+      g->tops[i] = (struct top){.items = items + u * k, .scores = scores + u * k, .most = k};
+      (void)resolve(&g->tops[i].options, options, u, NULL);
     }
-    rank_group(&g, c);
-    if (k && g.n < n_group) return fail_not_finite(done + g.n, err);
-    for (size_t i = 0; i < n_group; i++) n[done + i] = g.tops[i].n;
+    rank_group(g, c);
+    if (k && g->n < n_group) return fail_not_finite(done + g->n, err);
+    for (size_t i = 0; i < n_group; i++) n[done + i] = g->tops[i].n;
   }
   return MELU_OK;
 }

@@ -95,6 +95,7 @@ struct melu_workspace {
   const struct melu__plan **rank;    /* by rows kept, FORMED last */
   struct melu__scratch scratch;
   real *gathered;                          /* a block of a catalogue's rows: x, then z */
+  struct melu__ranking *ranking;           /* top.c: too large for a small stack */
   uint32_t *positions;                     /* (max_support) of a user's items */
   unsigned char digest[MELU_DIGEST_BYTES]; /* of that version of the model; 0: not computed yet */
   uint64_t digest_version;

@@ -216,10 +216,9 @@ static melu_status read_counts(struct melu_value *values, const melu_schema *sch
 static void read_cells(struct melu__support *s, const struct melu_value *counts, const unsigned char **from) {
   s->n_ids = s->n_numbers = 0;
   for (size_t i = 0; i < s->n_fields; i++) {
-    s->values[i] = (struct melu_value){.ids = s->ids + s->n_ids,
-                                       .n_ids = counts[i].n_ids,
-                                       .numbers = s->numbers + s->n_numbers,
-                                       .n_numbers = counts[i].n_numbers};
+    s->values[i] = counts[i]; /* of which there may be none, and then no array */
+    if (counts[i].n_ids) s->values[i].ids = s->ids + s->n_ids;
+    if (counts[i].n_numbers) s->values[i].numbers = s->numbers + s->n_numbers;
     for (size_t k = 0; k < counts[i].n_ids; k++, *from += 4) s->ids[s->n_ids++] = (uint32_t)melu__get_bits(*from, 4);
     for (size_t k = 0; k < counts[i].n_numbers; k++, *from += 4)
       s->numbers[s->n_numbers++] = melu__bits_float(melu__get_bits(*from, 4));

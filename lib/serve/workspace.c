@@ -46,9 +46,10 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   melu_status status = MELU_OK;
   ws->gathered =
       melu__calloc(a, melu__size_mul(MELU__RANK_ROWS, melu__rank_x(model) + melu__rank_z(model)), sizeof *ws->gathered);
+  ws->ranking = melu__alloc(a, 1, melu__ranking_size());
   ws->positions = melu__alloc(a, max_support, sizeof *ws->positions);
   ws->transposed = melu__alloc(a, melu__transposed_size(model), sizeof *ws->transposed);
-  if (!ws->gathered || !ws->positions || !ws->transposed || !melu__user_init(&ws->fresh, model))
+  if (!ws->gathered || !ws->ranking || !ws->positions || !ws->transposed || !melu__user_init(&ws->fresh, model))
     status = melu__fail_memory(err);
   if (!status) status = melu__is_factors(model) ? melu__factor_workspace_init(ws, err) : find_plans(ws, err);
   if (status) {
@@ -64,6 +65,7 @@ void melu_workspace_free(melu_workspace *ws) {
   const struct melu_allocator *a = &ws->model->ctx->allocator;
   melu__scratch_free(&ws->scratch, ws->model);
   melu__free(a, ws->gathered);
+  melu__free(a, ws->ranking);
   melu__free(a, ws->positions);
   melu__free(a, ws->transposed);
   melu__free(a, ws->rows);

@@ -36,7 +36,7 @@ static int is_masked(const struct lowering *l, const struct melu__node *n) {
 }
 
 static void need(struct lowering *l, melu__ref value) {
-  if (value != MELU__NO_NODE && value < l->t->n) l->needed[value] = 1;
+  if (value < l->t->n) l->needed[value] = 1; /* else it is a partial sum */
 }
 
 /* ------------------------------------------------------------------------------------------- instructions */
@@ -221,8 +221,8 @@ static void lower_relu(struct lowering *l, melu__ref i) {
   in.relu = 1;
   if (is_sum(at(l, x)) && l->uses[x] == 1) {
     emit_sum(l, x, in);
-  } else if (is_sum(at(l, x)) && l->relu_of[x] == MELU__NO_NODE) {
-    l->relu_of[x] = i; /* made along with x, when the visit comes there */
+  } else if (is_sum(at(l, x))) {
+    l->relu_of[x] = i; /* there is one, as equal nodes are shared: made along with x, when the visit comes there */
     l->needed[x] = 1;
   } else {
     in.term[in.n_terms++] = (struct melu__addend){x, 1};

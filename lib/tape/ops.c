@@ -237,49 +237,12 @@ static void run_const(const struct melu__run *r) {
   r->kernels->fill(ROWS, COLS, (real)r->node->s, r->out);
 }
 
-static void run_matmul(const struct melu__run *r) {
-  const size_t k = r->node->trans_a ? r->a_rows : r->a_cols;
-  r->kernels->gemm(r->node->trans_a, r->node->trans_b, ROWS, COLS, k, 1, r->a, r->b, 0, r->out);
-}
-
-static void run_add(const struct melu__run *r) {
-  r->kernels->add(ROWS, COLS, r->a, r->b, r->out);
-}
-
-static void run_sub(const struct melu__run *r) {
-  r->kernels->sub(ROWS, COLS, r->a, r->b, r->out);
-}
-
 static void run_mul(const struct melu__run *r) {
   r->kernels->mul(ROWS, COLS, r->a, r->b, r->out);
 }
 
-static void run_scale(const struct melu__run *r) {
-  r->kernels->scale(ROWS, COLS, (real)r->node->s, r->a, r->out);
-}
-
-static void run_add_row(const struct melu__run *r) {
-  r->kernels->add_row(ROWS, COLS, r->a, r->b.p, r->out);
-}
-
-static void run_sum_rows(const struct melu__run *r) {
-  r->kernels->sum_rows(r->a_rows, r->a_cols, r->a, r->out.p);
-}
-
-static void run_rows(const struct melu__run *r) {
-  r->kernels->rows(ROWS, COLS, r->a.p, r->out);
-}
-
 static void run_sum_all(const struct melu__run *r) {
   *r->out.p = r->kernels->sum_all(r->a_rows, r->a_cols, r->a);
-}
-
-static void run_fill(const struct melu__run *r) {
-  r->kernels->fill(ROWS, COLS, *r->a.p, r->out);
-}
-
-static void run_relu(const struct melu__run *r) {
-  r->kernels->relu(ROWS, COLS, r->a, r->out);
 }
 
 static void run_step(const struct melu__run *r) {
@@ -339,10 +302,6 @@ static void run_solve(const struct melu__run *r) {
   if (!r->kernels->solve(ROWS, COLS, r->a, r->b, r->out, r->scratch)) r->kernels->fill(ROWS, COLS, (real)NAN, r->out);
 }
 
-static void run_copy(const struct melu__run *r) {
-  r->kernels->copy(ROWS, COLS, r->a, r->out);
-}
-
 #undef ROWS
 #undef COLS
 
@@ -362,17 +321,17 @@ static double flops_solve(const struct melu__node *n, size_t a_rows, size_t a_co
 const struct melu__op_info melu__ops[MELU__N_OPS] = {
     [MELU__INPUT] = {"input", 0, shape_given, NULL, NULL, NULL, NULL},
     [MELU__CONST] = {"const", 0, shape_given, NULL, run_const, NULL, NULL},
-    [MELU__MATMUL] = {"matmul", 2, shape_matmul, grad_matmul, run_matmul, NULL, flops_matmul},
-    [MELU__ADD] = {"add", 2, shape_same, grad_add, run_add, NULL, NULL},
-    [MELU__SUB] = {"sub", 2, shape_same, grad_sub, run_sub, NULL, NULL},
+    [MELU__MATMUL] = {"matmul", 2, shape_matmul, grad_matmul, NULL, NULL, flops_matmul},
+    [MELU__ADD] = {"add", 2, shape_same, grad_add, NULL, NULL, NULL},
+    [MELU__SUB] = {"sub", 2, shape_same, grad_sub, NULL, NULL, NULL},
     [MELU__MUL] = {"mul", 2, shape_same, grad_mul, run_mul, NULL, NULL},
-    [MELU__SCALE] = {"scale", 1, shape_like_a, grad_scale, run_scale, NULL, NULL},
-    [MELU__ADD_ROW] = {"add_row", 2, shape_add_row, grad_add_row, run_add_row, NULL, NULL},
-    [MELU__SUM_ROWS] = {"sum_rows", 1, shape_sum_rows, grad_sum_rows, run_sum_rows, NULL, NULL},
-    [MELU__ROWS] = {"rows", 1, shape_rows, grad_rows, run_rows, NULL, NULL},
+    [MELU__SCALE] = {"scale", 1, shape_like_a, grad_scale, NULL, NULL, NULL},
+    [MELU__ADD_ROW] = {"add_row", 2, shape_add_row, grad_add_row, NULL, NULL, NULL},
+    [MELU__SUM_ROWS] = {"sum_rows", 1, shape_sum_rows, grad_sum_rows, NULL, NULL, NULL},
+    [MELU__ROWS] = {"rows", 1, shape_rows, grad_rows, NULL, NULL, NULL},
     [MELU__SUM_ALL] = {"sum_all", 1, shape_sum_all, grad_sum_all, run_sum_all, NULL, NULL},
-    [MELU__FILL] = {"fill", 1, shape_fill, grad_fill, run_fill, NULL, NULL},
-    [MELU__RELU] = {"relu", 1, shape_like_a, grad_relu, run_relu, NULL, NULL},
+    [MELU__FILL] = {"fill", 1, shape_fill, grad_fill, NULL, NULL, NULL},
+    [MELU__RELU] = {"relu", 1, shape_like_a, grad_relu, NULL, NULL, NULL},
     [MELU__STEP] = {"step", 1, shape_like_a, NULL, run_step, NULL, NULL},
     [MELU__SIGMOID] = {"sigmoid", 1, shape_like_a, grad_sigmoid, run_sigmoid, NULL, NULL},
     [MELU__LOG] = {"log", 1, shape_like_a, grad_log, run_log, NULL, NULL},
@@ -386,5 +345,5 @@ const struct melu__op_info melu__ops[MELU__N_OPS] = {
     [MELU__BAG] = {"bag", 1, shape_bag, grad_bag, run_bag, NULL, NULL},
     [MELU__BAG_T] = {"bag_t", 1, shape_bag, grad_bag_t, run_bag_t, NULL, NULL},
     [MELU__SOLVE] = {"solve", 2, shape_solve, grad_solve, run_solve, scratch_solve, flops_solve},
-    [MELU__DETACH] = {"detach", 1, shape_like_a, NULL, run_copy, NULL, NULL},
+    [MELU__DETACH] = {"detach", 1, shape_like_a, NULL, NULL, NULL, NULL},
 };

@@ -29,6 +29,7 @@ struct melu__op_info {
    * records, so the result can be differentiated again. NULL: the derivative is zero everywhere. */
   void (*grad)(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]);
 
+  /* NULL: no instruction is of this op alone. Simplification takes it out, or a sum computes it (lower.c). */
   void (*run)(const struct melu__run *r);
 
   /* Numbers of scratch that `run` needs; NULL: none. */

@@ -132,7 +132,8 @@ static void bind_slots(struct melu__plan *p, const size_t *ld, const struct melu
   for (size_t i = 0; i < p->n_values; i++) {
     const struct melu__node *node = &p->nodes[i < p->n_nodes ? i : p->code.partial_of[i - p->n_nodes]];
     const int is_input = i < p->n_nodes && node->op == MELU__INPUT;
-    p->places[i] = (struct place){node->rows, node->cols, is_input ? node->index : IN_ARENA, 0, node->cols};
+    p->places[i] = (struct place){
+        .rows = node->rows, .cols = node->cols, .slot = is_input ? node->index : IN_ARENA, .ld = node->cols};
     if (!is_input) p->places[i].ld = melu__plan_padded(p, node->cols);
     if (is_input && ld && ld[node->index]) p->places[i].ld = ld[node->index];
   }

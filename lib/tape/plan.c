@@ -131,6 +131,23 @@ static void run_op(const struct melu__plan *p, const struct op_step *op, real *c
   melu__ops[n->op].run(&run);
 }
 
+/* Zeros beyond the columns of a matrix. */
+static void clear_edge(size_t rows, size_t cols, size_t ld, real *to) {
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = cols; j < ld; j++) to[i * ld + j] = 0;
+}
+
+static void clear_edges(const struct melu__plan *p, const struct step *step, real *const *m) {
+  if (!step->is_sum) {
+    const struct melu__node *n = &p->nodes[step->as.op.node];
+    clear_edge(n->rows, n->cols, step->as.op.out_ld, m[OP_OUT]);
+    return;
+  }
+  const struct melu__sum_job *job = &step->as.sum;
+  if (step->clears) clear_edge(job->rows, job->cols, job->out_ld, m[MELU__OUT]);
+  if (step->clears_pre) clear_edge(job->rows, job->cols, job->pre_ld, m[MELU__PRE]);
+}
+
 void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slots, const struct melu__bags *bags,
                          real *arena) {
   const struct step *step = &p->steps[i];
@@ -143,6 +160,7 @@ void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slot
     p->kernels->run_sum(&step->as.sum, m);
   else
     run_op(p, &step->as.op, m, bags, arena);
+  if (step->clears | step->clears_pre) clear_edges(p, step, m);
 }
 
 void melu__plan_run(const struct melu__plan *p, real *const *slots, const struct melu__bags *bags, real *arena) {

@@ -10,7 +10,8 @@
 /* Where a value is: in a slot of the run, or in the arena. */
 struct place {
   uint32_t rows, cols;
-  uint32_t slot; /* IN_ARENA: at `offset` */
+  uint32_t slot;       /* IN_ARENA: at `offset` */
+  uint32_t is_overrun; /* whether a sum reads beyond its columns, to the end of whole vectors */
   size_t offset, ld;
 };
 
@@ -43,7 +44,9 @@ enum op_operand { OP_A, OP_B, OP_OUT, N_OP_OPERANDS };
 /* An instruction with everything decided but addresses. Small, since a run reads all of them once. */
 struct step {
   uint32_t first_operand;
-  uint16_t n_operands, is_sum;
+  uint16_t n_operands;
+  uint8_t is_sum;
+  uint8_t clears, clears_pre; /* whether the edge of what it writes is to be zero */
   union {
     struct melu__sum_job sum;
     struct op_step op;

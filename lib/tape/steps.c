@@ -47,22 +47,41 @@ static void look_at_padding(void *arg, melu__ref value) {
   padding->everywhere &= place->slot == IN_ARENA || place->cols % p->kernels->width == 0;
 }
 
+/* What a sum reads column by column. */
+static void each_beside(const struct melu__instr *in, void (*visit)(void *arg, melu__ref value), void *arg) {
+  const melu__ref rest[] = {in->row.value, in->post.value, in->mask};
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
+    if (rest[i] != MELU__NO_NODE) visit(arg, rest[i]);
+  for (size_t i = 0; i < in->n_terms; i++) visit(arg, in->term[i].value);
+  for (size_t i = 0; i < in->n_products; i++) visit(arg, in->product[i].b);
+}
+
 /* The columns that a sum computes: whole vectors, if all that is read and written has them. What comes out beyond the
- * edge is never looked at. */
+ * edge is never looked at, but it is computed: from zeros, for whatever else was there last may overflow. */
 static size_t computed_cols(const struct melu__plan *p, const struct melu__instr *in) {
   const struct place *shape = &p->places[in->out];
   struct padding padding = {p, shape->cols > 1};
   look_at_padding(&padding, in->out);
   if (in->pre != MELU__NO_NODE) look_at_padding(&padding, in->pre);
-  const melu__ref rest[] = {in->row.value, in->post.value, in->mask};
-  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
-    if (rest[i] != MELU__NO_NODE) look_at_padding(&padding, rest[i]);
-  for (size_t i = 0; i < in->n_terms; i++) look_at_padding(&padding, in->term[i].value);
-  for (size_t i = 0; i < in->n_products; i++) {
-    look_at_padding(&padding, in->product[i].b);
-    padding.everywhere &= p->places[in->product[i].b].cols == shape->cols;
-  }
+  each_beside(in, look_at_padding, &padding);
+  for (size_t i = 0; i < in->n_products; i++) padding.everywhere &= p->places[in->product[i].b].cols == shape->cols;
   return padding.everywhere ? melu__plan_padded(p, shape->cols) : shape->cols;
+}
+
+static int overruns(const struct melu__plan *p, const struct melu__instr *in) {
+  return in->is_sum && computed_cols(p, in) != p->places[in->out].cols;
+}
+
+static void mark_overrun(void *arg, melu__ref value) {
+  struct melu__plan *p = arg;
+  p->places[value].is_overrun = 1;
+}
+
+/* Whether the edge of what an instruction writes must be cleared: it is read, and the instruction does not write it. */
+static uint8_t must_clear(const struct melu__plan *p, const struct melu__instr *in, melu__ref written) {
+  if (written == MELU__NO_NODE || overruns(p, in)) return 0;
+  const struct place *place = &p->places[written];
+  return place->is_overrun && place->slot == IN_ARENA && place->ld > place->cols;
 }
 
 /* X X' or X' X, and a number perhaps: half of it is computed. */
@@ -95,7 +114,9 @@ static void prepare_op(struct melu__plan *p, struct step *step, melu__ref node, 
 
 static void prepare_step(struct melu__plan *p, struct step *step, const struct melu__instr *in, size_t scratch) {
   const struct place *shape = &p->places[in->out];
-  step->is_sum = (uint16_t)in->is_sum;
+  step->is_sum = in->is_sum != 0;
+  step->clears = must_clear(p, in, in->out);
+  step->clears_pre = must_clear(p, in, in->pre);
   step->first_operand = (uint32_t)p->n_operands;
   if (!in->is_sum) {
     prepare_op(p, step, in->out, scratch);
@@ -137,6 +158,8 @@ static size_t count_operands(const struct melu__plan *p) {
 int melu__plan_prepare_steps(struct melu__plan *p) {
   const size_t n = count_operands(p);
   if (!melu__grow(p->alloc, &p->operands, &p->operands_capacity, 0, n, sizeof *p->operands)) return 0;
+  for (size_t i = 0; i < p->code.n; i++)
+    if (overruns(p, &p->code.instrs[i])) each_beside(&p->code.instrs[i], mark_overrun, p);
   for (size_t i = 0; i < p->code.n; i++) prepare_step(p, &p->steps[i], &p->code.instrs[i], p->scratch[i]);
   return 1;
 }

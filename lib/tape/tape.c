@@ -172,8 +172,7 @@ static void mark_leading(const struct melu__tape *t, size_t n, const melu__ref *
   for (size_t i = 0; i < n; i++) {
     const struct melu__node *v = &t->nodes[i];
     const struct melu__op_info *op = &melu__ops[v->op];
-    if (!op->grad) continue;
-    if ((op->arity > 0 && leads[v->a]) || (op->arity > 1 && leads[v->b])) leads[i] = 1;
+    if (op->grad && (leads[v->a] || (op->arity > 1 && leads[v->b]))) leads[i] = 1;
   }
 }
 
@@ -183,7 +182,7 @@ static void accumulate(struct melu__tape *t, melu__ref *adjoint, melu__ref node,
 
 void melu__tape_grad(struct melu__tape *t, melu__ref y, const melu__ref *wrt, size_t n, melu__ref *grad) {
   for (size_t i = 0; i < n; i++) grad[i] = MELU__NO_NODE;
-  if (t->status || y >= t->n) return;
+  if (t->status) return;
   const size_t n_nodes = t->n; /* nodes recorded from here on are the gradient's own */
   unsigned char *leads = melu__alloc(t->alloc, n_nodes, 1);
   melu__ref *adjoint = melu__alloc(t->alloc, n_nodes, sizeof *adjoint);

@@ -46,13 +46,13 @@ static const struct melu__kernels *find(const char *name) {
 
 melu_status melu__context_choose_kernels(melu_context *ctx, const char *name, melu_error *err) {
   const struct melu__kernels *kernels = find(name);
-  if (!kernels) return melu__fail(err, MELU_EINVAL, "this build has no kernels \"%.32s\"", name ? name : "");
+  if (!kernels) return melu__fail(err, MELU_EINVAL, "this build has no kernels \"%.32s\"", name);
   if (!melu__kernels_usable(kernels))
     return melu__fail(err, MELU_EINVAL, "this CPU cannot run the kernels \"%s\"", kernels->name);
-  struct melu__blis_info blis;
-  melu__blis_start(&blis);
+  const char *family = "not used";
+  if (kernels->uses_blis && !(family = melu__blis_start())) return melu__fail_memory(err);
   ctx->kernels = kernels;
   snprintf(ctx->build_info, sizeof ctx->build_info, "libmelu %d.%d.%d, kernels %s, BLIS %.32s (%.32s)",
-           MELU_VERSION_MAJOR, MELU_VERSION_MINOR, MELU_VERSION_PATCH, kernels->name, blis.version, blis.arch);
+           MELU_VERSION_MAJOR, MELU_VERSION_MINOR, MELU_VERSION_PATCH, kernels->name, melu__blis_version(), family);
   return MELU_OK;
 }

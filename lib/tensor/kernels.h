@@ -34,19 +34,13 @@ struct melu__sum_job;
 
 struct melu__kernels {
   const char *name;
-  size_t width; /* numbers in a vector */
+  size_t width;  /* numbers in a vector */
+  int uses_blis; /* its largest products are BLIS's, which must have been started */
 
   /* C (m, n) := alpha * op(A) op(B) + beta * C, with op(A) (m, k), op(B) (k, n); op transposes if the flag is set.
    * With beta = 0, C is not read. */
   void (*gemm)(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                struct melu__cmat b, real beta, struct melu__mat c);
-
-  /* The tile that BLIS is given: C (m, n) := alpha A B + beta C for m <= micro_rows, n <= micro_cols and packed A
-   * (k, micro_rows), B (k, micro_cols). Element (i, j) of C is at c[i * row_stride + j * col_stride]; with beta = 0, C
-   * is not read. */
-  size_t micro_rows, micro_cols;
-  void (*micro)(size_t m, size_t n, size_t k, real alpha, const real *a, const real *b, real beta, real *c,
-                ptrdiff_t row_stride, ptrdiff_t col_stride);
 
   /* Products and matrices summed up, and finished on their way to memory. */
   void (*sum)(const struct melu__sum *s);

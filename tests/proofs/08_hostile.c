@@ -8,11 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "base/bytes.h"
 #include "hostile.h"
+#include "repair.h"
 
 static struct {
   size_t n, n_models;   /* hostile things, and how many of them were model files */
@@ -53,20 +50,6 @@ void hostile_measure(melu_status (*load)(void *arg, melu_error *err), void *arg,
 
 /* ------------------------------------------------------------------------------------------------ model files */
 
-static const char checksum_key[] = "\"melu.checksum\":\"";
-
-static void set_file_checksum(struct proof_bytes b) {
-  char digits[17];
-  const size_t n_key = sizeof checksum_key - 1;
-  for (size_t i = 8; i + n_key + 16 <= b.n; i++) {
-    if (memcmp(b.at + i, checksum_key, n_key) != 0) continue;
-    memcpy(b.at + i + n_key, "0000000000000000", 16);
-    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(b.at + 8, b.n - 8));
-    memcpy(b.at + i + n_key, digits, 16);
-    return;
-  }
-}
-
 static melu_status load_model(void *arg, melu_error *err) {
   const struct scene *s = arg;
   melu_model *model;
@@ -76,7 +59,7 @@ static melu_status load_model(void *arg, melu_error *err) {
 }
 
 static void refuse_file(struct scene *s, struct proof_bytes b, struct refusal want, const char *what) {
-  set_file_checksum(b);
+  repair_file(b);
   proof_write_file(scene_path(s, "hostile"), b.at, b.n);
   hostile_measure(load_model, s, b.n, want, what);
   unlink(scene_path(s, "hostile"));
@@ -272,7 +255,7 @@ static void refuse_models(struct scene *s) {
     free(b.at);
   }
   refuse_weights(s, sound);
-  set_file_checksum(sound); /* so the checksums are right */
+  repair_file(sound); /* so the checksums are right */
   proof_write_file(scene_path(s, "hostile"), sound.at, sound.n);
   melu_error err;
   PROOF_TRY(load_model(s, &err));

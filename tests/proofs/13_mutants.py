@@ -138,7 +138,8 @@ class Workshop:
 def runs(program, limit, folder):
     """Seconds, or None if it fails."""
     begin = time.monotonic()
-    env = {**os.environ, 'MELU_SOURCE_DIR': str(SOURCE), 'CK_VERBOSITY': 'silent', 'TMPDIR': str(folder)}
+    env = {**os.environ, 'MELU_SOURCE_DIR': str(SOURCE), 'CK_VERBOSITY': 'silent', 'CK_TIMEOUT_MULTIPLIER': '50',
+           'TMPDIR': str(folder)}
     process = subprocess.Popen([program], env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
     try:

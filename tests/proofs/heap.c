@@ -17,6 +17,12 @@ void __libc_free(void *memory);
 
 struct proof_heap proof_heap;
 
+static int is_refused(void) {
+  if (!proof_heap.refuses || !proof_heap.refuses()) return 0;
+  errno = ENOMEM;
+  return 1;
+}
+
 static void *given(void *memory) {
   atomic_fetch_add(&proof_heap.calls, 1);
   if (!memory) return NULL;
@@ -31,14 +37,17 @@ static void taken(void *memory) {
 }
 
 void *malloc(size_t n) {
+  if (is_refused()) return NULL;
   return given(__libc_malloc(n));
 }
 
 void *calloc(size_t count, size_t size) {
+  if (is_refused()) return NULL;
   return given(__libc_calloc(count, size));
 }
 
 void *realloc(void *memory, size_t n) {
+  if (is_refused()) return NULL;
   const long long before = memory ? (long long)malloc_usable_size(memory) : 0;
   void *moved = __libc_realloc(memory, n);
   if (moved || n == 0) atomic_fetch_sub(&proof_heap.live, before);
@@ -46,13 +55,14 @@ void *realloc(void *memory, size_t n) {
 }
 
 int posix_memalign(void **out, size_t alignment, size_t n) {
-  void *memory = given(__libc_memalign(alignment, n));
+  void *memory = is_refused() ? NULL : given(__libc_memalign(alignment, n));
   if (!memory) return ENOMEM;
   *out = memory;
   return 0;
 }
 
 void *aligned_alloc(size_t alignment, size_t n) {
+  if (is_refused()) return NULL;
   return given(__libc_memalign(alignment, n));
 }
 

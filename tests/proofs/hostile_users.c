@@ -5,11 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "../user_layout.h"
-#include "base/bytes.h"
+#include "repair.h"
 
 /* Where things are in the bytes of the scene's user, behind the header. */
 enum {
@@ -75,13 +72,9 @@ static melu_status load_user(void *arg, melu_error *err) {
   return melu_user_load(r->user, s->ws, s->model, s->data, r->bytes.at, r->bytes.n, err);
 }
 
-static void set_user_checksum(struct proof_bytes b) {
-  melu__put_bits(b.at + b.n - 8, XXH3_64bits(b.at, b.n - 8), 8);
-}
-
 static void refuse_bytes(struct reading *r, struct proof_bytes b, struct refusal want, const char *what) {
   r->bytes = b;
-  set_user_checksum(b);
+  repair_user(b);
   hostile_measure(load_user, r, b.n, want, what);
 }
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int proof_number;
@@ -36,6 +37,50 @@ int proof_begin(int number, int argc, char **argv) {
   const int full = argc == 2 && strcmp(argv[1], "--full") == 0;
   PROOF_NEEDS(argc == 1 || full, "usage: %s [--full]", argv[0]);
   return full;
+}
+
+int proof_notices(void (*run)(void *arg), void *arg) {
+  int status;
+  fflush(stdout);
+  const pid_t child = fork();
+  PROOF_NEEDS(child >= 0, "no second process");
+  if (child == 0) {
+    PROOF_NEEDS(freopen("/dev/null", "w", stdout), "no /dev/null");
+    run(arg);
+    _exit(0);
+  }
+  PROOF_NEEDS(waitpid(child, &status, 0) == child && WIFEXITED(status), "the second process was lost");
+  return WEXITSTATUS(status) == 1;
+}
+
+/* FNV-1a (Fowler, Noll, Vo). */
+uint64_t proof_digest(uint64_t before, const void *bytes, size_t n) {
+  const unsigned char *at = bytes;
+  uint64_t digest = before ? before : 0xcbf29ce484222325u;
+  for (size_t i = 0; i < n; i++) digest = (digest ^ at[i]) * 0x100000001b3u;
+  return digest;
+}
+
+uint64_t proof_model_digest(const melu_model *model) {
+  melu_error err;
+  unsigned char digest[MELU_DIGEST_BYTES];
+  PROOF_TRY(melu_model_digest(digest, model, &err));
+  return proof_digest(0, digest, sizeof digest);
+}
+
+uint64_t proof_gradient_digest(const melu_gradient *gradient, const melu_model *model) {
+  melu_error err;
+  uint64_t digest = 0;
+  for (size_t i = 0; i < melu_model_n_params(model); i++) {
+    struct melu_param p;
+    PROOF_TRY(melu_model_param(&p, model, i, &err));
+    float *values = malloc(p.rows * p.cols * sizeof *values);
+    PROOF_NEEDS(values, "no memory");
+    PROOF_TRY(melu_gradient_read(values, gradient, p.name, &err));
+    digest = proof_digest(digest, values, p.rows * p.cols * sizeof *values);
+    free(values);
+  }
+  return digest;
 }
 
 /* ----------------------------------------------------------------------------------------------------- bytes */
@@ -75,14 +120,18 @@ struct proof_bytes scene_model_bytes(const struct scene *s) {
   return b;
 }
 
-struct proof_bytes scene_user_bytes(const struct scene *s, melu_user_form form) {
+struct proof_bytes proof_user_bytes(melu_workspace *ws, const melu_user *user, melu_user_form form) {
   melu_error err;
   struct proof_bytes b = {NULL, 0};
-  PROOF_TRY(melu_user_save(NULL, &b.n, s->ws, s->user, form, &err));
+  PROOF_TRY(melu_user_save(NULL, &b.n, ws, user, form, &err));
   b.at = malloc(b.n);
   PROOF_NEEDS(b.at, "no memory");
-  PROOF_TRY(melu_user_save(b.at, &b.n, s->ws, s->user, form, &err));
+  PROOF_TRY(melu_user_save(b.at, &b.n, ws, user, form, &err));
   return b;
+}
+
+struct proof_bytes scene_user_bytes(const struct scene *s, melu_user_form form) {
+  return proof_user_bytes(s->ws, s->user, form);
 }
 
 /* ----------------------------------------------------------------------------------------------------- world */

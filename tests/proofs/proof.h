@@ -15,6 +15,9 @@ _Noreturn void proof_broken(const char *format, ...) __attribute__((format(print
 /* Of main's arguments: whether the proof is to run in full. Sets the number that the last line names. */
 int proof_begin(int number, int argc, char **argv);
 
+/* Runs something in another process, silently: whether it found the proof broken there. For what is planted. */
+int proof_notices(void (*run)(void *arg), void *arg);
+
 #define PROOF_NEEDS(condition, ...)              \
   do {                                           \
     if (!(condition)) proof_broken(__VA_ARGS__); \
@@ -27,13 +30,19 @@ int proof_begin(int number, int argc, char **argv);
     PROOF_NEEDS(status_ == MELU_OK, "%s: %s: %s", #call, melu_status_name(status_), err.message); \
   } while (0)
 
+/* The digest of these bytes after those that have the digest `before`; 0: there were none. */
+uint64_t proof_digest(uint64_t before, const void *bytes, size_t n);
+uint64_t proof_model_digest(const melu_model *model);
+uint64_t proof_gradient_digest(const melu_gradient *gradient, const melu_model *model);
+
 /* ---------------------------------------------------------------------------------------------------- memory */
 
 /* With heap.c: all that this process asks malloc and its kin for, whoever asks. `calls` counts requests; `live` and
- * `peak` are bytes. */
+ * `peak` are bytes. `refuses`, if not NULL, is asked before each, and may refuse it. */
 struct proof_heap {
   atomic_size_t calls;
   atomic_llong live, peak;
+  int (*refuses)(void);
 };
 extern struct proof_heap proof_heap;
 
@@ -80,6 +89,7 @@ struct proof_bytes proof_copy(const void *bytes, size_t n);
 struct proof_bytes proof_read_file(const char *path);
 void proof_write_file(const char *path, const void *bytes, size_t n);
 struct proof_bytes scene_model_bytes(const struct scene *s);
+struct proof_bytes proof_user_bytes(melu_workspace *ws, const melu_user *user, melu_user_form form);
 struct proof_bytes scene_user_bytes(const struct scene *s, melu_user_form form);
 
 #endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The two halves of fuzz_readers. */
+#ifndef MELU_TESTS_FUZZ_READERS_H
+#define MELU_TESTS_FUZZ_READERS_H
+
+#include "../proofs/proof.h"
+#include "fuzz.h"
+
+/* An input may be cut in parts by this byte, which no reader takes for anything else. */
+#define FUZZ_CUT 0x1e
+
+/* The input up to the next cut; what is left begins after it. */
+struct fuzz_input fuzz_part(struct fuzz_input *in);
+
+/* A refusal is one of the statuses whose bits are set in `allowed`, and the error says it. Returns whether it was none.
+ */
+#define FUZZ_BIT(status) (1u << -(status))
+int fuzz_accepted(const char *what, melu_status status, unsigned allowed, const melu_error *err);
+
+/* Of the flags: by which of four sets of options, from this bit on; which of two schemas. */
+enum { FUZZ_TABLE_OPTIONS = 4, FUZZ_MELU_ITEMS = 4 };
+
+/* Readers of tables, and of a folder of the MeLU reference code; `flags` say how they are called. */
+void fuzz_tables(const struct scene *s, struct fuzz_input in, unsigned flags);
+void fuzz_melu_folder(const struct scene *s, struct fuzz_input in, unsigned flags);
+
+#endif

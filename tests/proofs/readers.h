@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Everything that the library reads from files. */
+#ifndef MELU_TESTS_READERS_H
+#define MELU_TESTS_READERS_H
+
+#include "proof.h"
+
+/* What a reader reads into; those it does not need are NULL. */
+struct subject {
+  const struct scene *scene;
+  melu_model *model;
+  melu_schema *schema;
+  melu_dataset *data;
+};
+
+struct reader {
+  const char *name;
+  void (*open)(struct subject *subject); /* makes what there has to be before */
+  melu_status (*read)(struct subject *subject, melu_error *err);
+};
+
+enum { N_READERS = 9 };
+extern const struct reader readers[N_READERS];
+
+/* Writes the files that are read, beside the scene's tables; removes them. */
+void readers_prepare(const struct scene *s);
+void readers_clean(const struct scene *s);
+
+void subject_open(struct subject *subject, const struct scene *s, const struct reader *reader);
+void subject_close(struct subject *subject);
+
+/* Freezes the data set, if there is one: only then are its ratings to be seen. */
+void subject_freeze(struct subject *subject);
+
+/* Of all that is there. */
+void subject_digest(unsigned char digest[MELU_DIGEST_BYTES], const struct subject *subject);
+
+#endif

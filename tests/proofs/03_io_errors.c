@@ -281,7 +281,8 @@ static void fail_planted_reader(void *arg) {
 
 /* The flaws of savers that show when calls fail, and two of readers. */
 static void plant(const struct scene *scene) {
-  struct reader flawed[] = {{"a leak", readers[0].open, leak}, {"a half", readers[3].open, take_half}};
+  struct reader flawed[] = {{.name = "a leak", .open = readers[0].open, .read = leak},
+                            {.name = "a half", .open = readers[3].open, .read = take_half}};
   for (int flaw = FLAWLESS; flaw <= WRITES_IN_PLACE; flaw++) {
     const int noticed = proof_notices(fail_planted, &(struct planted){scene, (enum flaw)flaw});
     PROOF_NEEDS(noticed == (flaw != FLAWLESS), "%s was %snoticed", flaw_names[flaw], noticed ? "" : "not ");

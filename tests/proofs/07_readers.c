@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Proof 7: files and bytes that are cut, altered, rearranged or longer than they were. Model files and adapted users
- * are refused, and nothing is changed by them. Imported weights and tables have no checksum and may still be what they
- * should be; if they are refused, nothing is changed either. That nothing crashes is seen by this program's coming to
- * its end. */
+/* Proof 7: files and bytes that are cut, altered, rearranged or longer than they were. Model files, checkpoints and
+ * adapted users are refused, and nothing is changed by them. Imported weights, tables and the files of the MeLU
+ * reference code have no checksum and may still be what they should be; if they are refused, nothing is changed either.
+ * That nothing crashes is seen by this program's coming to its end. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "proof.h"
+#include "readers.h"
 
 enum { BLOCK = 64 };
 
@@ -61,75 +61,75 @@ static void alter(struct proof_bytes b, judge_fn judge, void *arg) {
   free(longer.at);
 }
 
-/* Statuses of what is read without a checksum. */
-static int is_refusal(melu_status status) {
-  static const melu_status refusals[] = {MELU_EFORMAT, MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT};
-  for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+/* ------------------------------------------------------------------------------------------------------ files */
+
+/* A reader that is given an altered file, again and again, and must stay as it was. */
+struct reading {
+  const struct scene *scene;
+  const struct reader *reader;
+  const char *file;
+  struct subject subject;
+  unsigned char before[MELU_DIGEST_BYTES];
+  size_t n_taken;
+};
+
+static void reading_open(struct reading *r) {
+  subject_open(&r->subject, r->scene, r->reader);
+  subject_digest(r->before, &r->subject);
+}
+
+static int is_refusal(melu_status status, int is_sealed) {
+  static const melu_status refusals[] = {MELU_EFORMAT, MELU_ELIMIT,    MELU_ECORRUPT, MELU_EVERSION, /* and unsealed: */
+                                         MELU_ERANGE,  MELU_ENOTFOUND, MELU_ESTATE};
+  for (size_t i = 0; i < (is_sealed ? 4 : sizeof refusals / sizeof *refusals); i++)
     if (status == refusals[i]) return 1;
   return 0;
 }
 
-/* ----------------------------------------------------------------------------------------------------- models */
-
-static void judge_model(void *arg, struct proof_bytes b, const char *how, size_t where) {
-  const struct scene *s = arg;
-  melu_error err;
-  melu_model *model = s->model;
-  const char *path = scene_path(s, "altered");
-  proof_write_file(path, b.at, b.n);
-  const melu_status status = melu_model_load(&model, s->ctx, path, &err);
-  PROOF_NEEDS(status == MELU_EFORMAT || status == MELU_ECORRUPT || status == MELU_EVERSION || status == MELU_ELIMIT,
-              "a model file, %s %zu: %s", how, where, melu_status_name(status));
-  PROOF_NEEDS(!model && err.status == status, "a model file, %s %zu: refused, but not as promised", how, where);
+static void judge_file(void *arg, struct proof_bytes b, const char *how, size_t where) {
+  struct reading *r = arg;
+  melu_error err = {.message = ""};
+  unsigned char after[MELU_DIGEST_BYTES];
+  proof_write_file(scene_path(r->scene, r->file), b.at, b.n);
+  const melu_status status = r->reader->read(&r->subject, &err);
+  if (status == MELU_OK) {
+    PROOF_NEEDS(!r->reader->is_sealed, "%s: %s, %s %zu: taken", r->reader->name, r->file, how, where);
+    r->n_taken++;
+    subject_freeze(&r->subject);
+    subject_close(&r->subject);
+    reading_open(r);
+    return;
+  }
+  PROOF_NEEDS(is_refusal(status, r->reader->is_sealed) && err.status == status && err.message[0], "%s: %s, %s %zu: %s",
+              r->reader->name, r->file, how, where, melu_status_name(status));
+  subject_digest(after, &r->subject);
+  PROOF_NEEDS(memcmp(after, r->before, sizeof after) == 0, "%s: %s, %s %zu: refused (%s), but something is changed",
+              r->reader->name, r->file, how, where, err.message);
 }
 
-/* Weights from elsewhere have no checksum: what has the names and shapes may be taken. If not, all stays. */
-struct import {
-  struct scene *scene;
-  melu_model *model;
-  size_t n_taken;
-};
-
-static void judge_import(void *arg, struct proof_bytes b, const char *how, size_t where) {
-  struct import *i = arg;
+/* Returns how many altered files were taken. */
+static size_t alter_file(const struct scene *s, const struct reader *reader, const char *file) {
   melu_error err;
-  unsigned char before[MELU_DIGEST_BYTES], after[MELU_DIGEST_BYTES];
-  const char *path = scene_path(i->scene, "altered");
-  proof_write_file(path, b.at, b.n);
-  PROOF_TRY(melu_model_digest(before, i->model, &err));
-  const melu_status status = melu_model_import(i->model, path, &err);
-  PROOF_NEEDS(status == MELU_OK || is_refusal(status), "imported weights, %s %zu: %s", how, where,
-              melu_status_name(status));
-  i->n_taken += status == MELU_OK;
-  PROOF_TRY(melu_model_digest(after, i->model, &err));
-  PROOF_NEEDS(status == MELU_OK || memcmp(before, after, sizeof after) == 0,
-              "imported weights, %s %zu: refused, but taken", how, where);
-}
-
-static size_t alter_import(struct scene *s) {
-  melu_error err;
-  struct proof_bytes b = scene_model_bytes(s);
-  struct import i = {.scene = s};
-  proof_write_file(scene_path(s, "altered"), b.at, b.n);
-  PROOF_TRY(melu_model_load(&i.model, s->ctx, scene_path(s, "altered"), &err));
-  alter(b, judge_import, &i);
-  PROOF_NEEDS(i.n_taken > 0 && i.n_taken < n_altered, "of imported weights all were taken, or none");
-  unlink(scene_path(s, "altered"));
-  melu_model_free(i.model);
+  struct reading r = {.scene = s, .reader = reader, .file = file};
+  struct proof_bytes b = proof_read_file(scene_path(s, file));
+  reading_open(&r);
+  alter(b, judge_file, &r);
+  proof_write_file(scene_path(s, file), b.at, b.n); /* so it was not for another reason that all was refused */
+  PROOF_TRY(reader->read(&r.subject, &err));
+  subject_close(&r.subject);
   free(b.at);
-  return i.n_taken;
+  return r.n_taken;
 }
 
-static void alter_model(struct scene *s) {
-  melu_error err;
-  melu_model *model;
-  struct proof_bytes b = scene_model_bytes(s);
-  alter(b, judge_model, s);
-  proof_write_file(scene_path(s, "altered"), b.at, b.n); /* so it was not for another reason that all was refused */
-  PROOF_TRY(melu_model_load(&model, s->ctx, scene_path(s, "altered"), &err));
-  melu_model_free(model);
-  unlink(scene_path(s, "altered"));
-  free(b.at);
+/* All files of all readers that are sealed, or of all that are not. */
+static size_t alter_files(const struct scene *s, int is_sealed) {
+  size_t n_taken = 0;
+  readers_prepare(s);
+  for (int i = 0; i < N_READERS; i++)
+    for (int f = 0; f < READER_FILES && readers[i].files[f] && readers[i].is_sealed == is_sealed; f++)
+      n_taken += alter_file(s, &readers[i], readers[i].files[f]);
+  readers_clean(s);
+  return n_taken;
 }
 
 /* ------------------------------------------------------------------------------------------------------ users */
@@ -180,68 +180,58 @@ static void alter_user(struct scene *s, melu_user_form form) {
   free(b.at);
 }
 
-/* ----------------------------------------------------------------------------------------------------- tables */
+/* ------------------------------------------------------------------------------------------- what is planted */
 
-struct reading {
-  struct scene *scene;
-  enum scene_table table;
-  size_t n_read;
-};
-
-static size_t count(const melu_dataset *data, enum scene_table table) {
-  return table == SCENE_TABLE_ITEMS   ? melu_dataset_n_items(data)
-         : table == SCENE_TABLE_USERS ? melu_dataset_n_users(data)
-                                      : melu_dataset_n_ratings(data);
+/* Items, and users if the items are refused. */
+static melu_status leave_something(struct subject *t, melu_error *err) {
+  const melu_status status = readers[3].read(t, err);
+  if (status) readers[4].read(t, NULL);
+  return status;
 }
 
-static void judge_table(void *arg, struct proof_bytes b, const char *how, size_t where) {
-  struct reading *r = arg;
-  const struct scene *s = r->scene;
-  melu_error err;
-  melu_dataset *data;
-  PROOF_TRY(melu_dataset_new(&data, s->ctx, s->schema, &err));
-  for (int t = 0; t < SCENE_TABLE_RATINGS && r->table == SCENE_TABLE_RATINGS; t++)
-    PROOF_TRY(scene_read(data, (enum scene_table)t, scene_path(s, scene_table_names[t]), &err));
-  const char *path = scene_path(s, "altered");
-  proof_write_file(path, b.at, b.n);
-  const melu_status status = scene_read(data, r->table, path, &err);
-  const size_t n = count(data, r->table);
-  PROOF_NEEDS(status == MELU_OK || is_refusal(status), "%s, %s %zu: %s", scene_table_names[r->table], how, where,
-              melu_status_name(status));
-  PROOF_NEEDS(status == MELU_OK || n == 0, "%s, %s %zu: refused (%s), but %zu lines were added",
-              scene_table_names[r->table], how, where, err.message, n);
-  r->n_read += status == MELU_OK;
-  PROOF_TRY(melu_dataset_freeze(data, &err));
-  melu_dataset_free(data);
+static melu_status take_anything(struct subject *t, melu_error *err) {
+  readers[3].read(t, err);
+  return MELU_OK;
 }
 
-static size_t alter_table(struct scene *s, enum scene_table table) {
-  struct reading r = {.scene = s, .table = table};
-  struct proof_bytes b = proof_read_file(scene_path(s, scene_table_names[table]));
-  alter(b, judge_table, &r);
-  unlink(scene_path(s, "altered"));
+static const struct scene *planted_scene;
+
+static void alter_planted(void *arg) {
+  const struct reader *reader = arg;
+  alter_file(planted_scene, reader, reader->files[0]);
+}
+
+static void plant(const struct scene *s) {
+  struct reader flawed[] = {readers[3], readers[3], readers[3]};
+  const struct proof_bytes b = proof_read_file(scene_path(s, flawed[0].files[0]));
+  flawed[1].read = leave_something;
+  flawed[2].read = take_anything;
+  flawed[2].is_sealed = 1;
+  planted_scene = s;
+  for (int i = 0; i < 3; i++) {
+    const int noticed = proof_notices(alter_planted, &flawed[i]);
+    PROOF_NEEDS(noticed == (i > 0), "planted reader %d was %snoticed", i, noticed ? "" : "not ");
+    proof_write_file(scene_path(s, flawed[i].files[0]), b.at, b.n);
+  }
   free(b.at);
-  return r.n_read;
 }
 
 int main(int argc, char **argv) {
   const int full = proof_begin(7, argc, argv), n_settings = full ? SCENE_SETTINGS : SCENE_MELU;
   struct scene s;
-  size_t n_read = 0;
+  scene_open(&s, SCENE_LAYERS, NULL);
+  plant(&s);
+  const size_t n_taken = alter_files(&s, 0), n_unsealed = n_altered;
+  scene_close(&s);
   for (int setting = 0; setting < n_settings; setting++) {
     scene_open(&s, setting, NULL);
-    alter_model(&s);
     alter_user(&s, MELU_USER_COMPACT);
     alter_user(&s, MELU_USER_READY);
+    alter_files(&s, 1); /* which changes the model */
     scene_close(&s);
   }
-  const size_t n_refused = n_altered;
-  scene_open(&s, SCENE_LAYERS, NULL);
-  const size_t n_taken = alter_import(&s), n_imported = n_altered - n_refused;
-  for (int table = 0; table < SCENE_TABLES; table++) n_read += alter_table(&s, (enum scene_table)table);
-  scene_close(&s);
   proof_held(
-      "%zu altered model files and users of %d models, all refused; without a checksum, %zu altered files of "
-      "weights, %zu taken, and %zu tables, %zu taken",
-      n_refused, n_settings, n_imported, n_taken, n_altered - n_refused - n_imported, n_read);
+      "%zu altered models, checkpoints and users of %d models, all refused; without a checksum, %zu altered files "
+      "of %d readers, %zu of them taken",
+      n_altered - n_unsealed, n_settings, n_unsealed, N_READERS - 2, n_taken);
 }

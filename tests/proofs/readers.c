@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "readers.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,24 +10,23 @@
 #include "savers.h"
 
 #define STATE "s" /* of the tiny folder */
+#define MODEL "saved-0"
+#define CHECKPOINT "saved-1"
 
 /* ------------------------------------------------------------------------------------------------- the files */
 
 void readers_prepare(const struct scene *s) {
   melu_error err;
-  char path[128];
   for (size_t i = 0; i < N_TINY_FILES; i++)
     proof_write_file(scene_path(s, tiny_files[i].name), tiny_files[i].text, strlen(tiny_files[i].text));
-  for (int i = 0; i < N_SAVERS; i++) {
-    snprintf(path, sizeof path, "%s/saved-%d", s->folder, i);
-    PROOF_TRY(savers[i].save(s, 1, path, &err));
-  }
+  PROOF_TRY(savers[0].save(s, 1, scene_path(s, MODEL), &err));
+  PROOF_TRY(savers[1].save(s, 1, scene_path(s, CHECKPOINT), &err));
 }
 
 void readers_clean(const struct scene *s) {
   for (size_t i = 0; i < N_TINY_FILES; i++) unlink(scene_path(s, tiny_files[i].name));
-  unlink(scene_path(s, "saved-0"));
-  unlink(scene_path(s, "saved-1"));
+  unlink(scene_path(s, MODEL));
+  unlink(scene_path(s, CHECKPOINT));
 }
 
 /* ------------------------------------------------------------------------------------------------ the readers */
@@ -38,7 +36,7 @@ static void open_nothing(struct subject *t) {
 }
 
 static melu_status load_model(struct subject *t, melu_error *err) {
-  return melu_model_load(&t->model, t->scene->ctx, scene_path(t->scene, "saved-0"), err);
+  return melu_model_load(&t->model, t->scene->ctx, scene_path(t->scene, MODEL), err);
 }
 
 static void open_model(struct subject *t) {
@@ -46,11 +44,11 @@ static void open_model(struct subject *t) {
 }
 
 static melu_status import(struct subject *t, melu_error *err) {
-  return melu_model_import(t->model, scene_path(t->scene, "saved-0"), err);
+  return melu_model_import(t->model, scene_path(t->scene, MODEL), err);
 }
 
 static melu_status resume(struct subject *t, melu_error *err) {
-  return saver_train(t->model, t->scene, scene_path(t->scene, "saved-1"), 1, err);
+  return saver_train(t->model, t->scene, scene_path(t->scene, CHECKPOINT), 1, err);
 }
 
 static void open_tables(struct subject *t) {
@@ -106,11 +104,28 @@ static melu_status read_melu(struct subject *t, melu_error *err) {
 }
 
 const struct reader readers[N_READERS] = {
-    {"melu_model_load", open_nothing, load_model},        {"melu_model_import", open_model, import},
-    {"melu_fit that resumes", open_model, resume},        {"melu_dataset_read_items", open_tables, read_items},
-    {"melu_dataset_read_users", open_tables, read_users}, {"melu_dataset_read_ratings", open_entities, read_ratings},
-    {"melu_schema_add_melu", open_schema, add_melu},      {"melu_schema_add_melu_items", open_schema, add_melu_items},
-    {"melu_dataset_read_melu", open_melu, read_melu}};
+    {"melu_model_load", open_nothing, load_model, {MODEL}, 1},
+    {"melu_model_import", open_model, import, {MODEL}, 0},
+    {"melu_fit that resumes", open_model, resume, {CHECKPOINT}, 1},
+    {"melu_dataset_read_items", open_tables, read_items, {"items.csv"}, 0},
+    {"melu_dataset_read_users", open_tables, read_users, {"users.csv"}, 0},
+    {"melu_dataset_read_ratings", open_entities, read_ratings, {"ratings.csv"}, 0},
+    {"melu_schema_add_melu",
+     open_schema,
+     add_melu,
+     {"m_rate.txt", "m_genre.txt", "m_director.txt", "m_actor.txt", "m_gender.txt", "m_age.txt", "m_occupation.txt",
+      "m_zipcode.txt"},
+     0},
+    {"melu_schema_add_melu_items",
+     open_schema,
+     add_melu_items,
+     {"m_rate.txt", "m_genre.txt", "m_director.txt", "m_actor.txt"},
+     0},
+    {"melu_dataset_read_melu",
+     open_melu,
+     read_melu,
+     {"users.dat", "movies_extrainfos.dat", STATE ".json", STATE "_y.json"},
+     0}};
 
 /* ----------------------------------------------------------------------------------------------- the subjects */
 

@@ -13,10 +13,13 @@ struct subject {
   melu_dataset *data;
 };
 
+enum { READER_FILES = 8 };
 struct reader {
   const char *name;
   void (*open)(struct subject *subject); /* makes what there has to be before */
   melu_status (*read)(struct subject *subject, melu_error *err);
+  const char *files[READER_FILES]; /* of the scene's folder, that it reads; NULL: no more */
+  int is_sealed;                   /* by a checksum, so that whatever is altered is noticed */
 };
 
 enum { N_READERS = 9 };

@@ -55,8 +55,8 @@ extern "C" {
 #define MELU_API
 #endif
 
-#define MELU_VERSION_MAJOR 0
-#define MELU_VERSION_MINOR 1
+#define MELU_VERSION_MAJOR 1
+#define MELU_VERSION_MINOR 0
 #define MELU_VERSION_PATCH 0
 
 /* An id that is in no vocabulary: it selects the field's unknown row. */
@@ -96,10 +96,10 @@ struct melu_error {
 };
 typedef struct melu_error melu_error;
 
-/* "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 0.1 */
+/* "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 1.0 */
 MELU_API const char *melu_status_name(melu_status status);
 
-/* The version of the library that is running, e.g. "0.1.0". Since: 0.1 */
+/* The version of the library that is running, e.g. "1.0.0". Since: 1.0 */
 MELU_API const char *melu_version(void);
 
 /* ------------------------------------------------------------------------------------------------ context */
@@ -166,13 +166,13 @@ struct melu_context_options {
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
  * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
  * compute in parallel (fit, meta_gradient, evaluate) take turns on its threads.
- * Errors: MELU_EINVAL, MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
 MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
 
-/* Frees the context and joins its threads. All its objects must be gone. Since: 0.1 */
+/* Frees the context and joins its threads. All its objects must be gone. Since: 1.0 */
 MELU_API void melu_context_free(melu_context *ctx);
 
-/* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 0.1 */
+/* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 1.0 */
 MELU_API const char *melu_build_info(const melu_context *ctx);
 
 /* ------------------------------------------------------------------------------------------------- schema */
@@ -199,26 +199,26 @@ struct melu_field {
   double scale;    /* 0: 1 */
 };
 
-/* Returns a new, empty schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+/* Returns a new, empty schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_schema_new(melu_schema **out, const melu_context *ctx, melu_error *err);
 MELU_API void melu_schema_free(melu_schema *schema);
 
 /* Appends a field; `field` is copied. The network's input is the item's fields, then the user's, each in the order of
  * adding. Errors: MELU_EINVAL (name, owner, kind, shift or scale), MELU_ELIMIT (2^31 rows, 4,096 columns, 256 fields),
- * MELU_ENOMEM. Since: 0.1 */
+ * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field, melu_error *err);
 
 MELU_API size_t melu_schema_n_fields(const melu_schema *schema, melu_owner owner);
 
 /* Describes the field with that index among the owner's; set field->size before. `name` belongs to the schema.
- * Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ERANGE. Since: 1.0 */
 MELU_API melu_status melu_schema_field(struct melu_field *field, const melu_schema *schema, melu_owner owner,
                                        size_t index, melu_error *err);
 
-/* The id of a text in a field's vocabulary, MELU_UNKNOWN if it is not there (or there is no such field). Since: 0.1 */
+/* The id of a text in a field's vocabulary, MELU_UNKNOWN if it is not there (or there is no such field). Since: 1.0 */
 MELU_API uint32_t melu_schema_value_id(const melu_schema *schema, const char *field, const char *text);
 
-/* The text of an id; NULL if there is none. Belongs to the schema. Since: 0.1 */
+/* The text of an id; NULL if there is none. Belongs to the schema. Since: 1.0 */
 MELU_API const char *melu_schema_value_text(const melu_schema *schema, const char *field, uint32_t id);
 
 /* ------------------------------------------------------------------------------------------------ dataset */
@@ -231,7 +231,7 @@ struct melu_value {
   size_t n_numbers;
 };
 
-/* Returns a new, empty data set. Copies the schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+/* Returns a new, empty data set. Copies the schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_new(melu_dataset **out, const melu_context *ctx, const melu_schema *schema,
                                       melu_error *err);
 MELU_API void melu_dataset_free(melu_dataset *data);
@@ -240,7 +240,7 @@ MELU_API void melu_dataset_free(melu_dataset *data);
  * the schema's order, or is NULL when all are missing; it is copied. `index`, if not NULL, receives the 0-based
  * position, by which everything else refers to it.
  * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (frozen, or id taken), MELU_ELIMIT (2^32 - 2), MELU_ENOMEM.
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API melu_status melu_dataset_add_user(melu_dataset *data, uint64_t id, const struct melu_value *values,
                                            uint32_t *index, melu_error *err);
 MELU_API melu_status melu_dataset_add_item(melu_dataset *data, uint64_t id, const struct melu_value *values,
@@ -248,39 +248,39 @@ MELU_API melu_status melu_dataset_add_item(melu_dataset *data, uint64_t id, cons
 
 /* Appends a rating of a known item by a known user. Ratings of one user keep the order in which they were added; the
  * same item may come twice. Errors: MELU_ENOTFOUND (user or item), MELU_ERANGE (rating not finite), MELU_ESTATE,
- * MELU_ENOMEM. Since: 0.1 */
+ * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_add_rating(melu_dataset *data, uint64_t user_id, uint64_t item_id, float rating,
                                              melu_error *err);
 
 /* Ends the adding: sorts ratings by user, closes vocabularies. From here the set is const for all threads.
- * Errors: MELU_ESTATE, MELU_ENOMEM. Since: 0.1 */
+ * Errors: MELU_ESTATE, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_freeze(melu_dataset *data, melu_error *err);
 
 /* The data set's copy of the schema; vocabularies are complete once the set is frozen. Belongs to the set.
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API const melu_schema *melu_dataset_schema(const melu_dataset *data);
 
 MELU_API size_t melu_dataset_n_users(const melu_dataset *data);
 MELU_API size_t melu_dataset_n_items(const melu_dataset *data);
 MELU_API size_t melu_dataset_n_ratings(const melu_dataset *data);
 
-/* The host's id of a user or an item by position; 0 if the position is out of range. Since: 0.1 */
+/* The host's id of a user or an item by position; 0 if the position is out of range. Since: 1.0 */
 MELU_API uint64_t melu_dataset_user_id(const melu_dataset *data, uint32_t user);
 MELU_API uint64_t melu_dataset_item_id(const melu_dataset *data, uint32_t item);
 
-/* The position of a user or an item by the host's id. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
+/* The position of a user or an item by the host's id. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_dataset_find_user(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
 MELU_API melu_status melu_dataset_find_item(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
 
 /* The ratings of a user of a frozen set: *items and *ratings receive arrays of the returned length, in the order of
  * adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is out of range.
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API size_t melu_dataset_ratings(const melu_dataset *data, uint32_t user, const uint32_t **items,
                                      const float **ratings);
 
 /* Writes the values of a user or an item, one per field; the arrays they point to belong to the set and stay where
  * they are once it is frozen; those of an open set must not be given back to it. Errors: MELU_EINVAL, MELU_ERANGE.
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API melu_status melu_dataset_user_values(struct melu_value *values, const melu_dataset *data, uint32_t user,
                                               melu_error *err);
 MELU_API melu_status melu_dataset_item_values(struct melu_value *values, const melu_dataset *data, uint32_t item,
@@ -305,8 +305,8 @@ struct melu_table_options {
  * (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are
  * missing values. In a field that learns its vocabulary new texts are added, in a closed one they are unknown; in a
  * field with n_values given the cells are ids. Nothing is added when a line is refused. Errors: MELU_EIO, MELU_EFORMAT,
- * MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and line; MELU_ECANCELED. Since:
- * 0.1 */
+ * MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and line; MELU_ECANCELED.
+ * Since: 1.0 */
 MELU_API melu_status melu_dataset_read_users(melu_dataset *data, const char *path,
                                              const struct melu_table_options *options, melu_error *err);
 MELU_API melu_status melu_dataset_read_items(melu_dataset *data, const char *path,
@@ -321,7 +321,7 @@ MELU_API melu_status melu_dataset_read_ratings(melu_dataset *data, const char *p
  * movie: "movie" (MELU_ONE), the movie itself, whose vocabulary are the ids in movies_extrainfos.dat as texts, and
  * "year" (MELU_NUMERIC, width 1, shift 1990, scale 0.1), missing where the file has "N/A", nothing or 0. It is for
  * presets that know items by name. melu_dataset_read_melu reads all users, all movies and the ratings of one state into
- * an empty data set of either schema. `folder` and `state` are copied. Errors as above. Since: 0.1 */
+ * an empty data set of either schema. `folder` and `state` are copied. Errors as above. Since: 1.0 */
 MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
 MELU_API melu_status melu_schema_add_melu_items(melu_schema *schema, const char *folder, melu_error *err);
 MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
@@ -332,24 +332,24 @@ MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *fold
  * among the user's ratings (melu_dataset_ratings); nothing is copied from the data set. */
 
 /* Returns a new, empty batch. Borrows the data set, which must be frozen. Errors: MELU_EINVAL, MELU_ESTATE,
- * MELU_ENOMEM. Since: 0.1 */
+ * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_batch_new(melu_batch **out, const melu_context *ctx, const melu_dataset *data,
                                     melu_error *err);
 MELU_API void melu_batch_free(melu_batch *batch);
 
-/* Removes all tasks and keeps the memory. Since: 0.1 */
+/* Removes all tasks and keeps the memory. Since: 1.0 */
 MELU_API void melu_batch_clear(melu_batch *batch);
 
 /* Appends a task. The arrays are copied. A support set may be empty (no inner step is made), a query set may not.
  * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and
- * query together), MELU_ENOMEM. Since: 0.1 */
+ * query together), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_batch_add(melu_batch *batch, uint32_t user, const uint32_t *support, size_t n_support,
                                     const uint32_t *query, size_t n_query, melu_error *err);
 MELU_API size_t melu_batch_n_tasks(const melu_batch *batch);
 
 /* The order in which an evaluation split takes a user's n ratings: positions by ascending mix64 key, where
  * key = mix64((split << 48) ^ (user_id << 16) ^ position); the last ones are the query set, the others the support
- * set, in that order. `order`: (n). Errors: MELU_EINVAL, MELU_ERANGE (n > 65,536). Since: 0.1 */
+ * set, in that order. `order`: (n). Errors: MELU_EINVAL, MELU_ERANGE (n > 65,536). Since: 1.0 */
 MELU_API melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_t split, size_t n, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- model */
@@ -455,16 +455,16 @@ struct melu_model_options {
  *
  * Closed form: w = m + (F'F + P)^-1 F' (r - o - F m), F = rows x_i of the support set. Steps begin at m and descend the
  * same sum of squares, each by inner_lr / (1 + n / 4) of the gradient. With MELU_LOGISTIC: one Newton step from m with
- * the bound 1/4 for the curvature (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . x_i). Since: 0.1 */
+ * the bound 1/4 for the curvature (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . x_i). Since: 1.0 */
 MELU_API melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu_schema *schema,
                                     const struct melu_model_options *options, melu_error *err);
 MELU_API void melu_model_free(melu_model *model);
 
-/* The model's copy of the schema. Belongs to the model. Since: 0.1 */
+/* The model's copy of the schema. Belongs to the model. Since: 1.0 */
 MELU_API const melu_schema *melu_model_schema(const melu_model *model);
 
 /* The options as they are in force: no zero that stands for a default is left; no inner steps are MELU_NONE. `hidden`
- * belongs to the model. Set options->size before. Errors: MELU_EINVAL. Since: 0.1 */
+ * belongs to the model. Set options->size before. Errors: MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_get_options(struct melu_model_options *options, const melu_model *model,
                                             melu_error *err);
 
@@ -476,11 +476,11 @@ struct melu_param {
 
 MELU_API size_t melu_model_n_params(const melu_model *model);
 
-/* Describes the parameter with that index. Errors: MELU_EINVAL, MELU_ERANGE. Since: 0.1 */
+/* Describes the parameter with that index. Errors: MELU_EINVAL, MELU_ERANGE. Since: 1.0 */
 MELU_API melu_status melu_model_param(struct melu_param *out, const melu_model *model, size_t index, melu_error *err);
 
 /* Copy rows of a parameter out of or into the model. `values`: (n_rows, cols). Writing refuses values that are not
- * finite. Errors: MELU_ENOTFOUND (name), MELU_ERANGE, MELU_EINVAL. Since: 0.1 */
+ * finite. Errors: MELU_ENOTFOUND (name), MELU_ERANGE, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_read(float *values, const melu_model *model, const char *name, size_t first_row,
                                      size_t n_rows, melu_error *err);
 MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_t first_row, size_t n_rows,
@@ -489,24 +489,24 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
 /* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
  * failure the file is the old one (or the new one, if only the folder could not be forced to disk, which the message
  * says). What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ELIMIT (larger than the
- * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 0.1 */
+ * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,
  * MELU_ENOTFOUND (no such file), MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE (a weight is not finite),
- * MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+ * MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err);
 
 /* Writes all parameters from a safetensors file that another program made, under this model's names and of its shapes,
  * in any order; those called b... have one dimension. "F32" alone is read, and what the file's metadata say is not
  * looked at. On error the model is as before. Errors: as of melu_model_load; MELU_EFORMAT also where a parameter is
- * missing or of another shape, or a tensor is none of the model's. Since: 0.1 */
+ * missing or of another shape, or a tensor is none of the model's. Since: 1.0 */
 MELU_API melu_status melu_model_import(melu_model *model, const char *path, melu_error *err);
 
 #define MELU_DIGEST_BYTES 16
 
 /* The XXH3 digest of all that predictions depend on: schema, vocabularies, options and parameters. A model that was
- * saved and loaded has the same. Takes about as long as reading the parameters once. Errors: MELU_EINVAL. Since: 0.1 */
+ * saved and loaded has the same. Takes about as long as reading the parameters once. Errors: MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], const melu_model *model,
                                        melu_error *err);
 
@@ -514,7 +514,7 @@ MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], 
 
 /* The meta-gradient of a task batch, and the memory that computing it takes. */
 
-/* Returns a new, empty gradient for this model, which it borrows. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+/* Returns a new, empty gradient for this model, which it borrows. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
 MELU_API void melu_gradient_free(melu_gradient *gradient);
 
@@ -523,7 +523,7 @@ MELU_API void melu_gradient_free(melu_gradient *gradient);
  * (MELU_FACTORS: of the mean over all query rows of the batch, whosever they are) with respect to every parameter,
  * through the inner steps (unless the model is first_order). If the computation fails the gradient is empty. Its bits
  * do not depend on the number of threads. Errors: MELU_EINVAL (no task, or a gradient for another model), MELU_ESCHEMA,
- * MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 0.1 */
+ * MELU_EDIVERGED (loss or gradient not finite; `index` is the task), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_meta_gradient(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                         melu_error *err);
 
@@ -535,22 +535,22 @@ typedef int (*melu_loss_fn)(void *arg, size_t task, const float *scores, const f
 
 /* The same as melu_meta_gradient for the mean over tasks of a loss of the host's own, after the adaptation: the inner
  * loop remains that of the model's options, multi_step says nothing. Takes about one and a half times as long. Errors
- * as of melu_meta_gradient; MELU_EDIVERGED (also: what `loss` wrote is not finite), MELU_ECANCELED. Since: 0.1 */
+ * as of melu_meta_gradient; MELU_EDIVERGED (also: what `loss` wrote is not finite), MELU_ECANCELED. Since: 1.0 */
 MELU_API melu_status melu_meta_gradient_of(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                            melu_loss_fn loss, void *arg, melu_error *err);
 
 /* The mean of the tasks' query losses, and the loss of each, in the order of the batch (*losses belongs to the
- * gradient, n_tasks long; NULL if not wanted). Since: 0.1 */
+ * gradient, n_tasks long; NULL if not wanted). Since: 1.0 */
 MELU_API double melu_gradient_loss(const melu_gradient *gradient, const double **losses);
 
 /* Copies the whole gradient of a parameter, zeros included. `values`: (rows, cols). Errors: MELU_ENOTFOUND,
- * MELU_EINVAL. Since: 0.1 */
+ * MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_gradient_read(float *values, const melu_gradient *gradient, const char *name,
                                         melu_error *err);
 
 /* The rows of a parameter's gradient that may differ from zero: how many, and a copy of them, by ascending row. `rows`:
  * (n_rows); `values`: (n_rows, cols). A parameter that is no table has all its rows; n_rows is 0 for an unknown name or
- * an empty gradient. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 0.1 */
+ * an empty gradient. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
 MELU_API size_t melu_gradient_n_rows(const melu_gradient *gradient, const char *name);
 MELU_API melu_status melu_gradient_read_rows(uint32_t *rows, float *values, const melu_gradient *gradient,
                                              const char *name, melu_error *err);
@@ -571,18 +571,18 @@ struct melu_optimizer_options {
 };
 
 /* Returns a new optimizer for this model, which it borrows, with its moments at zero. Errors: MELU_EINVAL, MELU_ERANGE,
- * MELU_ENOMEM. Since: 0.1 */
+ * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
                                         const struct melu_optimizer_options *options, melu_error *err);
 MELU_API void melu_optimizer_free(melu_optimizer *optimizer);
 
 /* Applies one outer update to the model. Errors: MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is
- * empty), MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 0.1 */
+ * empty), MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 1.0 */
 MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *model, const melu_gradient *gradient,
                                          melu_error *err);
 
 /* Changes the outer learning rate from the next step on; for a schedule of the host's own. Errors: MELU_EINVAL,
- * MELU_ERANGE (negative or not finite). Since: 0.1 */
+ * MELU_ERANGE (negative or not finite). Since: 1.0 */
 MELU_API melu_status melu_optimizer_set_lr(melu_optimizer *optimizer, double lr, melu_error *err);
 
 /* Defaults are the model's preset's: "melu", and in brackets "best". A switch is on above 0 and off below. */
@@ -635,7 +635,7 @@ struct melu_fit_options {
  * and gradients were finite. A training that is cancelled and has a checkpoint makes one more gradient first. Errors:
  * MELU_EINVAL (also: the checkpoint is of other data or options), MELU_ERANGE, MELU_ELIMIT, MELU_ESCHEMA (also: the
  * checkpoint is of another model), MELU_ESTATE (not frozen), MELU_ENOTFOUND (no eligible user), MELU_ECANCELED,
- * MELU_EDIVERGED, MELU_ENOMEM; of the checkpoint MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION. Since: 0.1 */
+ * MELU_EDIVERGED, MELU_ENOMEM; of the checkpoint MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION. Since: 1.0 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 
@@ -644,13 +644,13 @@ MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const
 /* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support
  * ratings and predicting any number of items. With it, melu_adapt and melu_predict allocate nothing, but for
  * melu_adapt of a user who is told more than ever before, or of a model with MELU_ADAPT_ITEMS. Errors: MELU_EINVAL,
- * MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 0.1 */
+ * MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
 MELU_API void melu_workspace_free(melu_workspace *workspace);
 
 /* Returns a new user of this model, which it borrows, of whom nothing is known: predictions are the model's own.
- * Errors: MELU_EINVAL, MELU_ENOMEM. Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *err);
 MELU_API void melu_user_free(melu_user *user);
 
@@ -659,7 +659,7 @@ MELU_API void melu_user_free(melu_user *user);
  * schema; `ratings`: (n). n may be 0. Everything is copied. What `user` was before is gone, unless the call fails.
  * With MELU_ADAPT_ITEMS user and workspace grow with the support sets that they meet, by the embedding rows that these
  * touch and n^2 numbers a field of ids. Errors: MELU_EINVAL, MELU_ERANGE (`index` says which), MELU_ESCHEMA,
- * MELU_ESTATE (`data` is not frozen), MELU_ELIMIT (n > max_support), MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+ * MELU_ESTATE (`data` is not frozen), MELU_ELIMIT (n > max_support), MELU_EDIVERGED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                 const melu_dataset *data, const struct melu_value *profile, const uint32_t *items,
                                 const float *ratings, size_t n, melu_error *err);
@@ -667,7 +667,7 @@ MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, cons
 /* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped. The model must be
  * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE,
  * MELU_EDIVERGED (a score is not finite).
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
                                   melu_error *err);
@@ -676,7 +676,7 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
  *     spread^2 noise (1 + x (F'F + P)^-1 x' + new_i new[2]),   x = [phi_i, 1, new_i],
  * what is not known of the user, and what no knowledge of her would tell; "noise" (1, 1), a parameter, is set by
  * melu_fit such that they are right on average. Half of the width of an 80 % interval is 1.2816 times the root. With
- * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 0.1 */
+ * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 1.0 */
 MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *workspace, const melu_model *model,
                                            const melu_user *user, const melu_dataset *data, const uint32_t *items,
                                            size_t n, melu_error *err);
@@ -689,19 +689,19 @@ MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *wor
  * before, as long as it has her items. */
 
 /* Her ratings, in the order in which they were given; *items and *ratings, if not NULL, receive arrays of the returned
- * length, which belong to the user until she is next changed. Since: 0.1 */
+ * length, which belong to the user until she is next changed. Since: 1.0 */
 MELU_API size_t melu_user_ratings(const melu_user *user, const uint64_t **items, const float **ratings);
 
 /* Adds a rating to hers, or corrects it if she rated that item (the last time, if several times), and adapts her: the
  * same bits as melu_adapt of all. With MELU_FACTORS only the new item is encoded, those before being as they were;
  * inner steps of MELU_LAYERS begin at the model's parameters again, since each depends on all ratings. `item`: position
  * in `data`. On error the user is as before. Errors: as of melu_adapt; MELU_ENOTFOUND (`data` does not have an item
- * that she rated), MELU_ENOMEM. Since: 0.1 */
+ * that she rated), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_user_rate(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                     const melu_dataset *data, uint32_t item, float rating, melu_error *err);
 
 /* Takes a rating back, the last one of that item, likewise. Errors: as above; MELU_ENOTFOUND (she did not rate it).
- * Since: 0.1 */
+ * Since: 1.0 */
 MELU_API melu_status melu_user_forget(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                       const melu_dataset *data, uint32_t item, melu_error *err);
 
@@ -715,7 +715,7 @@ typedef enum melu_user_form {
 /* Writes the user down (docs/file-format.md), bound to the model by its digest, with a checksum. `bytes`: (*n), NULL to
  * ask for the size alone. *n becomes the size, also when it was too small. The workspace keeps the model's digest,
  * which is computed on its first use and when the model has changed. Errors: MELU_EINVAL, MELU_ELIMIT (*n too small),
- * MELU_ESTATE (READY: the model was changed since she was adapted). Since: 0.1 */
+ * MELU_ESTATE (READY: the model was changed since she was adapted). Since: 1.0 */
 MELU_API melu_status melu_user_save(unsigned char *bytes, size_t *n, melu_workspace *workspace, const melu_user *user,
                                     melu_user_form form, melu_error *err);
 
@@ -723,7 +723,7 @@ MELU_API melu_status melu_user_save(unsigned char *bytes, size_t *n, melu_worksp
  * bit from what was written is taken. On error the user is as before. Errors: MELU_EINVAL, MELU_EFORMAT (no user, or
  * not of this length), MELU_EVERSION, MELU_ECORRUPT (checksum), MELU_ESCHEMA (another model), MELU_ENOTFOUND (`data`
  * lacks an item; `index` says which of hers), MELU_ELIMIT (more ratings than the workspace is for), MELU_ERANGE,
- * MELU_ESTATE, MELU_EDIVERGED, MELU_ENOMEM. Since: 0.1 */
+ * MELU_ESTATE, MELU_EDIVERGED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_user_load(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                     const melu_dataset *data, const unsigned char *bytes, size_t n, melu_error *err);
 
@@ -732,7 +732,7 @@ MELU_API melu_status melu_user_load(melu_user *user, melu_workspace *workspace, 
  * where rating i counts c_i times in the inner loop (in the mean of its loss, in sums, in the history's counts): by how
  * much, to first order, the score would fall without it (Koh & Liang, ICML 2017), taken through the whole adaptation.
  * Makes a plan for that number of ratings on its first use, and allocates. Errors: as of melu_predict; MELU_ENOTFOUND
- * (`data` lacks an item that she rated), MELU_EINVAL (also: MELU_ADAPT_ITEMS), MELU_ENOMEM. Since: 0.1 */
+ * (`data` lacks an item that she rated), MELU_EINVAL (also: MELU_ADAPT_ITEMS), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, uint32_t item, melu_error *err);
 
@@ -743,36 +743,36 @@ MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const
  * positions in `data`, NULL for all of it; they become the items' numbers, by which the catalogue knows them. `data`
  * may go. The model must stay as it is while the catalogue is used. Const: any number of threads may rank with one,
  * each with its own workspace. Errors: MELU_EINVAL (also: a model that adapts items), MELU_ERANGE (`index` says which;
- * an item twice), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 0.1 */
+ * an item twice), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
                                       const uint32_t *items, size_t n, melu_error *err);
 MELU_API void melu_catalog_free(melu_catalog *catalog);
 MELU_API size_t melu_catalog_n_items(const melu_catalog *catalog);
 
 /* The catalogue's items by number, in the order of melu_catalog_score: (n_items), belongs to the catalogue until it is
- * next changed. Since: 0.1 */
+ * next changed. Since: 1.0 */
 MELU_API const uint32_t *melu_catalog_items(const melu_catalog *catalog);
 
 /* Puts n items of a data set into the catalogue, as `numbers` (n), NULL: their positions; what had that number before
  * is replaced. A data set of the new items alone will do, if numbers are given. Costs what the n items cost; the
  * catalogue takes 4 bytes a number up to the largest. On error it is as before. New items come last in its order.
  * Errors: as of melu_catalog_new; MELU_ESTATE (also: the model was changed since the catalogue was made), MELU_ERANGE
- * (a number of 2^31 or more, or twice). Since: 0.1 */
+ * (a number of 2^31 or more, or twice). Since: 1.0 */
 MELU_API melu_status melu_catalog_put(melu_catalog *catalog, const melu_dataset *data, const uint32_t *items,
                                       const uint32_t *numbers, size_t n, melu_error *err);
 
 /* Removes n items by number; the catalogue's last items take their places in its order. On error it is as before.
- * Errors: MELU_EINVAL, MELU_ENOTFOUND (`index` says which), MELU_ERANGE (a number twice). Since: 0.1 */
+ * Errors: MELU_EINVAL, MELU_ENOTFOUND (`index` says which), MELU_ERANGE (a number twice). Since: 1.0 */
 MELU_API melu_status melu_catalog_remove(melu_catalog *catalog, const uint32_t *numbers, size_t n, melu_error *err);
 
 /* Predicts the user's ratings of the whole catalogue. `scores`: (n_items), in the catalogue's order; the same bits as
  * melu_predict's up to rounding. Allocates nothing. Errors: MELU_EINVAL, MELU_ESTATE (the model was changed since the
- * catalogue was made), MELU_EDIVERGED (a score is not finite). Since: 0.1 */
+ * catalogue was made), MELU_EDIVERGED (a score is not finite). Since: 1.0 */
 MELU_API melu_status melu_catalog_score(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
                                         const melu_user *user, melu_error *err);
 
 /* Predicts those of n of its items, by number; an item has the same bits as in melu_catalog_score. Errors: as above;
- * MELU_ENOTFOUND (`index` says which). Since: 0.1 */
+ * MELU_ENOTFOUND (`index` says which). Since: 1.0 */
 MELU_API melu_status melu_catalog_score_list(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
                                              const melu_user *user, const uint32_t *numbers, size_t n, melu_error *err);
 
@@ -788,13 +788,13 @@ struct melu_top_options {
 
 /* The *n items of the catalogue that the user would rate highest, best first, equal scores by number. `items`: (*n)
  * numbers; `scores`: (*n). *n becomes how many there are: fewer than were asked for if no more are left. On error *n
- * stays, and what is in the arrays says nothing. Allocates nothing. Errors as of melu_catalog_score. Since: 0.1 */
+ * stays, and what is in the arrays says nothing. Allocates nothing. Errors as of melu_catalog_score. Since: 1.0 */
 MELU_API melu_status melu_catalog_top(uint32_t *items, float *scores, size_t *n, melu_workspace *workspace,
                                       const melu_catalog *catalog, const melu_user *user,
                                       const struct melu_top_options *options, melu_error *err);
 
 /* The same for n_users users, for whom the catalogue is read once: `items`, `scores`: (n_users, k), `n`: (n_users), how
- * many there are of each; `options`: (n_users), or NULL. `index` of an error is the user. Since: 0.1 */
+ * many there are of each; `options`: (n_users), or NULL. `index` of an error is the user. Since: 1.0 */
 MELU_API melu_status melu_catalog_top_users(uint32_t *items, float *scores, size_t *n, size_t k,
                                             melu_workspace *workspace, const melu_catalog *catalog,
                                             const melu_user *const *users, size_t n_users,
@@ -827,7 +827,7 @@ struct melu_candidate_options {
  * Users are taken with their profiles. Works on the context's threads, calls the progress callback; the same result
  * whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
  * MELU_ENOTFOUND (no ratings, or nobody has three), MELU_ELIMIT (EXPECTED_ERROR: *n of 4,096 or more),
- * MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
+ * MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_candidates(uint32_t *items, double *scores, size_t *n, const melu_model *model,
                                      const melu_dataset *data, const struct melu_candidate_options *options,
                                      melu_error *err);
@@ -850,7 +850,7 @@ struct melu_ask_options {
  * else (d score_t / d answer)^2, found by adapting with one more rating, a quarter of the ratings' range from the
  * prediction, towards its middle. Allocates. Errors: as of melu_predict; MELU_ERANGE (also: a chance outside [0, 1]),
  * MELU_ENOMEM; where answers are tried, MELU_ELIMIT (she has as many ratings as the workspace is for) and
- * MELU_ENOTFOUND (`data` lacks an item that she rated). Since: 0.1 */
+ * MELU_ENOTFOUND (`data` lacks an item that she rated). Since: 1.0 */
 MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_workspace *workspace,
                               const melu_model *model, const melu_user *user, const melu_dataset *data,
                               const struct melu_ask_options *options, melu_error *err);
@@ -877,12 +877,12 @@ struct melu_metrics {
 };
 
 /* Adds one user's n queries to the means; start with a struct of zeros. Errors: MELU_EINVAL (NULL, n = 0, rating_min
- * above rating_max), MELU_ERANGE (a score or rating is not finite). Since: 0.1 */
+ * above rating_max), MELU_ERANGE (a score or rating is not finite). Since: 1.0 */
 MELU_API melu_status melu_metrics_add(struct melu_metrics *metrics, const float *scores, const float *ratings, size_t n,
                                       double rating_min, double rating_max, melu_error *err);
 
 /* Sets log_loss and auc of `metrics` from all queries: scores are logits, labels 1 for a click (above 0.5) and 0 for
- * none; both (n). Errors: MELU_EINVAL (NULL, n = 0), MELU_ERANGE (not finite), MELU_ENOMEM. Since: 0.1 */
+ * none; both (n). Errors: MELU_EINVAL (NULL, n = 0), MELU_ERANGE (not finite), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_metrics_clicks(struct melu_metrics *metrics, const melu_context *ctx, const float *scores,
                                          const float *labels, size_t n, melu_error *err);
 
@@ -904,7 +904,7 @@ struct melu_evaluate_options {
 /* Adapts the model to the support set of each eligible user and judges it by the query set. Calls the progress
  * callback. Messages name the user. Errors: MELU_EINVAL, MELU_ELIMIT (more than 4,096 support ratings), MELU_ERANGE (a
  * user with more than 65,536 ratings), MELU_ESCHEMA, MELU_ESTATE, MELU_ENOTFOUND (no eligible user), MELU_EDIVERGED,
- * MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
+ * MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, const melu_dataset *data,
                                    const struct melu_evaluate_options *options, melu_error *err);
 
@@ -920,7 +920,7 @@ struct melu_choose_options {
  * wanted. *best: the index of the smallest, the first of equal ones. Nothing is kept of the models: train the best one
  * on all users. The same arguments give the same choice, whatever the number of threads. A candidate whose training
  * diverges has the error INFINITY; if all do, MELU_EDIVERGED. Errors: as of melu_model_new, melu_fit and melu_evaluate;
- * MELU_EINVAL, MELU_ERANGE, MELU_ENOTFOUND (too few users). Since: 0.1 */
+ * MELU_EINVAL, MELU_ERANGE, MELU_ENOTFOUND (too few users). Since: 1.0 */
 MELU_API melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, const melu_dataset *data,
                                  const struct melu_model_options *models, const struct melu_fit_options *fits, size_t n,
                                  const struct melu_choose_options *options, melu_error *err);

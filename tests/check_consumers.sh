@@ -26,7 +26,7 @@ cp "$work/app.c" "$work/app.cpp"
 
 cc "$work/app.c" -o "$work/shared" $(pkg-config --cflags --libs melu)
 "$work/shared"
-readelf -d "$work/shared" | grep -q 'libmelu.so.0' || { echo "shared: libmelu.so.0 is not what was linked"; exit 1; }
+readelf -d "$work/shared" | grep -q 'libmelu.so.1' || { echo "shared: libmelu.so.1 is not what was linked"; exit 1; }
 
 # With the shared library out of the way, -lmelu is libmelu.a and needs the --static line.
 mkdir "$work/static"

@@ -17,7 +17,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BESIDE = pathlib.Path(os.environ.get('MELU_BUILD', SOURCE / 'build-test')).resolve()
 BUILD = BESIDE.with_name(re.sub('-test$', '', BESIDE.name) + '-coverage').resolve()
 PROFILES = pathlib.Path(os.environ.get('TMPDIR', '/tmp')) / 'profiles'
-LIBRARY = 'lib/libmelu.so.0.1.0'
+LIBRARY = BUILD / 'lib' / 'libmelu.so'  # a link to the file, which has the version in its name
 EXCLUSIONS = SOURCE / 'tests' / 'proofs' / 'coverage_exclusions.txt'
 # Atomic: counters of threads must not get lost, since llvm-cov subtracts them.
 FLAGS = ['-fprofile-instr-generate', '-fcoverage-mapping', '-fprofile-update=atomic']
@@ -73,7 +73,7 @@ def build():
             tests[test['name']] = test
     programs = [os.path.relpath(test['cmd'][0], BUILD) for test in tests.values()]
     programs += [f'tests/proofs/proof_{proof}' for proof in PROOFS]
-    if to_stderr('ninja', '-C', BUILD, *programs, LIBRARY):
+    if to_stderr('ninja', '-C', BUILD, *programs, os.path.relpath(LIBRARY.resolve(), BUILD)):
         raise Broken('it cannot be built')
     return tests
 
@@ -96,7 +96,7 @@ def profile_all(tests, proofs):
 
 
 def exported(merged):
-    found = run(tool('llvm-cov'), 'export', '-instr-profile', merged, BUILD / LIBRARY, capture_output=True)
+    found = run(tool('llvm-cov'), 'export', '-instr-profile', merged, LIBRARY, capture_output=True)
     if found.returncode:
         raise Broken(found.stderr.strip())
     return json.loads(found.stdout)['data'][0]['functions']

@@ -912,7 +912,7 @@ struct melu_choose_options {
   size_t size;
   double validation; /* share of the users with enough ratings to be judged by who are not trained on; 0: 0.1 */
   uint64_t seed;     /* of who they are */
-  struct melu_evaluate_options evaluate; /* how they are judged; set its size, or leave it zero for the defaults */
+  const struct melu_evaluate_options *evaluate; /* how they are judged; its users are drawn. NULL: its defaults */
 };
 
 /* Chooses settings: trains a model for each of n candidates, models[i] with fits[i], on the same users, and judges it

@@ -254,7 +254,9 @@ END_TEST
 
 static melu_status choose(size_t *chosen, double *errors, const struct world *w,
                           const struct melu_model_options *models, const struct melu_fit_options *fits, size_t n) {
-  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
+  const struct melu_evaluate_options judging = how();
+  const struct melu_choose_options options = {
+      .size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = &judging};
   return melu_choose(chosen, errors, w->ctx, w->data, models, fits, n, &options, &err);
 }
 
@@ -290,7 +292,8 @@ START_TEST(arrays_of_larger_options) {
   } fits[2] = {{.known = fit_of(1)}, {.known = fit_of(8)}};
   const struct melu_fit_options plain_fits[2] = {fit_of(1), fit_of(8)};
   const struct melu_model_options plain_models[2] = {shape, shape};
-  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .evaluate = how()};
+  const struct melu_evaluate_options judging = how();
+  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .evaluate = &judging};
   double errors[2], plain[2];
   size_t chosen;
   for (size_t i = 0; i < 2; i++) {
@@ -323,14 +326,15 @@ END_TEST
 START_TEST(refuses) {
   const struct melu_fit_options fit = fit_of(1);
   const struct melu_choose_options half = {.size = sizeof half, .validation = 1};
-  struct melu_choose_options named = {.size = sizeof named};
   const uint32_t user = 0;
   size_t chosen = 9;
   const struct melu_choose_options negative = {.size = sizeof negative, .validation = -0.1}, old = {.size = 3};
-  const struct melu_choose_options long_queries = {
-      .size = sizeof long_queries, .evaluate = {.size = sizeof(struct melu_evaluate_options), .n_query = SIZE_MAX / 2}};
+  const struct melu_evaluate_options long_query = {.size = sizeof long_query, .n_query = SIZE_MAX / 2};
+  const struct melu_evaluate_options one_user = {.size = sizeof one_user, .users = &user}, older = {.size = 3};
+  const struct melu_choose_options long_queries = {.size = sizeof long_queries, .evaluate = &long_query};
+  const struct melu_choose_options named = {.size = sizeof named, .evaluate = &one_user};
+  const struct melu_choose_options unsized = {.size = sizeof unsized, .evaluate = &older};
   melu_dataset *open = new_history(0);
-  named.evaluate.users = &user;
   ck_assert_int_eq(melu_choose(&chosen, NULL, NULL, world.data, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, NULL, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, NULL, &fit, 1, NULL, &err), MELU_EINVAL);
@@ -338,6 +342,7 @@ START_TEST(refuses) {
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, open, &shape, &fit, 1, NULL, &err), MELU_ESTATE);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &negative, &err), MELU_ERANGE);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &old, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &unsized, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &long_queries, &err),
                    MELU_ELIMIT);
   melu_dataset_free(open);
@@ -354,7 +359,8 @@ END_TEST
 START_TEST(chooses_by_the_loss_of_clicks) {
   struct melu_model_options click = shape;
   const struct melu_fit_options fit = fit_of(2);
-  struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = how()};
+  const struct melu_evaluate_options judging = how();
+  struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .seed = 2, .evaluate = &judging};
   struct world w = world;
   double error;
   size_t chosen = 9;
@@ -380,7 +386,8 @@ static melu_status judge_with(struct test_heap *heap, int choosing) {
   const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
   const struct melu_model_options models[] = {small, small};
   const struct melu_fit_options fits[] = {fit_of(1), fit_of(1)};
-  const struct melu_choose_options half = {.size = sizeof half, .validation = 0.5, .evaluate = how()};
+  const struct melu_evaluate_options judging = how();
+  const struct melu_choose_options half = {.size = sizeof half, .validation = 0.5, .evaluate = &judging};
   const size_t fail_at = heap->fail_at;
   struct melu_evaluate_options with = how();
   struct melu_metrics metrics;

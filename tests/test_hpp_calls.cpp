@@ -311,7 +311,7 @@ START_TEST(questions_and_judgements) {
   std::vector<melu_fit_options> fits(2, w.two_epochs());
   fits[0].n_epochs = 1;
   melu::choose_options how;
-  how.evaluate = judging;
+  how.evaluate = &judging;
   std::vector<double> errors(2);
   const std::size_t winner = melu::choose(errors, w.ctx, w.data, models, fits, how, err);
   ok(err);

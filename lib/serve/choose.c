@@ -13,24 +13,27 @@ struct choice {
   const melu_context *ctx;
   const melu_dataset *data;
   struct melu_choose_options options;
+  struct melu_evaluate_options how;
   uint32_t *users; /* who can be judged; the first ones are */
   size_t n_users;
 };
 
-static melu_status resolve(struct melu_choose_options *o, const struct melu_choose_options *given, melu_error *err) {
-  const melu_status status = melu__options(o, sizeof *o, given, "melu_choose_options", err);
+static melu_status resolve(struct choice *c, const struct melu_choose_options *given, melu_error *err) {
+  struct melu_choose_options *o = &c->options;
+  melu_status status = melu__options(o, sizeof *o, given, "melu_choose_options", err);
+  if (!status) status = melu__options(&c->how, sizeof c->how, o->evaluate, "melu_evaluate_options", err);
   if (status) return status;
   if (o->validation == 0) o->validation = 0.1;
   if (!(o->validation > 0 && o->validation < 1))
     return melu__fail(err, MELU_ERANGE, "validation is %s, not in (0, 1)", melu__number_show(o->validation, 6).text);
-  if (o->evaluate.size == 0) o->evaluate.size = sizeof o->evaluate;
-  if (o->evaluate.users) return melu__fail(err, MELU_EINVAL, "evaluate.users is not NULL: they are drawn");
+  c->how.size = sizeof c->how;
+  if (c->how.users) return melu__fail(err, MELU_EINVAL, "evaluate.users is not NULL: they are drawn");
   return MELU_OK;
 }
 
 static melu_status draw_users(struct choice *c, melu_error *err) {
   struct melu_evaluate_options o;
-  const melu_status status = melu__evaluate_options(&o, &c->options.evaluate, err);
+  const melu_status status = melu__evaluate_options(&o, &c->how, err);
   if (status) return status;
   const size_t n = melu_dataset_n_users(c->data);
   size_t n_eligible = 0;
@@ -51,7 +54,7 @@ static melu_status draw_users(struct choice *c, melu_error *err) {
 static melu_status judge(double *error, const struct choice *c, const struct melu_model_options *shape,
                          const struct melu_fit_options *fit, melu_error *err) {
   struct melu_fit_options options = {.size = sizeof options};
-  struct melu_evaluate_options how = c->options.evaluate;
+  struct melu_evaluate_options how = c->how;
   struct melu_model_options resolved = {.size = sizeof resolved};
   struct melu_metrics metrics;
   melu_model *model = NULL;
@@ -77,7 +80,7 @@ melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, c
   if (!best || !ctx || !data || !models || !fits || n == 0)
     return melu__fail(err, MELU_EINVAL, "an argument is NULL, or there is no candidate");
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
-  melu_status status = resolve(&c.options, options, err);
+  melu_status status = resolve(&c, options, err);
   if (!status) status = draw_users(&c, err);
   double *found = melu__alloc(&ctx->allocator, n, sizeof *found);
   if (!status && !found) status = melu__fail_memory(err);

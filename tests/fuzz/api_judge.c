@@ -112,7 +112,8 @@ static void choose(struct api *a) {
   struct melu_choose_options o = {.size = api_size(a, sizeof o)};
   o.validation = API_ONE_OF(a, double, 0.4, 0.2, 0, 1, -1, NAN);
   o.seed = fuzz_byte(&a->in);
-  if (api_below(a, 2)) o.evaluate = draw_evaluation(a);
+  const struct melu_evaluate_options how = draw_evaluation(a);
+  if (api_below(a, 2)) o.evaluate = &how;
   size_t best = n;
   if (!may_take(a, 4 * n)) return;
   const melu_status status = API_CALL(a, TRAINING, melu_choose(&best, errors, ctx, data, models, fits, n, &o, a->errp));

@@ -74,7 +74,7 @@ static melu_status ask_by_norm(struct world *w, melu_error *err) {
 }
 
 static melu_status choose(struct world *w, melu_error *err) {
-  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .evaluate = judge};
+  const struct melu_choose_options options = {.size = sizeof options, .validation = 0.3, .evaluate = &judge};
   const struct melu_fit_options fits[2] = {fit, fit};
   return melu_choose(&w->n, NULL, w->ctx, w->data, models, fits, 2, &options, err);
 }

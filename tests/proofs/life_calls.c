@@ -206,10 +206,8 @@ void life_train(const struct life *l) {
   melu_model *model;
   const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 1e-3};
   struct melu_fit_options fit = {.size = sizeof fit, .n_epochs = 2, .batch_tasks = 4, .n_query = 3, .min_ratings = 4};
-  const struct melu_choose_options choose = {
-      .size = sizeof choose,
-      .validation = 0.25,
-      .evaluate = {.size = sizeof choose.evaluate, .n_query = 3, .min_ratings = 4}};
+  const struct melu_evaluate_options judge = {.size = sizeof judge, .n_query = 3, .min_ratings = 4};
+  const struct melu_choose_options choose = {.size = sizeof choose, .validation = 0.25, .evaluate = &judge};
   const struct life_path path = life_saved(l);
   size_t best;
   double mae, errors[1];

@@ -27,6 +27,7 @@
  *   Errors.     A function that can fail returns a melu_status: 0 is success, everything else is negative. The last
  *               argument is a caller-owned struct melu_error that receives the details; NULL means "not interested".
  *               On failure every object is as it was before the call, and an object that was to be created is NULL.
+ *               A function that returns its answer cannot fail: of NULL, and of what is not there, it says 0 or NULL.
  *   Ownership.  "returns a new X": the caller frees it with melu_X_free. "borrows": the argument must outlive the
  *               object. "copies": the argument may go when the call returns. Nothing takes ownership of an argument.
  *               Every free function accepts NULL.
@@ -49,12 +50,14 @@
 extern "C" {
 #endif
 
+/* Marks what the shared library exports. */
 #if defined(MELU_BUILD) && defined(__GNUC__)
 #define MELU_API __attribute__((visibility("default")))
 #else
-#define MELU_API
+#define MELU_API /* nothing, for those who use it */
 #endif
 
+/* The version of this header; melu_version tells that of the library. */
 #define MELU_VERSION_MAJOR 1
 #define MELU_VERSION_MINOR 0
 #define MELU_VERSION_PATCH 0
@@ -67,9 +70,9 @@ extern "C" {
 
 /* ------------------------------------------------------------------------------------------------- status */
 
-/* Numbers are only ever added. */
+/* What a call came to. Numbers are only ever added. */
 typedef enum melu_status {
-  MELU_OK = 0,
+  MELU_OK = 0,          /* it worked */
   MELU_EINVAL = -1,     /* an argument is NULL, of a wrong size, or contradicts another one */
   MELU_ENOMEM = -2,     /* the allocator returned NULL */
   MELU_EIO = -3,        /* a file operation failed; `sys_errno` says why */
@@ -88,58 +91,59 @@ typedef enum melu_status {
 
 /* Details of a failure, owned by the caller. A successful call leaves it alone. */
 struct melu_error {
-  melu_status status;
-  int sys_errno;     /* errno of the failed system call, or 0 */
-  uint64_t index;    /* index of the offending element of an array argument, or 0 */
-  uint64_t line;     /* 1-based line of the offending text, or 0 */
-  char message[232]; /* one sentence, NUL-terminated, in English; names what and where */
+  melu_status status; /* what the call returned */
+  int sys_errno;      /* errno of the failed system call, or 0 */
+  uint64_t index;     /* index of the offending element of an array argument, or 0 */
+  uint64_t line;      /* 1-based line of the offending text, or 0 */
+  char message[232];  /* one sentence, NUL-terminated, in English; names what and where */
 };
 typedef struct melu_error melu_error;
 
-/* "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 1.0 */
+/* The name of a status: "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 1.0 */
 MELU_API const char *melu_status_name(melu_status status);
 
-/* The version of the library that is running, e.g. "1.0.0". Since: 1.0 */
+/* The version of the library that is running, as "0.1.0". Since: 1.0 */
 MELU_API const char *melu_version(void);
 
 /* ------------------------------------------------------------------------------------------------ context */
 
-typedef struct melu_context melu_context;
-typedef struct melu_schema melu_schema;
-typedef struct melu_dataset melu_dataset;
-typedef struct melu_batch melu_batch;
-typedef struct melu_model melu_model;
-typedef struct melu_gradient melu_gradient;
-typedef struct melu_optimizer melu_optimizer;
-typedef struct melu_workspace melu_workspace;
-typedef struct melu_user melu_user;
-typedef struct melu_catalog melu_catalog;
+typedef struct melu_context melu_context;     /* allocator, threads, callbacks and limits of all others */
+typedef struct melu_schema melu_schema;       /* what fields a user and an item have */
+typedef struct melu_dataset melu_dataset;     /* users, items and ratings in memory */
+typedef struct melu_batch melu_batch;         /* tasks for one meta-gradient */
+typedef struct melu_model melu_model;         /* a network, its parameters and the schema that they are for */
+typedef struct melu_gradient melu_gradient;   /* the meta-gradient of a batch */
+typedef struct melu_optimizer melu_optimizer; /* outer updates by Adam, AdamW or SGD */
+typedef struct melu_workspace melu_workspace; /* one thread's scratch for adapting and predicting */
+typedef struct melu_user melu_user;           /* a person that a model was adapted to */
+typedef struct melu_catalog melu_catalog;     /* items prepared for ranking with one model */
 
-/* The host's allocator. `alloc` returns memory aligned for any type, or NULL; `free` is never called with NULL.
- * Both may be called from several threads at once. */
+/* The host's allocator. Both functions may be called from several threads at once. */
 struct melu_allocator {
-  void *arg;
-  void *(*alloc)(void *arg, size_t n_bytes);
-  void (*free)(void *arg, void *memory);
+  void *arg;                                 /* what both are given */
+  void *(*alloc)(void *arg, size_t n_bytes); /* returns memory aligned for any type, or NULL */
+  void (*free)(void *arg, void *memory);     /* is never called with NULL */
 };
 
-/* The host's threads. `run` calls task(task_arg, index, thread) once for every index in [0, n_tasks) and returns when
- * all are done; `thread` is in [0, n_threads) and no two tasks that run at the same time have the same one. Which
- * thread runs which task is free: results do not depend on it. */
+/* The host's threads. */
 struct melu_runner {
-  void *arg;
-  size_t n_threads;
+  void *arg;        /* what `run` is given */
+  size_t n_threads; /* how many tasks may run at the same time */
+  /* Calls task(task_arg, index, thread) once for every index in [0, n_tasks) and returns when all are done; `thread` is
+   * in [0, n_threads) and no two tasks that run at the same time have the same one. Which thread runs which task is
+   * free: results do not depend on it. */
   void (*run)(void *arg, void (*task)(void *task_arg, size_t index, size_t thread), void *task_arg, size_t n_tasks);
 };
 
 /* Where a long call stands. */
 struct melu_progress {
-  const char *phase;    /* "read", "fit", "evaluate" or "ask" */
-  uint64_t done, total; /* units of work: bytes read, tasks trained, users evaluated; total 0 if not known */
-  uint64_t epoch;       /* of "fit": 1-based */
-  uint64_t n_epochs;    /* of "fit" */
-  double loss;          /* of "fit": mean query loss over the epoch so far */
-  double validation;    /* of "fit": mean query loss of the users left out, after the last finished epoch; 0 before */
+  const char *phase; /* "read", "fit", "evaluate" or "ask" */
+  uint64_t done;     /* units of work: bytes read, tasks trained, users evaluated */
+  uint64_t total;    /* of so many; 0 if not known */
+  uint64_t epoch;    /* of "fit": 1-based */
+  uint64_t n_epochs; /* of "fit" */
+  double loss;       /* of "fit": mean query loss over the epoch so far */
+  double validation; /* of "fit": mean query loss of the users left out, after the last finished epoch; 0 before */
 };
 
 /* Called from the thread that made the long call, often enough for a progress line (several times a second where the
@@ -150,26 +154,27 @@ typedef int (*melu_progress_fn)(void *arg, const struct melu_progress *progress)
 /* Receives one line of text about something that a maintainer would want to know and that is no error. */
 typedef void (*melu_log_fn)(void *arg, const char *line);
 
+/* Options of melu_context_new. */
 struct melu_context_options {
   size_t size;
   size_t n_threads;                       /* threads of the library's own pool, the caller's included; 0: 1 */
   const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
   const struct melu_runner *runner;       /* copied; NULL: the library's own pool of n_threads */
   melu_log_fn log;                        /* NULL: nothing is logged */
-  void *log_arg;
-  melu_progress_fn progress; /* NULL: no progress, no cancel */
-  void *progress_arg;
-  const char *kernels;   /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
-  size_t max_file_bytes; /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+  void *log_arg;                          /* what `log` is given */
+  melu_progress_fn progress;              /* NULL: no progress, no cancel */
+  void *progress_arg;                     /* what `progress` is given */
+  const char *kernels;                    /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
+  size_t max_file_bytes;                  /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
 };
 
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
  * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
- * compute in parallel (fit, meta_gradient, evaluate) take turns on its threads.
- * Errors: MELU_EINVAL, MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
+ * compute in parallel (fit, meta_gradient, evaluate, candidates, choose) take turns on its threads. Errors: MELU_EINVAL
+ * (also: kernels that this CPU does not have), MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
 MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
 
-/* Frees the context and joins its threads. All its objects must be gone. Since: 1.0 */
+/* Frees the context, or nothing if it is NULL, and joins its threads. All its objects must be gone. Since: 1.0 */
 MELU_API void melu_context_free(melu_context *ctx);
 
 /* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 1.0 */
@@ -177,8 +182,13 @@ MELU_API const char *melu_build_info(const melu_context *ctx);
 
 /* ------------------------------------------------------------------------------------------------- schema */
 
-typedef enum melu_owner { MELU_USER = 0, MELU_ITEM = 1 } melu_owner;
+/* Whom a field describes. */
+typedef enum melu_owner {
+  MELU_USER = 0, /* who rates */
+  MELU_ITEM = 1  /* what is rated */
+} melu_owner;
 
+/* What values a field has. */
 typedef enum melu_field_kind {
   MELU_ONE = 0,    /* at most one id of a vocabulary: the row of that id */
   MELU_MANY = 1,   /* a list of ids: the mean of their rows */
@@ -189,18 +199,20 @@ typedef enum melu_field_kind {
  * that of id i, and the last row is that of every unknown id. A field without a value contributes zeros. */
 struct melu_field {
   size_t size;
-  const char *name; /* unique in the schema; letters, digits, '_', '-'; up to 63 */
-  melu_owner owner;
-  melu_field_kind kind;
-  size_t n_values; /* ids are 0 .. n_values - 1. 0: the vocabulary is learnt from the texts that a data set reads.
+  const char *name;     /* unique in the schema; letters, digits, '_', '-'; up to 63 */
+  melu_owner owner;     /* whether users or items have it */
+  melu_field_kind kind; /* what a value of it is */
+  size_t n_values;      /* ids are 0 .. n_values - 1. 0: the vocabulary is learnt from the texts that a data set reads.
                       Not used by MELU_NUMERIC */
-  size_t width;    /* columns of the table, or numbers of a MELU_NUMERIC field; 0: 32, or 1 */
-  double shift;    /* MELU_NUMERIC: (x - shift) * scale enters the network */
-  double scale;    /* 0: 1 */
+  size_t width;         /* columns of the table, or numbers of a MELU_NUMERIC field; 0: 32, or 1 */
+  double shift;         /* MELU_NUMERIC: (x - shift) * scale enters the network */
+  double scale;         /* 0: 1 */
 };
 
 /* Returns a new, empty schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_schema_new(melu_schema **out, const melu_context *ctx, melu_error *err);
+
+/* Frees a schema that melu_schema_new returned, or nothing if it is NULL. Since: 1.0 */
 MELU_API void melu_schema_free(melu_schema *schema);
 
 /* Appends a field; `field` is copied. The network's input is the item's fields, then the user's, each in the order of
@@ -208,86 +220,110 @@ MELU_API void melu_schema_free(melu_schema *schema);
  * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field, melu_error *err);
 
+/* How many fields that owner has. Since: 1.0 */
 MELU_API size_t melu_schema_n_fields(const melu_schema *schema, melu_owner owner);
 
-/* Describes the field with that index among the owner's; set field->size before. `name` belongs to the schema.
- * Errors: MELU_EINVAL, MELU_ERANGE. Since: 1.0 */
+/* Describes the field with that index, from 0, among the owner's; set field->size before. `name` belongs to the schema;
+ * n_values is 0 while the vocabulary is being learnt. Errors: MELU_EINVAL, MELU_ERANGE (no such index). Since: 1.0 */
 MELU_API melu_status melu_schema_field(struct melu_field *field, const melu_schema *schema, melu_owner owner,
                                        size_t index, melu_error *err);
 
-/* The id of a text in a field's vocabulary, MELU_UNKNOWN if it is not there (or there is no such field). Since: 1.0 */
+/* The id of a text in a field's vocabulary; MELU_UNKNOWN if it is not in it, or there is no such field, or the field
+ * has no texts. Since: 1.0 */
 MELU_API uint32_t melu_schema_value_id(const melu_schema *schema, const char *field, const char *text);
 
-/* The text of an id; NULL if there is none. Belongs to the schema. Since: 1.0 */
+/* The text of an id in a field's vocabulary; NULL if there is none. Belongs to the schema. Since: 1.0 */
 MELU_API const char *melu_schema_value_text(const melu_schema *schema, const char *field, uint32_t id);
 
 /* ------------------------------------------------------------------------------------------------ dataset */
 
 /* The value of one field of one user or item. Zeros mean "missing". The arrays are read during the call only. */
 struct melu_value {
-  const uint32_t *ids; /* MELU_ONE: 0 or 1; MELU_MANY: any number; an id >= n_values must be MELU_UNKNOWN */
-  size_t n_ids;
+  const uint32_t *ids;  /* MELU_ONE: 0 or 1; MELU_MANY: any number; an id >= n_values must be MELU_UNKNOWN */
+  size_t n_ids;         /* how many */
   const float *numbers; /* MELU_NUMERIC: 0 or `width` finite numbers */
-  size_t n_numbers;
+  size_t n_numbers;     /* how many */
 };
 
 /* Returns a new, empty data set. Copies the schema. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_new(melu_dataset **out, const melu_context *ctx, const melu_schema *schema,
                                       melu_error *err);
+
+/* Frees the data set, or nothing if it is NULL. Since: 1.0 */
 MELU_API void melu_dataset_free(melu_dataset *data);
 
-/* Appends a user or an item. `id` is the host's own and must be new; `values` has one entry per field of the owner, in
- * the schema's order, or is NULL when all are missing; it is copied. `index`, if not NULL, receives the 0-based
- * position, by which everything else refers to it.
- * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (frozen, or id taken), MELU_ELIMIT (2^32 - 2), MELU_ENOMEM.
- * Since: 1.0 */
+/* Appends a user. `id` is the host's own and must be new; `values` has one entry per user field, in the schema's order,
+ * or is NULL when all are missing; it is copied. `index`, if not NULL, receives her 0-based position, by which
+ * everything else refers to her. Errors: MELU_EINVAL, MELU_ERANGE (an id or a number of a value), MELU_ESTATE (frozen,
+ * or id taken), MELU_ELIMIT (2^32 - 2 users), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_add_user(melu_dataset *data, uint64_t id, const struct melu_value *values,
                                            uint32_t *index, melu_error *err);
+
+/* Appends an item: as melu_dataset_add_user, with one value per item field. Errors: as of melu_dataset_add_user.
+ * Since: 1.0 */
 MELU_API melu_status melu_dataset_add_item(melu_dataset *data, uint64_t id, const struct melu_value *values,
                                            uint32_t *index, melu_error *err);
 
-/* Appends a rating of a known item by a known user. Ratings of one user keep the order in which they were added; the
- * same item may come twice. Errors: MELU_ENOTFOUND (user or item), MELU_ERANGE (rating not finite), MELU_ESTATE,
- * MELU_ENOMEM. Since: 1.0 */
+/* Appends a rating of a known item by a known user, both by the host's ids. Ratings of one user keep the order in which
+ * they were added; the same item may come twice. Errors: MELU_EINVAL, MELU_ENOTFOUND (user or item), MELU_ERANGE
+ * (rating not finite), MELU_ESTATE (frozen), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_add_rating(melu_dataset *data, uint64_t user_id, uint64_t item_id, float rating,
                                              melu_error *err);
 
-/* Ends the adding: sorts ratings by user, closes vocabularies. From here the set is const for all threads.
- * Errors: MELU_ESTATE, MELU_ENOMEM. Since: 1.0 */
+/* Ends the adding: sorts ratings by user, closes vocabularies. From here the set is const for all threads. Errors:
+ * MELU_EINVAL, MELU_ESTATE (frozen already), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_freeze(melu_dataset *data, melu_error *err);
 
 /* The data set's copy of the schema; vocabularies are complete once the set is frozen. Belongs to the set.
  * Since: 1.0 */
 MELU_API const melu_schema *melu_dataset_schema(const melu_dataset *data);
 
+/* How many users there are: their positions are below it. Since: 1.0 */
 MELU_API size_t melu_dataset_n_users(const melu_dataset *data);
+
+/* How many items there are: their positions are below it. Since: 1.0 */
 MELU_API size_t melu_dataset_n_items(const melu_dataset *data);
+
+/* How many ratings there are, of all users. Since: 1.0 */
 MELU_API size_t melu_dataset_n_ratings(const melu_dataset *data);
 
-/* The host's id of a user or an item by position; 0 if the position is out of range. Since: 1.0 */
+/* The host's id of the user at a position; 0 if the position is out of range. Since: 1.0 */
 MELU_API uint64_t melu_dataset_user_id(const melu_dataset *data, uint32_t user);
+
+/* The host's id of the item at a position; 0 if the position is out of range. Since: 1.0 */
 MELU_API uint64_t melu_dataset_item_id(const melu_dataset *data, uint32_t item);
 
-/* The position of a user or an item by the host's id. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
+/* The position of the user with that id of the host's. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_dataset_find_user(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
+
+/* The position of the item with that id of the host's. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_dataset_find_item(uint32_t *out, const melu_dataset *data, uint64_t id, melu_error *err);
 
-/* The ratings of a user of a frozen set: *items and *ratings receive arrays of the returned length, in the order of
- * adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is out of range.
- * Since: 1.0 */
+/* The ratings of a user of a frozen set: *items (positions) and *ratings, if not NULL, receive arrays of the returned
+ * length, in the order of adding; they belong to the set. 0 if there are none, the set is not frozen, or the user is
+ * out of range. Since: 1.0 */
 MELU_API size_t melu_dataset_ratings(const melu_dataset *data, uint32_t user, const uint32_t **items,
                                      const float **ratings);
 
-/* Writes the values of a user or an item, one per field; the arrays they point to belong to the set and stay where
- * they are once it is frozen; those of an open set must not be given back to it. Errors: MELU_EINVAL, MELU_ERANGE.
- * Since: 1.0 */
+/* Writes the profile of the user at a position, one value per user field, in the schema's order; the arrays they point
+ * to belong to the set and stay where they are once it is frozen; those of an open set must not be given back to it.
+ * Errors: MELU_EINVAL, MELU_ERANGE (no such position). Since: 1.0 */
 MELU_API melu_status melu_dataset_user_values(struct melu_value *values, const melu_dataset *data, uint32_t user,
                                               melu_error *err);
+
+/* Writes the values of the item at a position, one per item field, as melu_dataset_user_values does for users. Errors:
+ * MELU_EINVAL, MELU_ERANGE (no such position). Since: 1.0 */
 MELU_API melu_status melu_dataset_item_values(struct melu_value *values, const melu_dataset *data, uint32_t item,
                                               melu_error *err);
 
-/* How a table of text is read. The first line names the columns. Fields may be quoted as in RFC 4180; lines end with
- * LF or CRLF, the last one may lack it; empty lines are skipped. The text is UTF-8. */
+/* How a table of text is read. The first line names the columns: the id, and one for every field of the owner, in any
+ * order. Cells may be quoted as in RFC 4180; lines end with LF or CRLF, the last one may lack it; empty lines are
+ * skipped. The text is UTF-8.
+ *
+ * An id is a whole number below 2^63; any other text stands for an id of its own, the same in all three files of a data
+ * set (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are
+ * missing values. In a field that learns its vocabulary new texts are added, in a closed one they are unknown; in a
+ * field with n_values given the cells are ids. */
 struct melu_table_options {
   size_t size;
   char separator;          /* 0: a tab if the first line has one, else a comma */
@@ -297,59 +333,70 @@ struct melu_table_options {
   const char *item;        /* read_ratings: column of the item's id; NULL: "item" */
   const char *rating;      /* read_ratings: column of the rating; NULL: "rating" */
   const char *const *skip; /* names of columns to ignore; every other unknown column is an error */
-  size_t n_skip;
+  size_t n_skip;           /* how many */
 };
 
-/* Read users or items (one a line: the id and a column for every field of the owner, in any order) or ratings. An id
- * is a whole number below 2^63; any other text stands for an id of its own, the same in all three files of a data set
- * (2^63 + its order of first appearance; do not mix with ids of your own from 2^63 on). An empty cell and "NA" are
- * missing values. In a field that learns its vocabulary new texts are added, in a closed one they are unknown; in a
- * field with n_values given the cells are ids. Nothing is added when a line is refused. Errors: MELU_EIO, MELU_EFORMAT,
- * MELU_ERANGE, MELU_ENOTFOUND, MELU_ESTATE, MELU_ELIMIT, MELU_ENOMEM, each with file and line; MELU_ECANCELED.
- * Since: 1.0 */
+/* Reads a table of users, one a line, and appends them. Calls the progress callback. Nothing is added if a line is
+ * refused. Errors, with file and line: MELU_EFORMAT, MELU_ERANGE, MELU_ESTATE (frozen, or a user is already there),
+ * MELU_ELIMIT, MELU_EIO, MELU_ENOTFOUND (no such file); MELU_EINVAL, MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_dataset_read_users(melu_dataset *data, const char *path,
                                              const struct melu_table_options *options, melu_error *err);
+
+/* Reads a table of items, as melu_dataset_read_users reads users. Errors: as of melu_dataset_read_users. Since: 1.0 */
 MELU_API melu_status melu_dataset_read_items(melu_dataset *data, const char *path,
                                              const struct melu_table_options *options, melu_error *err);
+
+/* Reads a table of ratings, one a line, of users and items that are there, and appends them, as melu_dataset_read_users
+ * does. Errors: as of melu_dataset_read_users; MELU_ENOTFOUND (also: no such user or item). Since: 1.0 */
 MELU_API melu_status melu_dataset_read_ratings(melu_dataset *data, const char *path,
                                                const struct melu_table_options *options, melu_error *err);
 
-/* Read the folder of the MeLU reference code: users.dat, movies_extrainfos.dat, the vocabularies m_*.txt, and the
- * state's .json and _y.json ("warm_state", "user_cold_state", "item_cold_state", "user_and_item_cold_state").
- * melu_schema_add_melu appends the eight fields of the paper, with their vocabularies, to an empty schema.
- * melu_schema_add_melu_items appends the same and, after the paper's fields of an item, what else the folder tells of a
+/* Appends to an empty schema the eight fields of the paper, with the vocabularies that the folder of the MeLU reference
+ * code has in m_*.txt: "rate", "genre", "director", "actor" of an item; "gender", "age", "occupation", "zip" of a user.
+ * Errors: MELU_EINVAL, MELU_ESTATE (not empty), MELU_ENOTFOUND (no such file), MELU_EIO, MELU_EFORMAT, MELU_ELIMIT,
+ * MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
+
+/* Appends the same as melu_schema_add_melu and, after the paper's fields of an item, what else the folder tells of a
  * movie: "movie" (MELU_ONE), the movie itself, whose vocabulary are the ids in movies_extrainfos.dat as texts, and
  * "year" (MELU_NUMERIC, width 1, shift 1990, scale 0.1), missing where the file has "N/A", nothing or 0. It is for
- * presets that know items by name. melu_dataset_read_melu reads all users, all movies and the ratings of one state into
- * an empty data set of either schema. `folder` and `state` are copied. Errors as above. Since: 1.0 */
-MELU_API melu_status melu_schema_add_melu(melu_schema *schema, const char *folder, melu_error *err);
+ * presets that know items by name. Errors: as of melu_schema_add_melu. Since: 1.0 */
 MELU_API melu_status melu_schema_add_melu_items(melu_schema *schema, const char *folder, melu_error *err);
+
+/* Reads the folder of the MeLU reference code into an empty data set with one of these two schemas: all users
+ * (users.dat), all movies (movies_extrainfos.dat), and the ratings in the .json and _y.json of one state:
+ * "warm_state", "user_cold_state", "item_cold_state" or "user_and_item_cold_state". Calls the progress callback.
+ * Errors: as of melu_schema_add_melu; MELU_ESCHEMA (another schema), MELU_ERANGE. Since: 1.0 */
 MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- batch */
 
-/* A task batch: for each task a user, a support set to adapt to and a query set to be judged by. Both are positions
- * among the user's ratings (melu_dataset_ratings); nothing is copied from the data set. */
-
-/* Returns a new, empty batch. Borrows the data set, which must be frozen. Errors: MELU_EINVAL, MELU_ESTATE,
+/* Returns a new, empty task batch. Each task will be a user, a support set to adapt to and a query set to be judged by.
+ * Borrows the data set, which must be frozen, and copies nothing of it. Errors: MELU_EINVAL, MELU_ESTATE (not frozen),
  * MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_batch_new(melu_batch **out, const melu_context *ctx, const melu_dataset *data,
                                     melu_error *err);
+
+/* Frees the batch, or nothing if it is NULL. Since: 1.0 */
 MELU_API void melu_batch_free(melu_batch *batch);
 
 /* Removes all tasks and keeps the memory. Since: 1.0 */
 MELU_API void melu_batch_clear(melu_batch *batch);
 
-/* Appends a task. The arrays are copied. A support set may be empty (no inner step is made), a query set may not.
- * Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and
+/* Appends a task. `support` (n_support) and `query` (n_query) are positions among the user's ratings, as
+ * melu_dataset_ratings gives them; they are copied. A support set may be empty (no inner step is made), a query set may
+ * not. Errors: MELU_EINVAL, MELU_ERANGE (user or a position; `index` says which), MELU_ELIMIT (65,535 rows, support and
  * query together), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_batch_add(melu_batch *batch, uint32_t user, const uint32_t *support, size_t n_support,
                                     const uint32_t *query, size_t n_query, melu_error *err);
+
+/* How many tasks the batch has. Since: 1.0 */
 MELU_API size_t melu_batch_n_tasks(const melu_batch *batch);
 
 /* The order in which an evaluation split takes a user's n ratings: positions by ascending mix64 key, where
  * key = mix64((split << 48) ^ (user_id << 16) ^ position); the last ones are the query set, the others the support
- * set, in that order. `order`: (n). Errors: MELU_EINVAL, MELU_ERANGE (n > 65,536). Since: 1.0 */
+ * set, in that order. mix64(x) is what SplitMix64 makes of the state x. `order`: (n). Errors: MELU_EINVAL, MELU_ERANGE
+ * (n > 65,536). Since: 1.0 */
 MELU_API melu_status melu_split_order(uint32_t *order, uint64_t user_id, uint64_t split, size_t n, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- model */
@@ -379,7 +426,7 @@ enum {
 
 /* Whether inner learning rates are learnt by the outer loop; they begin at inner_lr. */
 typedef enum melu_rates {
-  MELU_RATE_FIXED = 1,
+  MELU_RATE_FIXED = 1,      /* not learnt */
   MELU_RATE_PER_TENSOR = 2, /* one for each tensor that is adapted */
   MELU_RATE_PER_ENTRY = 3   /* one for each number (Meta-SGD, Li et al., 2017) */
 } melu_rates;
@@ -396,7 +443,7 @@ typedef enum melu_loss {
   MELU_PAIRWISE = 6  /* mean over pairs of the query set with r_i > r_j of -log sigmoid(s_i - s_j) (BPR) */
 } melu_loss;
 
-/* Zeros are the preset's choices. A switch is on above 0 and off below. */
+/* Options of melu_model_new. Zeros are the preset's choices. A switch is on above 0 and off below. */
 struct melu_model_options {
   size_t size;
   const char *preset; /* "melu", the paper's; "best", the most accurate known to us (docs/accuracy.md); NULL: "melu" */
@@ -409,15 +456,15 @@ struct melu_model_options {
   int first_order;      /* not 0: the inner gradients are constants to the outer loop (FOMAML) */
   double rating_min;    /* predictions are clipped to this range where a metric says so; both 0: 1 and 5, with
                            MELU_LOGISTIC 0 and 1 */
-  double rating_max;
-  melu_network network;
-  size_t rank; /* MELU_FACTORS: numbers in an item's vector, up to 255; 0: the preset's (48) */
-  melu_rule rule;
-  unsigned adapt; /* sum of MELU_ADAPT_*; the preset's: "melu" HEAD + HIDDEN, "best" HEAD */
-  melu_rates rates;
-  melu_loss loss;
+  double rating_max;    /* see rating_min */
+  melu_network network; /* the preset's: "melu" MELU_LAYERS, "best" MELU_FACTORS */
+  size_t rank;          /* MELU_FACTORS: numbers in an item's vector, up to 255; 0: the preset's (48) */
+  melu_rule rule;       /* the preset's: "melu" MELU_STEPS, "best" MELU_CLOSED_FORM */
+  unsigned adapt;       /* sum of MELU_ADAPT_*; the preset's: "melu" HEAD + HIDDEN, "best" HEAD */
+  melu_rates rates;     /* the preset's: MELU_RATE_FIXED */
+  melu_loss loss;       /* the preset's: "melu" MELU_SQUARED, "best" MELU_MIXED */
   int multi_step; /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
-                     ICLR 2019), not that after the last */
+                   ICLR 2019), not that after the last */
   int history;    /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
   int learn_precision; /* switch, MELU_FACTORS and MELU_CLOSED_FORM: the precision of the prior is learnt; else it is 1
                         */
@@ -458,6 +505,8 @@ struct melu_model_options {
  * the bound 1/4 for the curvature (Boehning & Lindsay, 1988). Score: mean + spread (o_i + w . x_i). Since: 1.0 */
 MELU_API melu_status melu_model_new(melu_model **out, const melu_context *ctx, const melu_schema *schema,
                                     const struct melu_model_options *options, melu_error *err);
+
+/* Frees the model, or nothing if it is NULL. What borrows it must be gone. Since: 1.0 */
 MELU_API void melu_model_free(melu_model *model);
 
 /* The model's copy of the schema. Belongs to the model. Since: 1.0 */
@@ -468,41 +517,50 @@ MELU_API const melu_schema *melu_model_schema(const melu_model *model);
 MELU_API melu_status melu_model_get_options(struct melu_model_options *options, const melu_model *model,
                                             melu_error *err);
 
+/* A parameter of a model. */
 struct melu_param {
   const char *name; /* belongs to the model */
-  size_t rows, cols;
-  int is_table; /* an embedding table: its gradient has only the rows that the batch touched */
+  size_t rows;      /* its shape is (rows, cols) */
+  size_t cols;      /* see rows; of a bias 1 row of so many */
+  int is_table;     /* an embedding table: its gradient has only the rows that the batch touched */
 };
 
+/* How many parameters the model has. Since: 1.0 */
 MELU_API size_t melu_model_n_params(const melu_model *model);
 
-/* Describes the parameter with that index. Errors: MELU_EINVAL, MELU_ERANGE. Since: 1.0 */
+/* Describes the parameter with that index, from 0. Errors: MELU_EINVAL, MELU_ERANGE (no such index). Since: 1.0 */
 MELU_API melu_status melu_model_param(struct melu_param *out, const melu_model *model, size_t index, melu_error *err);
 
-/* Copy rows of a parameter out of or into the model. `values`: (n_rows, cols). Writing refuses values that are not
- * finite. Errors: MELU_ENOTFOUND (name), MELU_ERANGE, MELU_EINVAL. Since: 1.0 */
+/* Copies rows of a parameter out of the model. `values`: (n_rows, cols). Errors: MELU_ENOTFOUND (name), MELU_ERANGE
+ * (rows), MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_read(float *values, const melu_model *model, const char *name, size_t first_row,
                                      size_t n_rows, melu_error *err);
+
+/* Copies rows of a parameter into the model, which is another one from then on to users and catalogues that were made
+ * with it. `values`: (n_rows, cols). Errors: MELU_ENOTFOUND (name), MELU_ERANGE (rows, or a value is not finite; then
+ * nothing is written), MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_t first_row, size_t n_rows,
                                       const float *values, melu_error *err);
 
-/* Save the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
+/* Saves the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
  * failure the file is the old one (or the new one, if only the folder could not be forced to disk, which the message
  * says). What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ELIMIT (larger than the
  * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
-/* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EIO,
- * MELU_ENOTFOUND (no such file), MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE (a weight is not finite),
- * MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
+/* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EINVAL,
+ * MELU_EIO, MELU_ENOTFOUND (no such file), MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE (a weight is not
+ * finite), MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err);
 
 /* Writes all parameters from a safetensors file that another program made, under this model's names and of its shapes,
  * in any order; those called b... have one dimension. "F32" alone is read, and what the file's metadata say is not
- * looked at. On error the model is as before. Errors: as of melu_model_load; MELU_EFORMAT also where a parameter is
- * missing or of another shape, or a tensor is none of the model's. Since: 1.0 */
+ * looked at. On error the model is as before. Errors: MELU_EINVAL, MELU_EIO, MELU_ENOTFOUND (no such file),
+ * MELU_EFORMAT (also: a parameter is missing or of another shape, or a tensor is none of the model's), MELU_ECORRUPT
+ * (the file became shorter meanwhile), MELU_ERANGE (a weight is not finite), MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_model_import(melu_model *model, const char *path, melu_error *err);
 
+/* How many bytes a model's digest has. */
 #define MELU_DIGEST_BYTES 16
 
 /* The XXH3 digest of all that predictions depend on: schema, vocabularies, options and parameters. A model that was
@@ -512,10 +570,11 @@ MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], 
 
 /* ----------------------------------------------------------------------------------------------- training */
 
-/* The meta-gradient of a task batch, and the memory that computing it takes. */
-
-/* Returns a new, empty gradient for this model, which it borrows. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
+/* Returns a new, empty gradient for this model, which it borrows: room for the meta-gradient of a batch, and the memory
+ * that computing it takes. Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
+
+/* Frees the gradient, or nothing if it is NULL; before its model. Since: 1.0 */
 MELU_API void melu_gradient_free(melu_gradient *gradient);
 
 /* Computes the gradient of the mean over tasks of the mean loss over the query set after the inner steps,
@@ -534,50 +593,63 @@ typedef int (*melu_loss_fn)(void *arg, size_t task, const float *scores, const f
                             float *slopes);
 
 /* The same as melu_meta_gradient for the mean over tasks of a loss of the host's own, after the adaptation: the inner
- * loop remains that of the model's options, multi_step says nothing. Takes about one and a half times as long. Errors
- * as of melu_meta_gradient; MELU_EDIVERGED (also: what `loss` wrote is not finite), MELU_ECANCELED. Since: 1.0 */
+ * loop remains that of the model's options, multi_step says nothing. `arg` is what `loss` is given. Takes about one and
+ * a half times as long. Errors: as of melu_meta_gradient; MELU_EDIVERGED (also: what `loss` wrote is not finite),
+ * MELU_ECANCELED (`loss` asked to stop). Since: 1.0 */
 MELU_API melu_status melu_meta_gradient_of(melu_gradient *gradient, const melu_model *model, const melu_batch *batch,
                                            melu_loss_fn loss, void *arg, melu_error *err);
 
-/* The mean of the tasks' query losses, and the loss of each, in the order of the batch (*losses belongs to the
- * gradient, n_tasks long; NULL if not wanted). Since: 1.0 */
+/* The mean of the tasks' query losses, and the loss of each, in the order of the batch: *losses, if not NULL, receives
+ * an array of one number a task, which belongs to the gradient until it is next computed. Since: 1.0 */
 MELU_API double melu_gradient_loss(const melu_gradient *gradient, const double **losses);
 
-/* Copies the whole gradient of a parameter, zeros included. `values`: (rows, cols). Errors: MELU_ENOTFOUND,
+/* Copies the whole gradient of a parameter, zeros included. `values`: (rows, cols). Errors: MELU_ENOTFOUND (name),
  * MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_gradient_read(float *values, const melu_gradient *gradient, const char *name,
                                         melu_error *err);
 
-/* The rows of a parameter's gradient that may differ from zero: how many, and a copy of them, by ascending row. `rows`:
- * (n_rows); `values`: (n_rows, cols). A parameter that is no table has all its rows; n_rows is 0 for an unknown name or
- * an empty gradient. Errors: MELU_ENOTFOUND, MELU_EINVAL. Since: 1.0 */
+/* How many rows of a parameter's gradient may differ from zero: of a table those that the batch touched, of any other
+ * parameter all; 0 for an unknown name or an empty gradient. Since: 1.0 */
 MELU_API size_t melu_gradient_n_rows(const melu_gradient *gradient, const char *name);
+
+/* Copies the rows that melu_gradient_n_rows counts, by ascending row. `rows`: (n_rows); `values`: (n_rows, cols).
+ * Errors: MELU_ENOTFOUND (name), MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_gradient_read_rows(uint32_t *rows, float *values, const melu_gradient *gradient,
                                              const char *name, melu_error *err);
 
-typedef enum melu_optimizer_kind { MELU_ADAM = 0, MELU_ADAMW = 1, MELU_SGD = 2 } melu_optimizer_kind;
+/* The rule of an outer update of a number w with the gradient g, after clipping. */
+typedef enum melu_optimizer_kind {
+  MELU_ADAM = 0,  /* Kingma & Ba, 2015: m and v are the moments of g; w -= lr m^ / (sqrt(v^) + epsilon) */
+  MELU_ADAMW = 1, /* Loshchilov & Hutter, 2019: the same, and w -= lr weight_decay w besides */
+  MELU_SGD = 2    /* w -= lr (g + weight_decay w) */
+} melu_optimizer_kind;
 
+/* Options of melu_optimizer_new. */
 struct melu_optimizer_options {
   size_t size;
-  melu_optimizer_kind kind;
-  double lr;           /* outer learning rate; 0: 1e-3 */
-  double beta1, beta2; /* 0: 0.9 and 0.999; beta1^2 must be below beta2 */
-  double epsilon;      /* 0: 1e-8 */
-  double weight_decay; /* of MELU_ADAMW and MELU_SGD */
-  double clip_value;   /* each gradient entry is clamped to +-this; 0: 10; negative: not */
-  double clip_norm;    /* the whole gradient is scaled to at most this norm; 0: not */
-  int dense;           /* not 0: every row of every table is updated, touched or not. 0: a row's moments decay only
-                          when the row is touched ("lazy"), so that a step costs what the batch touches */
+  melu_optimizer_kind kind; /* 0: MELU_ADAM */
+  double lr;                /* outer learning rate; 0: 1e-3 */
+  double beta1;             /* of the first moment; 0: 0.9; its square must be below beta2 */
+  double beta2;             /* of the second moment; 0: 0.999 */
+  double epsilon;           /* 0: 1e-8 */
+  double weight_decay;      /* of MELU_ADAMW and MELU_SGD */
+  double clip_value;        /* each gradient entry is clamped to +-this; 0: 10; negative: not */
+  double clip_norm;         /* the whole gradient is scaled to at most this norm; 0: not */
+  int dense;                /* not 0: every row of every table is updated, touched or not. 0: a row's moments decay only
+                               when the row is touched ("lazy"), so that a step costs what the batch touches */
 };
 
-/* Returns a new optimizer for this model, which it borrows, with its moments at zero. Errors: MELU_EINVAL, MELU_ERANGE,
- * MELU_ENOMEM. Since: 1.0 */
+/* Returns a new optimizer for this model, which it borrows, with its moments at zero. Errors: MELU_EINVAL, MELU_ERANGE
+ * (an option), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
                                         const struct melu_optimizer_options *options, melu_error *err);
+
+/* Frees the optimizer, or nothing if it is NULL; before its model. Since: 1.0 */
 MELU_API void melu_optimizer_free(melu_optimizer *optimizer);
 
-/* Applies one outer update to the model. Errors: MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is
- * empty), MELU_EDIVERGED (a weight or moment would not be finite; nothing was changed). Since: 1.0 */
+/* Applies one outer update to the model, on the context's threads; the same bits whatever their number. Errors:
+ * MELU_EINVAL (also: another model), MELU_ESTATE (the gradient is empty), MELU_EDIVERGED (a weight or moment would not
+ * be finite; nothing was changed). Since: 1.0 */
 MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *model, const melu_gradient *gradient,
                                          melu_error *err);
 
@@ -585,7 +657,15 @@ MELU_API melu_status melu_optimizer_step(melu_optimizer *optimizer, melu_model *
  * MELU_ERANGE (negative or not finite). Since: 1.0 */
 MELU_API melu_status melu_optimizer_set_lr(melu_optimizer *optimizer, double lr, melu_error *err);
 
-/* Defaults are the model's preset's: "melu", and in brackets "best". A switch is on above 0 and off below. */
+/* Options of melu_fit. Defaults are the model's preset's: "melu", and in brackets "best". A switch is on above 0 and
+ * off below.
+ *
+ * The priors are Gaussian, on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in
+ * the sum of losses over all training ratings, whatever the batch and the vocabulary. A table row's share is taken when
+ * it is next updated.
+ *
+ * With validation some users are left out of training and asked the same episodes after each epoch: the weights after
+ * the best epoch are kept. */
 struct melu_fit_options {
   size_t size;
   size_t n_epochs;    /* passes over the users; 0: 30 (40) */
@@ -596,25 +676,20 @@ struct melu_fit_options {
   size_t max_support; /* support ratings drawn from the rest; 0: all of them (160) */
   uint64_t seed;      /* of the order of users and the draws */
   const struct melu_optimizer_options *optimizer; /* NULL: its defaults, and lr 1e-3 (3e-3) */
-  int random_support; /* switch, off (on): query sets have n_query ratings or a third of the user's, the support set a
-                         number of them drawn from 0 to the largest possible: none in 3 of 20 episodes, all in 3 */
-  int cosine;         /* switch, off (on): the learning rate rises over the first tenth of the updates, and falls to a
-                         hundredth as a cosine */
-  /* Gaussian priors on the parameters, as so many ratings' worth of squared error: a number x costs prior x^2 in the
-   * sum of losses over all training ratings, whatever the batch and the vocabulary. 0: the preset's, none (as given);
-   * negative: none. A table row's share is taken when it is next updated. */
-  double prior_vectors; /* embedding rows; MELU_FACTORS: phi of items (in N.item too) and
-                            rows of users (800) */
-  double prior_offsets; /* MELU_FACTORS: o of items (300) */
-  double prior_pooled;  /* MELU_FACTORS: y of items (3) */
-  double prior_dense;   /* weights of layers; MELU_FACTORS: pool, H1, H2, N.user (30) */
-  /* A share of the eligible users, chosen by the seed, is left out of training and asked the same episodes after each
-   * epoch: the weights after the best epoch are kept. 0: none. With `patience` training ends after so many epochs that
-   * were not better; 0: it does not. */
-  double validation;
-  size_t patience;
-  const uint32_t *validation_users; /* these users, by position, instead of a share */
-  size_t n_validation_users;
+  int random_support;   /* switch, off (on): query sets have n_query ratings or a third of the user's, the support set a
+                           number of them drawn from 0 to the largest possible: none in 3 of 20 episodes, all in 3 */
+  int cosine;           /* switch, off (on): the learning rate rises over the first tenth of the updates, and falls to a
+                           hundredth as a cosine */
+  double prior_vectors; /* prior of embedding rows; MELU_FACTORS: of phi of items (in N.item too) and of rows of users;
+                           0: none (800); negative: none */
+  double prior_offsets; /* MELU_FACTORS: prior of o of items; 0: none (300); negative: none */
+  double prior_pooled;  /* MELU_FACTORS: prior of y of items; 0: none (3); negative: none */
+  double prior_dense;   /* prior of weights of layers; MELU_FACTORS: of pool, H1, H2, N.user; 0: none (30); negative:
+                           none */
+  double validation;    /* share of the eligible users, chosen by the seed, who are left out; below 1; 0: none */
+  size_t patience;      /* with validation: training ends after so many epochs that were not better; 0: it does not */
+  const uint32_t *validation_users; /* these users, by position, are left out instead of a share */
+  size_t n_validation_users;        /* how many */
   /* A file that the training is written to, atomically, so that it can be resumed: before the first update of every
    * epoch but the first, or after each checkpoint_updates updates, and when it is cancelled. NULL: none. What was
    * written is known to be good: the gradient after it was finite. */
@@ -647,11 +722,15 @@ MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const
  * MELU_ELIMIT (4,096), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, size_t max_support,
                                         melu_error *err);
+
+/* Frees the workspace, or nothing if it is NULL; before its model. Since: 1.0 */
 MELU_API void melu_workspace_free(melu_workspace *workspace);
 
 /* Returns a new user of this model, which it borrows, of whom nothing is known: predictions are the model's own.
  * Errors: MELU_EINVAL, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *err);
+
+/* Frees the user, or nothing if it is NULL; before its model. Since: 1.0 */
 MELU_API void melu_user_free(melu_user *user);
 
 /* Makes `user` the person with this profile (one value per user field, NULL: all missing) who gave these ratings: the
@@ -664,10 +743,10 @@ MELU_API melu_status melu_adapt(melu_user *user, melu_workspace *workspace, cons
                                 const melu_dataset *data, const struct melu_value *profile, const uint32_t *items,
                                 const float *ratings, size_t n, melu_error *err);
 
-/* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped. The model must be
- * the one that adapted the user, unchanged since. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE,
- * MELU_EDIVERGED (a score is not finite).
- * Since: 1.0 */
+/* Predicts the user's ratings of n items. `scores`: (n), the raw output of the network, not clipped; with MELU_LOGISTIC
+ * the logit of a click. `items`: (n) positions in `data`. The model must be the one that adapted the user, unchanged
+ * since. Errors: MELU_EINVAL, MELU_ERANGE (`index` says which item), MELU_ESCHEMA, MELU_ESTATE (`data` is not frozen,
+ * or the model was changed), MELU_EDIVERGED (a score is not finite). Since: 1.0 */
 MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, const uint32_t *items, size_t n,
                                   melu_error *err);
@@ -676,32 +755,34 @@ MELU_API melu_status melu_predict(float *scores, melu_workspace *workspace, cons
  *     spread^2 noise (1 + x (F'F + P)^-1 x' + new_i new[2]),   x = [phi_i, 1, new_i],
  * what is not known of the user, and what no knowledge of her would tell; "noise" (1, 1), a parameter, is set by
  * melu_fit such that they are right on average. Half of the width of an 80 % interval is 1.2816 times the root. With
- * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. Errors as of melu_predict. Since: 1.0 */
+ * MELU_LOGISTIC it is the variance of the logit, 4 x (F'F + 4 P)^-1 x'. `variances`: (n); `items` as of melu_predict.
+ * Errors: as of melu_predict; MELU_EINVAL (also: a model without variances). Since: 1.0 */
 MELU_API melu_status melu_predict_variance(float *variances, melu_workspace *workspace, const melu_model *model,
                                            const melu_user *user, const melu_dataset *data, const uint32_t *items,
                                            size_t n, melu_error *err);
 
 /* ------------------------------------------------------------------------------------- the adapted user */
 
-/* A user remembers her profile and her ratings: 12 bytes a rating, 4 an id or number of the profile, and with
- * MELU_FACTORS a row of 4 (rank + 3) bytes, up to the next 32, of each item. melu_adapt and the calls below allocate
- * when that is more than she ever had. Items are remembered by the host's ids, so that `data` may be another set than
- * before, as long as it has her items. */
-
-/* Her ratings, in the order in which they were given; *items and *ratings, if not NULL, receive arrays of the returned
- * length, which belong to the user until she is next changed. Since: 1.0 */
+/* The user's ratings, in the order in which they were given; *items (the host's ids) and *ratings, if not NULL, receive
+ * arrays of the returned length, which belong to the user until she is next changed.
+ *
+ * A user remembers her profile and her ratings: 12 bytes a rating, 4 an id or number of the profile, and with
+ * MELU_FACTORS a row of 4 (rank + 3) bytes, up to the next 32, of each item. Calls that change her allocate when that
+ * is more than she ever had. Items are remembered by the host's ids, so that `data` may be another set from call to
+ * call, as long as it has her items. Since: 1.0 */
 MELU_API size_t melu_user_ratings(const melu_user *user, const uint64_t **items, const float **ratings);
 
-/* Adds a rating to hers, or corrects it if she rated that item (the last time, if several times), and adapts her: the
- * same bits as melu_adapt of all. With MELU_FACTORS only the new item is encoded, those before being as they were;
+/* Adds a rating to the user's, or corrects it if she rated that item (the last time, if several times), and adapts her:
+ * the same bits as melu_adapt of all. With MELU_FACTORS only the new item is encoded, those before being as they were;
  * inner steps of MELU_LAYERS begin at the model's parameters again, since each depends on all ratings. `item`: position
  * in `data`. On error the user is as before. Errors: as of melu_adapt; MELU_ENOTFOUND (`data` does not have an item
  * that she rated), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_user_rate(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                     const melu_dataset *data, uint32_t item, float rating, melu_error *err);
 
-/* Takes a rating back, the last one of that item, likewise. Errors: as above; MELU_ENOTFOUND (she did not rate it).
- * Since: 1.0 */
+/* Takes the user's rating of an item back, the last one if there are several, and adapts her: the same bits as
+ * melu_adapt of the others. `item`: position in `data`. On error the user is as before. Errors: as of melu_user_rate;
+ * MELU_ENOTFOUND (also: she did not rate it). Since: 1.0 */
 MELU_API melu_status melu_user_forget(melu_user *user, melu_workspace *workspace, const melu_model *model,
                                       const melu_dataset *data, uint32_t item, melu_error *err);
 
@@ -732,7 +813,8 @@ MELU_API melu_status melu_user_load(melu_user *user, melu_workspace *workspace, 
  * where rating i counts c_i times in the inner loop (in the mean of its loss, in sums, in the history's counts): by how
  * much, to first order, the score would fall without it (Koh & Liang, ICML 2017), taken through the whole adaptation.
  * Makes a plan for that number of ratings on its first use, and allocates. Errors: as of melu_predict; MELU_ENOTFOUND
- * (`data` lacks an item that she rated), MELU_EINVAL (also: MELU_ADAPT_ITEMS), MELU_ENOMEM. Since: 1.0 */
+ * (`data` lacks an item that she rated), MELU_ELIMIT (more ratings than the workspace is for), MELU_EINVAL (also:
+ * MELU_ADAPT_ITEMS), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const melu_model *model,
                                   const melu_user *user, const melu_dataset *data, uint32_t item, melu_error *err);
 
@@ -746,18 +828,22 @@ MELU_API melu_status melu_explain(float *pulls, melu_workspace *workspace, const
  * an item twice), MELU_ESCHEMA, MELU_ESTATE (not frozen), MELU_ELIMIT (2^31 items), MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const melu_dataset *data,
                                       const uint32_t *items, size_t n, melu_error *err);
+
+/* Frees the catalogue, or nothing if it is NULL; before its model. Since: 1.0 */
 MELU_API void melu_catalog_free(melu_catalog *catalog);
+
+/* How many items the catalogue has. Since: 1.0 */
 MELU_API size_t melu_catalog_n_items(const melu_catalog *catalog);
 
 /* The catalogue's items by number, in the order of melu_catalog_score: (n_items), belongs to the catalogue until it is
  * next changed. Since: 1.0 */
 MELU_API const uint32_t *melu_catalog_items(const melu_catalog *catalog);
 
-/* Puts n items of a data set into the catalogue, as `numbers` (n), NULL: their positions; what had that number before
- * is replaced. A data set of the new items alone will do, if numbers are given. Costs what the n items cost; the
- * catalogue takes 4 bytes a number up to the largest. On error it is as before. New items come last in its order.
- * Errors: as of melu_catalog_new; MELU_ESTATE (also: the model was changed since the catalogue was made), MELU_ERANGE
- * (a number of 2^31 or more, or twice). Since: 1.0 */
+/* Puts n items of a data set into the catalogue, under `numbers` (n), or their positions if that is NULL; what had the
+ * number before is replaced. A data set of the new items alone will do, if numbers are given. Costs what the n items
+ * cost; the catalogue takes 4 bytes a number up to the largest. On error it is as before. New items come last in its
+ * order. Errors: as of melu_catalog_new; MELU_ESTATE (also: the model was changed since the catalogue was made),
+ * MELU_ERANGE (a number of 2^31 or more, or twice). Since: 1.0 */
 MELU_API melu_status melu_catalog_put(melu_catalog *catalog, const melu_dataset *data, const uint32_t *items,
                                       const uint32_t *numbers, size_t n, melu_error *err);
 
@@ -771,30 +857,33 @@ MELU_API melu_status melu_catalog_remove(melu_catalog *catalog, const uint32_t *
 MELU_API melu_status melu_catalog_score(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
                                         const melu_user *user, melu_error *err);
 
-/* Predicts those of n of its items, by number; an item has the same bits as in melu_catalog_score. Errors: as above;
- * MELU_ENOTFOUND (`index` says which). Since: 1.0 */
+/* Predicts the user's ratings of n of the catalogue's items. `scores`: (n); `numbers`: (n) numbers of items. An item
+ * has the same bits as in melu_catalog_score. Allocates nothing. Errors: as of melu_catalog_score; MELU_ENOTFOUND
+ * (`index` says which). Since: 1.0 */
 MELU_API melu_status melu_catalog_score_list(float *scores, melu_workspace *workspace, const melu_catalog *catalog,
                                              const melu_user *user, const uint32_t *numbers, size_t n, melu_error *err);
 
+/* What may be among the best: options of melu_catalog_top and melu_catalog_top_users. */
 struct melu_top_options {
   size_t size;
-  const uint32_t *exclude; /* numbers that are left out, in any order; what was rated, say */
-  size_t n_exclude;
+  const uint32_t *exclude;               /* numbers that are left out, in any order; what was rated, say */
+  size_t n_exclude;                      /* how many */
   int (*keep)(void *arg, uint32_t item); /* NULL: all; called for items that would be among the best; 0 leaves it out */
-  void *keep_arg;
+  void *keep_arg;                        /* what `keep` is given */
   const uint64_t *allow; /* NULL: all; else a bitmap: number i is let in if bit i % 64 of allow[i / 64] is set */
   size_t n_allow;        /* bits of it; larger numbers are left out */
 };
 
 /* The *n items of the catalogue that the user would rate highest, best first, equal scores by number. `items`: (*n)
  * numbers; `scores`: (*n). *n becomes how many there are: fewer than were asked for if no more are left. On error *n
- * stays, and what is in the arrays says nothing. Allocates nothing. Errors as of melu_catalog_score. Since: 1.0 */
+ * stays, and what is in the arrays says nothing. Allocates nothing. Errors: as of melu_catalog_score. Since: 1.0 */
 MELU_API melu_status melu_catalog_top(uint32_t *items, float *scores, size_t *n, melu_workspace *workspace,
                                       const melu_catalog *catalog, const melu_user *user,
                                       const struct melu_top_options *options, melu_error *err);
 
-/* The same for n_users users, for whom the catalogue is read once: `items`, `scores`: (n_users, k), `n`: (n_users), how
- * many there are of each; `options`: (n_users), or NULL. `index` of an error is the user. Since: 1.0 */
+/* The best k items for each of n_users users, as melu_catalog_top finds them, but the catalogue is read once. `items`,
+ * `scores`: (n_users, k); `n`: (n_users), how many there are of each; `users`: (n_users); `options`: (n_users), or
+ * NULL. Errors: as of melu_catalog_score; `index` is the user. Since: 1.0 */
 MELU_API melu_status melu_catalog_top_users(uint32_t *items, float *scores, size_t *n, size_t k,
                                             melu_workspace *workspace, const melu_catalog *catalog,
                                             const melu_user *const *users, size_t n_users,
@@ -811,35 +900,37 @@ typedef enum melu_candidate_rule {
                               that one rating, times the number of ratings, each scaled to [0, 1] over the items */
 } melu_candidate_rule;
 
+/* Options of melu_candidates. */
 struct melu_candidate_options {
   size_t size;
   melu_candidate_rule rule; /* 0: MELU_EXPECTED_ERROR */
   const uint32_t *users;    /* from whose ratings to learn, by position; NULL: all */
-  size_t n_users;
-  const uint32_t *items; /* among which to choose, by position; NULL: all that were rated */
-  size_t n_items;
-  size_t max_items; /* EXPECTED_ERROR: only the most rated ones of them; 0: 256; MELU_NONE: all */
-  size_t n_splits;  /* EXPECTED_ERROR: how often users are split, melu_split_order's 0, 1, ...; 0: 4 */
+  size_t n_users;           /* how many */
+  const uint32_t *items;    /* among which to choose, by position; NULL: all that were rated */
+  size_t n_items;           /* how many */
+  size_t max_items;         /* EXPECTED_ERROR: only the most rated ones of them; 0: 256; MELU_NONE: all */
+  size_t n_splits;          /* EXPECTED_ERROR: how often users are split, melu_split_order's 0, 1, ...; 0: 4 */
 };
 
-/* Evidence candidates: the *n items to ask a new user about, best first. `items`: (*n); `scores`: (*n) or NULL: the
- * judges' mean absolute error once it and those before it were answered, or the product. *n becomes how many there are.
- * Users are taken with their profiles. Works on the context's threads, calls the progress callback; the same result
- * whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
+/* The *n items to ask a new user about, best first: MeLU's evidence candidates. `items`: (*n); `scores`: (*n) or NULL:
+ * the judges' mean absolute error once it and those before it were answered, or the product. *n becomes how many there
+ * are. Users are taken with their profiles. Works on the context's threads, calls the progress callback; the same
+ * result whatever the number of threads. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESCHEMA, MELU_ESTATE (not frozen),
  * MELU_ENOTFOUND (no ratings, or nobody has three), MELU_ELIMIT (EXPECTED_ERROR: *n of 4,096 or more),
  * MELU_EDIVERGED, MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_candidates(uint32_t *items, double *scores, size_t *n, const melu_model *model,
                                      const melu_dataset *data, const struct melu_candidate_options *options,
                                      melu_error *err);
 
+/* Options of melu_ask. */
 struct melu_ask_options {
   size_t size;
   const uint32_t *items; /* among which to choose, each once, by position; NULL: all that she did not rate */
-  size_t n_items;
-  const float *chances; /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
+  size_t n_items;        /* how many */
+  const float *chances;  /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
                            NULL), from 0 to 1; NULL: 1 */
   const uint32_t *targets; /* what is to be predicted well; more than once what matters more. NULL: what may be asked */
-  size_t n_targets;
+  size_t n_targets;        /* how many */
 };
 
 /* The *n best next questions for this user, each as if it were the only one, best first, equal ones by position.
@@ -859,18 +950,18 @@ MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_wor
 
 /* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
  * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain
- * is not positive, nDCG is 1. */
+ * is not positive, nDCG is 1. The last three are set where they apply, else 0. */
 struct melu_metrics {
-  size_t n_users, n_queries;
-  double mae;         /* mean over users of the mean absolute error; predictions clipped to the rating range */
-  double mse;         /* mean over users of the mean squared error, clipped likewise */
-  double rmse;        /* its square root */
-  double rmse_pooled; /* square root of the mean over all queries */
-  double rmse_user;   /* mean over users of the square root */
-  double ndcg_paper[4];
-  double ndcg_linear[4];
-  /* Set by melu_evaluate where they apply, else 0. */
-  double log_loss; /* MELU_LOGISTIC: mean cross-entropy, in nats */
+  size_t n_users;        /* how many users were added */
+  size_t n_queries;      /* and how many queries of theirs */
+  double mae;            /* mean over users of the mean absolute error; predictions clipped to the rating range */
+  double mse;            /* mean over users of the mean squared error, clipped likewise */
+  double rmse;           /* its square root */
+  double rmse_pooled;    /* square root of the mean over all queries */
+  double rmse_user;      /* mean over users of the square root */
+  double ndcg_paper[4];  /* mean nDCG at 1, 3, 5, 10 */
+  double ndcg_linear[4]; /* likewise */
+  double log_loss;       /* MELU_LOGISTIC: mean cross-entropy, in nats; by melu_metrics_clicks too */
   double auc;      /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
                       scores count half. Without both kinds 0.5 */
   double coverage; /* with `intervals`: share of queries inside their 80 % interval */
@@ -886,10 +977,11 @@ MELU_API melu_status melu_metrics_add(struct melu_metrics *metrics, const float 
 MELU_API melu_status melu_metrics_clicks(struct melu_metrics *metrics, const melu_context *ctx, const float *scores,
                                          const float *labels, size_t n, melu_error *err);
 
+/* Options of melu_evaluate. */
 struct melu_evaluate_options {
   size_t size;
-  const uint32_t *users; /* judge those of these users, by position, who are eligible; NULL: of all */
-  size_t n_users;
+  const uint32_t *users;       /* judge those of these users, by position, who are eligible; NULL: of all */
+  size_t n_users;              /* how many */
   uint64_t split;              /* which split: see melu_split_order */
   size_t n_query;              /* 0: 10 */
   size_t min_ratings;          /* users with fewer ratings are left out; 0: n_query + 3 */
@@ -908,6 +1000,7 @@ struct melu_evaluate_options {
 MELU_API melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, const melu_dataset *data,
                                    const struct melu_evaluate_options *options, melu_error *err);
 
+/* Options of melu_choose. */
 struct melu_choose_options {
   size_t size;
   double validation; /* share of the users with enough ratings to be judged by who are not trained on; 0: 0.1 */

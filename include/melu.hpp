@@ -50,6 +50,7 @@
 #include <utility>
 #include <vector>
 
+/* Whether failures may be thrown. */
 #if defined(__cpp_exceptions) && !defined(MELU_NO_EXCEPTIONS)
 #define MELU_HPP_EXCEPTIONS 1
 #define MELU_HPP_OPTIONAL = {} /* a default argument, if the on_error that ends the list may be left out */
@@ -69,7 +70,7 @@ inline namespace without_exceptions {
 
 /* -------------------------------------------------------------------------------------------------- spans */
 
-/* A pointer and a length; borrows. Made from arrays and from whatever has data() and size(). */
+/* A pointer and a length; borrows. Its members are those of std::span, which C++17 does not have. */
 template <class T>
 class span {
   template <class U>
@@ -77,27 +78,36 @@ class span {
 
  public:
   constexpr span() noexcept = default;
+  /* Of n elements. */
   constexpr span(T *first, std::size_t n) noexcept : data_(first), size_(n) {}
+  /* Of an array. */
   template <class U, std::size_t N, class = same_but_for_const<U>>
   constexpr span(U (&array)[N]) noexcept : data_(array), size_(N) {}
+  /* Of whatever has data() and size(). */
   template <class C, class = same_but_for_const<std::remove_pointer_t<decltype(std::declval<C &>().data())>>>
   constexpr span(C &&container) noexcept : data_(container.data()), size_(container.size()) {}
 
+  /* The first element; NULL if there never was one. */
   constexpr T *data() const noexcept {
     return data_;
   }
+  /* How many. */
   constexpr std::size_t size() const noexcept {
     return size_;
   }
+  /* Whether there are none. */
   constexpr bool empty() const noexcept {
     return size_ == 0;
   }
+  /* Element i, from 0; there is no check. */
   constexpr T &operator[](std::size_t i) const noexcept {
     return data_[i];
   }
+  /* For loops over all: the first, */
   constexpr T *begin() const noexcept {
     return data_;
   }
+  /* and behind the last. */
   constexpr T *end() const noexcept {
     return data_ + size_;
   }
@@ -114,8 +124,11 @@ class span {
 /* A name or a path: a C string, or a std::string; borrows. */
 class text {
  public:
+  /* Of a string that ends with 0. */
   text(const char *string) noexcept : string_(string) {}
+  /* Of a string that stays as it is meanwhile. */
   text(const std::string &string) noexcept : string_(string.c_str()) {}
+  /* What the C function is given. */
   const char *c_str() const noexcept {
     return string_;
   }
@@ -137,19 +150,25 @@ inline const char *version() noexcept {
 /* A failed call; what() is the message. */
 class error : public std::runtime_error {
  public:
+  /* Copies them. */
   explicit error(const melu_error &details) : std::runtime_error(details.message), details_(details) {}
+  /* The status that the call came to; never MELU_OK. */
   melu_status status() const noexcept {
     return details_.status;
   }
+  /* As of melu_error. */
   int sys_errno() const noexcept {
     return details_.sys_errno;
   }
+  /* As of melu_error. */
   std::uint64_t index() const noexcept {
     return details_.index;
   }
+  /* As of melu_error. */
   std::uint64_t line() const noexcept {
     return details_.line;
   }
+  /* All of it. */
   const melu_error &details() const noexcept {
     return details_;
   }
@@ -196,6 +215,7 @@ class on_error {
     detail::thrown() = nullptr;
   }
 #endif
+  /* Into that one. */
   on_error(melu_error &err) noexcept : given_(&err) {
     err.status = MELU_OK;
 #if MELU_HPP_EXCEPTIONS
@@ -285,6 +305,7 @@ struct sized : S {
 
 /* ------------------------------------------------------------------------------------------------ context */
 
+/* melu_context_options, with callables for its callbacks. */
 struct context_options : detail::sized<melu_context_options> {
   /* Borrows a callable: void or int (const melu_progress &); an int other than 0 ends the call. */
   template <class F>
@@ -332,8 +353,10 @@ inline const char *build_info(const context &ctx) noexcept {
 
 /* ------------------------------------------------------------------------------------------------- schema */
 
+/* melu_field, in one line. */
 struct field : detail::sized<melu_field> {
   field() noexcept = default;
+  /* What is not named here, shift and scale, keeps its default. */
   field(const char *its_name, melu_owner its_owner, melu_field_kind its_kind, std::size_t its_n_values = 0,
         std::size_t its_width = 0) noexcept {
     name = its_name;
@@ -347,7 +370,9 @@ struct field : detail::sized<melu_field> {
 /* A schema that belongs to somebody: what it says can be read. */
 class schema_view {
  public:
+  /* Of a schema that outlives it. */
   schema_view(const melu_schema *borrowed) noexcept : borrowed_(borrowed) {}
+  /* The C handle. */
   const melu_schema *get() const noexcept {
     return borrowed_;
   }
@@ -376,9 +401,11 @@ class schema : public detail::handle<melu_schema, melu_schema_free> {
   explicit schema(const context &ctx, on_error err MELU_HPP_OPTIONAL) {
     create(err, [&](melu_schema **out) { return melu_schema_new(out, ctx.get(), err); });
   }
+  /* The same as view(). */
   operator schema_view() const noexcept {
     return view();
   }
+  /* What reads this schema. */
   schema_view view() const noexcept {
     return schema_view(get());
   }
@@ -412,8 +439,8 @@ inline melu_value numbers(span<const float> of) noexcept {
 /* Somebody's ratings, in the order in which they were given. */
 template <class Id>
 struct rating_list {
-  span<const Id> items;
-  span<const float> ratings;
+  span<const Id> items;      /* what was rated */
+  span<const float> ratings; /* and how, one of each */
 };
 
 using table_options = detail::sized<melu_table_options>;
@@ -535,6 +562,7 @@ inline melu_status split_order(span<std::uint32_t> order, std::uint64_t user_id,
 /* -------------------------------------------------------------------------------------------------- model */
 
 using model_options = detail::sized<melu_model_options>;
+/* What melu_model_digest writes. */
 using digest = std::array<unsigned char, MELU_DIGEST_BYTES>;
 
 class model : public detail::handle<melu_model, melu_model_free> {
@@ -773,13 +801,15 @@ inline melu_status explain(span<float> pulls, workspace &ws, const model &of, co
 
 /* ------------------------------------------------------------------------------------------------ ranking */
 
+/* melu_top_options, with its parts by name. */
 struct top_options : detail::sized<melu_top_options> {
-  /* Both borrow. `numbers` are left out; `bitmap` lets number i in by bit i % 64 of its element i / 64. */
+  /* Leaves out `numbers`, which it borrows. */
   top_options &without(span<const std::uint32_t> numbers) noexcept {
     exclude = numbers.data();
     n_exclude = numbers.size();
     return *this;
   }
+  /* Lets in number i if bit i % 64 of element i / 64 is set; borrows the bitmap. */
   top_options &only(span<const std::uint64_t> bitmap) noexcept {
     allow = bitmap.data();
     n_allow = 64 * bitmap.size();
@@ -883,6 +913,7 @@ inline std::size_t ask(span<std::uint32_t> items, span<float> gains, workspace &
 
 /* --------------------------------------------------------------------------------------------- evaluation */
 
+/* melu_metrics, zeros at first. */
 struct metrics : melu_metrics {
   metrics() noexcept : melu_metrics() {}
   melu_status add(span<const float> scores, span<const float> ratings, double rating_min, double rating_max,

@@ -176,24 +176,51 @@ def options_of(command):
     return set(re.findall(r'^  (--?[a-z][a-z-]*)', help_text, re.M))
 
 
+def parse_help(command):
+    """The options that --help tells of, each with the name of its value, in small letters; and what it is for."""
+    options = re.findall(r'^  (--?[a-z][a-z-]*)((?: [A-Z][A-Z,.=:\[\]]*)?) ', melu(command, '--help'), re.M)
+    about = re.search(rf'^  {command} +(.*)$', melu('help'), re.M)[1]
+    return {name: letters(value) for name, value in options}, about
+
+
+def letters(text):
+    return re.sub('[^a-z]', '', text.lower())
+
+
+def parse_page(source):
+    """What a page describes in lists of options, likewise; all options that it speaks of; and what it is for."""
+    described = {}
+    for line in re.findall(r'^\.It Fl (.*)$', source, re.M):
+        for option in line.split(' , Fl '):
+            name, *value = re.sub(r' (Ar|Ns|Op)\b', ' ', option).split()
+            described['-' + name] = letters(''.join(value))
+    spoken = {'-' + name for name in re.findall(r'\bFl (-?[a-z][a-z-]*)', source)}
+    return described, spoken, re.search(r'^\.Nd (.*)$', source, re.M)[1]
+
+
+def lint(page):
+    start(['mandoc', '-T', 'lint', '-W', 'warning', page], 0, stdout=subprocess.PIPE)
+    return page.read_text()
+
+
 def check_manual(w):
-    page = CLI / 'melu.1'
-    start(['mandoc', '-T', 'lint', page], 0, stdout=subprocess.PIPE)
-    source = page.read_text()
-    # The sections of the commands, and the options that all share.
-    sections = {m.group(1): m.group(2) for m in re.finditer(r'^\.Ss (.*)\n((?:(?!\.S[sh] ).*\n)*)', source, re.M)}
-    def flags(text):
-        return {f'-{f}' for f in re.findall(r'\bFl (-?[a-z][a-z-]*)', text)}
-    shared = flags(sections['Tables']) | flags(sections['Results']) | flags(sections['Other options'])
+    """Each page tells of the options that --help tells of, and of no other, and gives their values the same names."""
+    shared, _, _ = parse_page(lint(CLI / 'man' / 'melu.1'))
     for command in COMMANDS:
-        has, told = options_of(command), flags(sections[f'melu {command}'])
-        assert has <= told | shared, f'{command}: the man page does not tell of {sorted(has - told - shared)}'
-        assert told <= has, f'{command}: the man page tells of {sorted(told - has)}'
-    text = start(['mandoc', '-T', 'ascii', page], 0, stdout=subprocess.PIPE)[0].stdout.decode()
+        options, about = parse_help(command)
+        described, spoken, page_about = parse_page(lint(CLI / 'man' / f'melu-{command}.1'))
+        assert about == page_about, f'{command}: "{about}" and "{page_about}"'
+        for name, value in options.items():
+            told = described.get(name, shared.get(name))
+            assert told == value, f'{command} {name}: "{value}" by --help, "{told}" on the page'
+        missing = set(options) - spoken - {'--help'}
+        assert not missing, f'{command}: the page does not speak of {sorted(missing)}'
+        assert spoken <= set(options), f'{command}: the page speaks of {sorted(spoken - set(options))}'
+    text = start(['mandoc', '-T', 'ascii', CLI / 'man' / 'melu.1'], 0, stdout=subprocess.PIPE)[0].stdout.decode()
     text = re.sub(r'.\x08', '', text)
-    for word in ('EXIT STATUS', 'SIGPIPE', 'melu train', 'melu convert'):
+    for word in ('EXIT STATUS', 'SIGPIPE', *(f'melu-{command}(1)' for command in COMMANDS)):
         assert word in text, word
-    return 'man page: clean, and tells of every option'
+    return f'manual: {1 + len(COMMANDS)} clean pages, which say what --help says'
 
 
 def complete(folder, *words):

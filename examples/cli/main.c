@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * melu - libmelu on the command line: train, evaluate, adapt, recommend, ask, inspect, convert. The man page, melu.1,
- * tells of all of it.
+ * melu - libmelu on the command line: train, evaluate, adapt, recommend, ask, inspect, convert. The manual, in
+ * man/, tells of all of it.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The reference is complete: each function that the library exports has a comment of its own in melu.h, with its errors
+and since when it is there, and nothing is documented that is not exported; doxygen makes pages of both headers without
+a warning, and each function is on one; melu(3) names each, and mandoc has nothing to say.
+Usage: check_reference.py SOURCE_DIR DOXYFILE MELU_3"""
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+SOURCE, DOXYFILE, MELU_3 = map(pathlib.Path, sys.argv[1:])
+sys.path.insert(0, str(SOURCE / 'docs'))
+import header  # noqa: E402
+
+WITHOUT_COMMENT = {'MELU_H', 'melu_error'}  # the guard; and the handle's other name, below the struct that has one
+
+
+def version_of(declared):
+    parts = {d.name: d.code.split()[2] for d in declared if d.name.startswith('MELU_VERSION_')}
+    return int(parts['MELU_VERSION_MAJOR']), int(parts['MELU_VERSION_MINOR'])
+
+
+def complaints_of_function(function, text, names, version):
+    since = re.search(r'Since: (\d+)\.(\d+)$', text)
+    if not since:
+        yield 'does not end with "Since: X.Y"'
+    elif (int(since[1]), int(since[2])) > version:
+        yield f'is there since {since[1]}.{since[2]}, and this is {version[0]}.{version[1]}'
+    if function.code.startswith('MELU_API melu_status ') and 'Errors' not in text:
+        yield 'can fail, and no errors are named'
+    if re.search(r'\bas (above|below)\b|Errors as', text):
+        yield 'refers to another comment without its name'
+    for name in re.findall(r'\bmelu_[a-z_]+\b', text):
+        if name not in names:
+            yield f'speaks of {name}, which is not there'
+
+
+def complaints(melu_h, exported):
+    declared = header.read(melu_h)
+    functions = [d for d in declared if d.kind == 'function']
+    names, version = {d.name for d in declared}, version_of(declared)
+    for declaration in declared:
+        if not declaration.comment and declaration.name not in WITHOUT_COMMENT and declaration.kind != 'macro':
+            yield f'{declaration.name}: has no comment of its own'
+    for function in functions:
+        text = ' '.join(' '.join(header.text_of(function.comment)).split()) if function.comment else ''
+        for complaint in complaints_of_function(function, text, names, version) if text else ():
+            yield f'{function.name}: {complaint}'
+    documented = [d.name for d in functions]
+    for name in sorted(set(exported) - set(documented)):
+        yield f'{name}: is exported, and not documented'
+    for name in sorted(set(documented) - set(exported)):
+        yield f'{name}: is documented, and not exported'
+    for name in sorted({name for name in documented if documented.count(name) > 1}):
+        yield f'{name}: is documented twice'
+
+
+def doxygen(folder, melu_h, melu_hpp):
+    """What doxygen says of two headers, and the names that it has made an entry for."""
+    tags = folder / 'tags.xml'
+    changes = [f'OUTPUT_DIRECTORY = {folder}', f'INPUT = {melu_h} {melu_hpp}', f'GENERATE_TAGFILE = {tags}']
+    done = subprocess.run(['doxygen', '-'], input='\n'.join([DOXYFILE.read_text(), *changes]), capture_output=True,
+                          text=True, timeout=120)
+    said = done.stdout + done.stderr
+    assert bool(said.strip()) == (done.returncode != 0), f'doxygen ended with {done.returncode} and said {said!r}'
+    return said, set(re.findall(r'<member kind="function">.*?<name>(melu_\w+)</name>', tags.read_text(), re.S))
+
+
+def check_comments(exported):
+    found = list(complaints(SOURCE / 'include/melu.h', exported))
+    assert not found, '\n'.join(found)
+    return f'{len(exported)} functions, each with a comment of its own'
+
+
+def check_doxygen(exported):
+    with tempfile.TemporaryDirectory() as folder:
+        said, names = doxygen(pathlib.Path(folder), SOURCE / 'include/melu.h', SOURCE / 'include/melu.hpp')
+    assert not said, said
+    assert set(exported) <= names, f'no entry for {sorted(set(exported) - names)}'
+    return 'doxygen: no warning'
+
+
+def check_man(exported):
+    done = subprocess.run(['mandoc', '-T', 'lint', '-W', 'warning', MELU_3], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    told = re.findall(r'^\.It Fn (\w+)$', MELU_3.read_text(), re.M)
+    assert sorted(told) == sorted(exported), f'melu(3): {sorted(set(told) ^ set(exported))}'
+    return 'melu(3): clean, and names each function'
+
+
+# What may go wrong in melu.h: (pattern, what it becomes, the complaint that must come).
+PLANTS = [
+    (r'/\* How many tasks the batch has.*\n', '', 'melu_batch_n_tasks: has no comment of its own'),
+    (r'(?=MELU_API melu_status melu_fit\()', r'\n', 'melu_fit: has no comment of its own'),
+    (r'(?=struct melu_param \{)', r'\n', 'melu_param: has no comment of its own'),
+    (r' Since: [\d.]+(?= \*/\nMELU_API melu_status melu_fit\()', '', 'melu_fit: does not end with'),
+    (r'Since: [\d.]+(?= \*/\nMELU_API melu_status melu_fit\()', 'Since: 99.0', 'melu_fit: is there since 99.0'),
+    (r'(?<=Returns a new, empty schema\.) Errors: [^.]*\.', '', 'melu_schema_new: can fail, and no errors are named'),
+    (r'melu_fit(?=\(melu_model)', 'melu_fits', 'melu_fits: is documented, and not exported'),
+    (r'melu_fit(?=\(melu_model)', 'melu_fits', 'melu_fit: is exported, and not documented'),
+    (r'Errors: as of melu_user_rate', 'Errors: as above', 'melu_user_forget: refers to another comment'),
+    (r'as of melu_user_rate', 'as of melu_user_grade', 'melu_user_forget: speaks of melu_user_grade'),
+]
+# And what doxygen must notice.
+DOXYGEN_PLANTS = [
+    ('melu.h', r'(?<=  size_t n_skip;) */\* .* \*/', '', 'n_skip'),
+    ('melu.hpp', r' */\* The first n\. \*/\n', '', 'first'),
+]
+
+
+def plant(name, pattern, replacement, folder):
+    text, n = re.subn(pattern, replacement, (SOURCE / 'include' / name).read_text())
+    assert n == 1, f'{pattern} is {n} times in {name}, so nothing can be planted'
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def check_plants(exported):
+    with tempfile.TemporaryDirectory() as folder:
+        for pattern, replacement, complaint in PLANTS:
+            found = list(complaints(plant('melu.h', pattern, replacement, pathlib.Path(folder)), exported))
+            assert any(c.startswith(complaint) for c in found), f'planted, and not noticed: {complaint}; but {found}'
+        headers = {name: SOURCE / 'include' / name for name in ('melu.h', 'melu.hpp')}
+        for name, pattern, replacement, complaint in DOXYGEN_PLANTS:
+            planted = dict(headers, **{name: plant(name, pattern, replacement, pathlib.Path(folder))})
+            said, _ = doxygen(pathlib.Path(folder), *planted.values())
+            assert re.search(complaint, said), f'planted, and not noticed: {complaint}: {said!r}'
+    return f'{len(PLANTS) + len(DOXYGEN_PLANTS)} planted gaps were found'
+
+
+def main():
+    exported = re.findall(r'^\s*(melu_\w+);', (SOURCE / 'lib/melu.map').read_text(), re.M)
+    assert exported
+    for check in (check_comments, check_doxygen, check_man, check_plants):
+        print(check(exported))
+
+
+main()

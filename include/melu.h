@@ -102,7 +102,7 @@ typedef struct melu_error melu_error;
 /* The name of a status: "MELU_EINVAL" and so on; "unknown status" for a number that is none. Never NULL. Since: 1.0 */
 MELU_API const char *melu_status_name(melu_status status);
 
-/* The version of the library that is running, as "0.1.0". Since: 1.0 */
+/* The version of the library that is running, as "1.0.0". Since: 1.0 */
 MELU_API const char *melu_version(void);
 
 /* ------------------------------------------------------------------------------------------------ context */

@@ -778,8 +778,8 @@ MELU_API melu_status melu_catalog_score_list(float *scores, melu_workspace *work
 
 struct melu_top_options {
   size_t size;
-  const uint32_t *exclude; /* numbers that are left out, in any order; what was rated, say */
-  size_t n_exclude;
+  const uint32_t *exclude; /* numbers that are left out, in any order; what was rated, say. It is read once for every */
+  size_t n_exclude;        /* 30,720 items of the catalogue */
   int (*keep)(void *arg, uint32_t item); /* NULL: all; called for items that would be among the best; 0 leaves it out */
   void *keep_arg;
   const uint64_t *allow; /* NULL: all; else a bitmap: number i is let in if bit i % 64 of allow[i / 64] is set */

@@ -866,7 +866,8 @@ MELU_API melu_status melu_catalog_score_list(float *scores, melu_workspace *work
 /* What may be among the best: options of melu_catalog_top and melu_catalog_top_users. */
 struct melu_top_options {
   size_t size;
-  const uint32_t *exclude;               /* numbers that are left out, in any order; what was rated, say */
+  const uint32_t *exclude;               /* numbers that are left out, in any order; what was rated, say. It is read
+                                            once for every 30,720 items of the catalogue */
   size_t n_exclude;                      /* how many */
   int (*keep)(void *arg, uint32_t item); /* NULL: all; called for items that would be among the best; 0 leaves it out */
   void *keep_arg;                        /* what `keep` is given */

@@ -227,6 +227,36 @@ START_TEST(items_are_left_out) {
 }
 END_TEST
 
+/* Exclusions are looked at for so many rows at a time. Numbers run against rows, and all but few are excluded, some
+ * twice, beside some that nothing has. */
+START_TEST(exclusions_reach_all_rows) {
+  enum { MANY = 70000, LEFT = 500, EXCLUDED = MANY + 1000 };
+  static uint32_t same[MANY], numbers[MANY], exclude[EXCLUDED], top[MANY];
+  static float scores[MANY];
+  static unsigned char is_left[MANY], is_found[MANY];
+  size_t n_excluded = 0, n_left = 0, n = MANY;
+  for (uint32_t i = 0; i < MANY; i++) {
+    same[i] = i % N;
+    numbers[i] = MANY - 1 - i;
+  }
+  for (size_t i = 0; i < LEFT; i++) is_left[i * i * 7919 % MANY] = 1;
+  for (uint32_t i = 0; i < MANY; i++)
+    if (!is_left[i]) exclude[n_excluded++] = i;
+  for (uint32_t i = 0; n_excluded < EXCLUDED; i++) exclude[n_excluded++] = i % 2 ? exclude[i * 31] : MANY + i * i;
+  adapt(5);
+  WORLD_TRY(melu_catalog_remove(catalog, melu_catalog_items(catalog), N, &err));
+  WORLD_TRY(melu_catalog_put(catalog, w.data, same, numbers, MANY, &err));
+  const struct melu_top_options options = {.size = sizeof options, .exclude = exclude, .n_exclude = EXCLUDED};
+  WORLD_TRY(melu_catalog_top(top, scores, &n, ws, catalog, user, &options, &err));
+  for (size_t i = 0; i < MANY; i++) n_left += is_left[i];
+  ck_assert_uint_eq(n, n_left);
+  for (size_t i = 0; i < n; i++) {
+    ck_assert(top[i] < MANY && is_left[top[i]] && !is_found[top[i]]);
+    is_found[top[i]] = 1;
+  }
+}
+END_TEST
+
 START_TEST(bad_input) {
   const uint32_t far[2] = {0, N};
   uint32_t top[2];
@@ -837,6 +867,7 @@ static Suite *suite(void) {
   tcase_add_test(t, the_best_come_first);
   tcase_add_test(t, ties_are_by_number);
   tcase_add_test(t, items_are_left_out);
+  tcase_add_test(t, exclusions_reach_all_rows);
   tcase_add_test(t, bad_input);
   tcase_add_test(t, serving_asks_for_nothing);
   tcase_add_loop_test(t, any_size_is_ranked, 0, N_NETWORKS);

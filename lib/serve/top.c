@@ -135,14 +135,27 @@ melu_status melu_catalog_score_list(float *scores, melu_workspace *ws, const mel
 
 /* ------------------------------------------------------------------------------------------------ the best */
 
+/* Rows of a catalogue whose exclusion is known at a time: whole blocks, and whole words of bits. */
+enum { MARKED = 320 * MELU__RANK_ROWS };
+
 /* The best so far, in the caller's arrays: a heap with the worst of them on top, so that most items cost one
  * comparison. */
 struct top {
   struct melu_top_options options;
+  const uint64_t *excluded; /* (MARKED) bits */
   uint32_t *items;
   float *scores;
   size_t n, most;
 };
+
+/* The list is read once for so many rows, since a workspace does not know how many a catalogue has. */
+static void mark_excluded(uint64_t *excluded, const struct melu_top_options *o, const melu_catalog *c, size_t first) {
+  memset(excluded, 0, MARKED / 8);
+  for (size_t i = 0; i < o->n_exclude; i++) {
+    const size_t at = melu__catalog_row(c, o->exclude[i]) - first; /* of rows before the first, and of none: large */
+    if (at < MARKED) excluded[at / 64] |= (uint64_t)1 << at % 64;
+  }
+}
 
 /* Whether a is to be ranked behind b. */
 static int is_worse(const struct top *t, size_t a, float score, uint32_t item) {
@@ -175,18 +188,19 @@ static void sift_down(struct top *t, size_t n) {
   put(t, i, score, item);
 }
 
-static int is_let_in(const struct melu_top_options *o, uint32_t item) {
+static int is_let_in(const struct top *t, size_t at, uint32_t item) {
+  const struct melu_top_options *o = &t->options;
   if (o->allow && (item >= o->n_allow || !(o->allow[item / 64] >> item % 64 & 1))) return 0;
-  for (size_t i = 0; i < o->n_exclude; i++)
-    if (o->exclude[i] == item) return 0;
+  if (t->excluded[at / 64] >> at % 64 & 1) return 0;
   return !o->keep || o->keep(o->keep_arg, item);
 }
 
-static void take(struct top *t, const uint32_t *items, const real *scores, size_t n) {
+/* Of n items, the first of which has this bit among the marked rows. */
+static void take(struct top *t, size_t first, const uint32_t *items, const real *scores, size_t n) {
   for (size_t i = 0; i < n; i++) {
     const float score = (float)scores[i];
     if (t->n == t->most && !is_worse(t, 0, score, items[i])) continue;
-    if (!is_let_in(&t->options, items[i])) continue;
+    if (!is_let_in(t, first + i, items[i])) continue;
     if (t->n < t->most) {
       put(t, t->n, score, items[i]);
       sift_up(t, t->n++);
@@ -215,6 +229,7 @@ enum { GROUP = 16 }; /* users for whom a block is scored while it is in the cach
 struct melu__ranking {
   struct view views[GROUP];
   struct top tops[GROUP];
+  uint64_t excluded[GROUP][MARKED / 64];
   size_t n;
 };
 
@@ -238,8 +253,9 @@ static void rank_group(struct melu__ranking *g, const melu_catalog *c) {
   for (size_t first = 0; first < c->n && g->n > 0; first += MELU__RANK_ROWS) {
     const struct block b = block_at(c, first);
     for (size_t i = 0; i < g->n; i++) {
+      if (first % MARKED == 0) mark_excluded(g->excluded[i], &g->tops[i].options, c, first);
       if (view_score(&g->views[i], &b))
-        take(&g->tops[i], c->items + first, g->views[i].scores, b.n);
+        take(&g->tops[i], first % MARKED, c->items + first, g->views[i].scores, b.n);
       else
         g->n = i;
     }
@@ -266,7 +282,8 @@ melu_status melu_catalog_top_users(uint32_t *items, float *scores, size_t *n, si
     for (size_t i = 0; i < n_group; i++) {
       const size_t u = done + i;
       view_begin(&g->views[i], ws, users[u]);
-      g->tops[i] = (struct top){.items = items + u * k, .scores = scores + u * k, .most = k};
+      g->tops[i] =
+          (struct top){.excluded = g->excluded[i], .items = items + u * k, .scores = scores + u * k, .most = k};
       (void)resolve(&g->tops[i].options, options, u, NULL);
     }
     rank_group(g, c);

@@ -148,30 +148,42 @@ static double change_catalog(size_t n) {
   return took;
 }
 
-/* All but one of so many items are left out: most by a bitmap, the best ones of the others one by one. */
-static double rank_without(size_t n) {
-  enum { N_EXCLUDED = 100 };
+/* All but the last of so many items are left out. */
+static double rank_without(size_t n, const struct melu_top_options *options) {
   melu_error err;
   melu_catalog *catalog;
   struct serving s;
-  uint32_t top[10], exclude[N_EXCLUDED];
-  uint64_t *allow = calloc(n / 64 + 1, sizeof *allow);
+  uint32_t top[10];
   float scores[10];
   size_t n_top = 10;
-  PROOF_NEEDS(allow, "no memory");
-  for (uint32_t i = 0; i < N_EXCLUDED; i++) exclude[i] = i;
-  for (size_t i = 0; i <= N_EXCLUDED; i++) allow[i / 64] |= (uint64_t)1 << i % 64;
-  const struct melu_top_options options = {
-      .size = sizeof options, .exclude = exclude, .n_exclude = N_EXCLUDED, .allow = allow, .n_allow = n};
   serving_open(&s, "best", 0, n, 1);
   PROOF_TRY(melu_catalog_new(&catalog, s.model, s.data, NULL, 0, &err));
   const double start = now_s();
-  PROOF_TRY(melu_catalog_top(top, scores, &n_top, s.ws, catalog, s.user, &options, &err));
+  PROOF_TRY(melu_catalog_top(top, scores, &n_top, s.ws, catalog, s.user, options, &err));
   const double took = now_s() - start;
-  PROOF_NEEDS(n_top == 1 && top[0] == N_EXCLUDED, "%zu items were ranked, not the one that is left", n_top);
+  PROOF_NEEDS(n_top == 1 && top[0] == n - 1, "%zu items were ranked, not the one that is left", n_top);
   melu_catalog_free(catalog);
   serving_close(&s);
+  return took;
+}
+
+static double rank_allowed(size_t n) {
+  uint64_t *allow = calloc(n / 64 + 1, sizeof *allow);
+  PROOF_NEEDS(allow, "no memory");
+  allow[(n - 1) / 64] = (uint64_t)1 << (n - 1) % 64;
+  const struct melu_top_options options = {.size = sizeof options, .allow = allow, .n_allow = n};
+  const double took = rank_without(n, &options);
   free(allow);
+  return took;
+}
+
+static double rank_not_excluded(size_t n) {
+  uint32_t *exclude = malloc(n * sizeof *exclude);
+  PROOF_NEEDS(exclude, "no memory");
+  for (size_t i = 0; i < n; i++) exclude[i] = (uint32_t)(n - 2 - i); /* and one that is no number */
+  const struct melu_top_options options = {.size = sizeof options, .exclude = exclude, .n_exclude = n};
+  const double took = rank_without(n, &options);
+  free(exclude);
   return took;
 }
 
@@ -186,6 +198,7 @@ const struct trap serve_traps[] = {
     {"ratings in a ready user's bytes, with factors", load_ready_factors, 256, MOST_RATINGS},
     {"attributes that a user adapts", adapt_long_lists, 1 << 15, 1 << 18},
     {"items that come and go", change_catalog, 1000, 1 << 16},
-    {"items that are left out of a ranking", rank_without, 1000, 1 << 16},
+    {"items that a ranking does not allow", rank_allowed, 1000, 1 << 16},
+    {"items that a ranking excludes", rank_not_excluded, 1000, 1 << 16},
 };
 const size_t n_serve_traps = sizeof serve_traps / sizeof *serve_traps;

@@ -137,7 +137,8 @@ static void live_data(struct life *l) {
   life_served(l, values[2].numbers, 2);
   LIVE_TRY(melu_dataset_user_values(values, l->data, 3, &err));
   life_served(l, values[2].numbers, 1);
-  life_served(l, ratings, melu_dataset_ratings(l->data, 3, &rated, &ratings));
+  const size_t n_rated = melu_dataset_ratings(l->data, 3, &rated, &ratings);
+  life_served(l, ratings, n_rated);
   PROOF_NEEDS(
       described.scale == 0.3 && melu_schema_value_id(schema, "tags", "red") != MELU_UNKNOWN &&
           strcmp(melu_schema_value_text(schema, "tags", melu_schema_value_id(schema, "tags", "red")), "red") == 0,
@@ -156,7 +157,8 @@ static void live_melu_folder(const struct life *l) {
     LIVE_TRY(melu_dataset_new(&data, l->ctx, schema, &err));
     LIVE_TRY(melu_dataset_read_melu(data, l->plan->folder, "s", &err));
     LIVE_TRY(melu_dataset_freeze(data, &err));
-    life_served(l, ratings, melu_dataset_ratings(data, 2, &items, &ratings));
+    const size_t n_rated = melu_dataset_ratings(data, 2, &items, &ratings);
+    life_served(l, ratings, n_rated);
     LIVE(melu_dataset_free(data));
     LIVE(melu_schema_free(schema));
   }

@@ -44,9 +44,10 @@ list() { # list WORD...: as Meson writes it
   printf "cpu_family = '%s'\ncpu = '%s'\nendian = '%s'\n" $family $family $endian
 } > "$roots/$root/root/cross.ini"
 
+# -O1: GCC 12 for arm64 ends with an internal error over one of the tests at -O3. The kernels have their own level.
 in_root "$root" sh -ec '
   rm -rf build
-  meson setup build libmelu --cross-file cross.ini --libdir=lib -Dtests=auto -Dexamples=false > setup.log || { cat setup.log; exit 1; }
-  meson compile -C build > build.log || { tail -40 build.log; exit 1; }
+  meson setup build libmelu --cross-file cross.ini --libdir=lib -Doptimization=1 -Dtests=auto -Dexamples=false > setup.log ||
+    { cat setup.log; exit 1; }
   # What there is to find by chance takes fewer tries: an emulator is 20 times slower.
-  MELU_TEST_DIVISOR=20 CK_TIMEOUT_MULTIPLIER=100 meson test -C build --no-rebuild --suite unit -t 100 --print-errorlogs "$@"' sh "$@"
+  MELU_TEST_DIVISOR=20 CK_TIMEOUT_MULTIPLIER=100 meson test -C build --suite unit -t 100 --print-errorlogs "$@"' sh "$@"

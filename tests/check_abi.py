@@ -6,6 +6,7 @@ and must be found; those that do not must pass. Usage: check_abi.py SOURCE_DIR L
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 
@@ -53,7 +54,7 @@ def complaints_of_present(root, folder):
     if not folder.is_dir():
         return [f'{folder} is not there: run tests/abi/update']
     what = {'melu.map': (root / 'lib/melu.map').read_text(),
-            'melu.h': abi.condensed((root / 'include/melu.h').read_text())}
+            'melu.h.txt': abi.condensed((root / 'include/melu.h').read_text())}
     return [f'{folder / name} is not that of the sources; if that is meant: tests/abi/update (docs/abi.md)'
             for name, text in what.items() if (folder / name).read_text() != text]
 
@@ -61,11 +62,12 @@ def complaints_of_present(root, folder):
 def run_old_program(root, folder, library, work):
     """Builds it with what the folder has, nothing of today's, and runs it with the library of today."""
     work.mkdir()
+    shutil.copy(folder / 'melu.h.txt', work / 'melu.h')
     symbols = folder / 'melu.map'
     (work / 'stub.c').write_text(''.join(f'void {name}(void) {{}}\n' for name in abi.mapped(symbols.read_text())))
     abi.run('gcc', '-shared', '-fPIC', '-o', work / 'libmelu.so', work / 'stub.c', '-Wl,-soname,libmelu.so.1',
             f'-Wl,--version-script={symbols}')
-    abi.run('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror', f'-I{folder}', root / 'tests/abi/old_program.c', '-o',
+    abi.run('gcc', '-std=c99', '-Wall', '-Wextra', '-Werror', f'-I{work}', root / 'tests/abi/old_program.c', '-o',
             work / 'old_program', f'-L{work}', '-lmelu')
     environment = os.environ | {'LD_LIBRARY_PATH': str(library.parent), 'LD_BIND_NOW': '1'}
     return abi.run(work / 'old_program', cwd=work, env=environment).strip().split('\n')[-1]

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "tensor/blas.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
 #include "run_suite.h"
@@ -17,7 +18,7 @@
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
 #define MELU__VECTOR_BYTES 64
 #define MELU__TILE_VECTORS 4
-#define MELU__BLIS 0
+#define MELU__BLAS 0
 #define MELU__SET kernels_wide
 #define MELU__SET_NAME "wide"
 extern const struct melu__kernels kernels_wide;
@@ -116,7 +117,7 @@ static void check_near(real got, wide want, wide tolerance, const char *what) {
   ck_abort_msg("%s: %.17g instead of %.17g", what, (double)got, (double)want);
 }
 
-static const struct melu__kernels *blis_packer; /* the set that packs for kernels_blis */
+static const struct melu__kernels *blas_packer; /* the set that packs for kernels_blas */
 static int no_memory;                           /* malloc has none for the library */
 
 static void setup(void) {
@@ -124,7 +125,7 @@ static void setup(void) {
   n_sets = 0;
   for (int i = 0; melu__kernel_sets[i]; i++)
     if (melu__kernels_usable(melu__kernel_sets[i])) sets[n_sets++] = melu__kernel_sets[i];
-  blis_packer = sets[0];
+  blas_packer = sets[0];
   sets[n_sets++] = &kernels_wide;
 }
 
@@ -181,26 +182,26 @@ START_TEST(products) {
 }
 END_TEST
 
-/* BLIS's micro-kernel, as a set of its own for products of every size. */
-static void blis_gemm(int ta, int tb, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
+/* The tiles of the BLAS, as a set of their own for products of every size. */
+static void blas_gemm(int ta, int tb, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                       struct melu__cmat b, real beta, struct melu__mat c) {
   kernels_wide.scale(m, n, beta == 0 ? 1 : beta, (struct melu__cmat){c.p, c.ld}, c);
   if (m > 0 && n > 0 && k > 0)
-    melu__blis_gemm(blis_packer, ta, tb, m, n, k, alpha, a, b, beta != 0, c);
+    melu__blas_gemm(blas_packer, ta, tb, m, n, k, alpha, a, b, beta != 0, c);
   else if (beta == 0)
     kernels_wide.fill(m, n, 0, c);
 }
 
-static const struct melu__kernels kernels_blis = {.name = "BLIS", .gemm = blis_gemm};
+static const struct melu__kernels kernels_blas = {.name = "BLAS", .gemm = blas_gemm};
 
 START_TEST(large_products) {
   const struct melu__kernels *set;
-  ck_assert(!melu__blis_takes(64, 1 << 30) && !melu__blis_takes(1 << 30, 64));
+  ck_assert(!melu__blas_takes(64, 1 << 30) && !melu__blas_takes(1 << 30, 64));
   EACH_SET(set) check_product(set, 5, 1030, 1025);
   check_product(&kernels_wide, 300, 200, 280); /* several blocks of rows, B gathered */
-  EACH_SET(blis_packer) {
-    for (size_t i = test_trials(100); i--;) check_product(&kernels_blis, random_size(), random_size(), random_size());
-    check_product(&kernels_blis, 5, 1030, 1025);
+  EACH_SET(blas_packer) {
+    for (size_t i = test_trials(100); i--;) check_product(&kernels_blas, random_size(), random_size(), random_size());
+    check_product(&kernels_blas, 5, 1030, 1025);
   }
 }
 END_TEST
@@ -235,7 +236,7 @@ START_TEST(rows_are_independent) {
     }
   }
   for (int i = 0; i < 40; i++)
-    check_rows_alone(&kernels_blis, 1 + random_below(100), 1 + random_size(), 1 + random_size(), i & 1, i >> 1 & 1);
+    check_rows_alone(&kernels_blas, 1 + random_below(100), 1 + random_size(), 1 + random_size(), i & 1, i >> 1 & 1);
 }
 END_TEST
 
@@ -799,18 +800,22 @@ void *__wrap_malloc(size_t n) {
   return no_memory ? NULL : __real_malloc(n);
 }
 
-/* BLIS, which would end the process for want of memory, is only started where it is used and there is memory. */
+/* A BLAS such as BLIS, which would end the process for want of memory, is only started where it is used and there is
+ * memory. */
 START_TEST(choose_without_memory) {
+  char blas[40];
+  melu__blas_name(blas, sizeof blas);
+  const int is_blis = !strncmp(blas, "BLIS ", 5);
   for (int i = 0; i < n_sets - 1; i++) {
     melu_context ctx;
     memset(&ctx, 0, sizeof ctx);
     no_memory = 1;
     const melu_status status = melu__context_choose_kernels(&ctx, sets[i]->name, NULL);
     no_memory = 0;
-    ck_assert_int_eq(status, sets[i]->uses_blis ? MELU_ENOMEM : MELU_OK);
+    ck_assert_int_eq(status, sets[i]->uses_blas && is_blis ? MELU_ENOMEM : MELU_OK);
     ck_assert_ptr_eq(ctx.kernels, status ? NULL : sets[i]);
   }
-  ck_assert(melu__kernels_base.uses_blis);
+  ck_assert(melu__kernels_base.uses_blas);
 }
 END_TEST
 
@@ -820,8 +825,10 @@ START_TEST(choose) {
   memset(&ctx, 0, sizeof ctx);
   ck_assert_int_eq(melu__context_choose_kernels(&ctx, NULL, &err), MELU_OK);
   ck_assert_ptr_eq(ctx.kernels, sets[0]);
-  ck_assert_msg(strstr(ctx.build_info, "libmelu 0.") == ctx.build_info && strstr(ctx.build_info, ", BLIS ") &&
-                    strstr(ctx.build_info, ctx.kernels->name),
+  char blas[40];
+  melu__blas_name(blas, sizeof blas);
+  ck_assert_msg(strstr(ctx.build_info, "libmelu ") == ctx.build_info && strstr(ctx.build_info, melu_version()) &&
+                    strstr(ctx.build_info, blas) && strstr(ctx.build_info, ctx.kernels->name),
                 "%s", ctx.build_info);
   for (int i = 0; melu__kernel_sets[i]; i++) {
     memset(&ctx, 0, sizeof ctx);

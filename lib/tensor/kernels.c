@@ -8,7 +8,7 @@
 
 #include "base/context.h"
 #include "base/error.h"
-#include "tensor/gemm.h"
+#include "tensor/blas.h"
 
 /* The build defines MELU__HAVE_V4 and MELU__HAVE_V3 where it compiles those sets. */
 const struct melu__kernels *const melu__kernel_sets[] = {
@@ -50,9 +50,11 @@ melu_status melu__context_choose_kernels(melu_context *ctx, const char *name, me
   if (!melu__kernels_usable(kernels))
     return melu__fail(err, MELU_EINVAL, "this CPU cannot run the kernels \"%s\"", kernels->name);
   const char *family = "not used";
-  if (kernels->uses_blis && !(family = melu__blis_start())) return melu__fail_memory(err);
+  if (kernels->uses_blas && !(family = melu__blas_start())) return melu__fail_memory(err);
   ctx->kernels = kernels;
-  snprintf(ctx->build_info, sizeof ctx->build_info, "libmelu %d.%d.%d, kernels %s, BLIS %.32s (%.32s)",
-           MELU_VERSION_MAJOR, MELU_VERSION_MINOR, MELU_VERSION_PATCH, kernels->name, melu__blis_version(), family);
+  char blas[40];
+  melu__blas_name(blas, sizeof blas);
+  snprintf(ctx->build_info, sizeof ctx->build_info, "libmelu %d.%d.%d, kernels %s, %s (%.32s)", MELU_VERSION_MAJOR,
+           MELU_VERSION_MINOR, MELU_VERSION_PATCH, kernels->name, blas, family);
   return MELU_OK;
 }

@@ -35,7 +35,7 @@ struct melu__sum_job;
 struct melu__kernels {
   const char *name;
   size_t width;  /* numbers in a vector */
-  int uses_blis; /* its largest products are BLIS's, which must have been started */
+  int uses_blas; /* its largest products are the BLAS's, which must have been started */
 
   /* C (m, n) := alpha * op(A) op(B) + beta * C, with op(A) (m, k), op(B) (k, n); op transposes if the flag is set.
    * With beta = 0, C is not read. */

@@ -6,7 +6,7 @@
 #else
 #define MELU__TILE_VECTORS 2
 #endif
-#define MELU__BLIS 1
+#define MELU__BLAS 1
 #define MELU__SET melu__kernels_base
 #define MELU__SET_NAME "base"
 #include "tensor/kernels.inc"

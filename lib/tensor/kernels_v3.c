@@ -4,7 +4,7 @@
 
 #define MELU__VECTOR_BYTES 32
 #define MELU__TILE_VECTORS 2
-#define MELU__BLIS 0 /* its tile is as fast as that of BLIS, and does not wait for A to be packed */
+#define MELU__BLAS 0 /* its tile is as fast as that of BLIS, and does not wait for A to be packed */
 #define MELU__SET melu__kernels_avx2
 #define MELU__SET_NAME "avx2"
 #include "tensor/kernels.inc"

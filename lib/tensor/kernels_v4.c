@@ -5,7 +5,7 @@
 
 #define MELU__VECTOR_BYTES 64
 #define MELU__TILE_VECTORS 4
-#define MELU__BLIS 0 /* BLIS has AVX2 on most CPUs that this set is for */
+#define MELU__BLAS 0 /* BLIS has AVX2 on most CPUs that this set is for */
 #define MELU__SET melu__kernels_avx512
 #define MELU__SET_NAME "avx512"
 #include "tensor/kernels.inc"

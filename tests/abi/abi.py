@@ -110,6 +110,6 @@ def record(root, work):
     description = describe(compile_all(root, work), symbols, work)
     folder.mkdir(exist_ok=True)
     shutil.copy(description, folder)
-    (folder / 'melu.h').write_text(condensed((root / 'include' / 'melu.h').read_text()))
+    (folder / 'melu.h.txt').write_text(condensed((root / 'include' / 'melu.h').read_text()))
     (folder / 'melu.map').write_text(symbols)
     return folder

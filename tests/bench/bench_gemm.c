@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "peak.h"
+#include "tensor/blas.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
 #include "tensor/sum.h"
@@ -50,11 +51,11 @@ static const struct shape shapes[] = {
 typedef void gemm_fn(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                      struct melu__cmat b, real beta, struct melu__mat c);
 
-static void blis_gemm(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
+static void blas_gemm(int trans_a, int trans_b, size_t m, size_t n, size_t k, real alpha, struct melu__cmat a,
                       struct melu__cmat b, real beta, struct melu__mat c) {
   const struct melu__kernels *const *set = melu__kernel_sets;
   while (!melu__kernels_usable(*set)) set++;
-  melu__blis_gemm(*set, trans_a, trans_b, m, n, k, alpha, a, b, beta != 0, c);
+  melu__blas_gemm(*set, trans_a, trans_b, m, n, k, alpha, a, b, beta != 0, c);
 }
 
 static double rate_of(gemm_fn *gemm, const struct shape *s, const real *a, const real *b, real *c, double seconds) {
@@ -79,7 +80,7 @@ static void print_shapes(const real *a, const real *b, real *c, double seconds) 
     for (size_t j = 0; melu__kernel_sets[j]; j++)
       if (melu__kernels_usable(melu__kernel_sets[j]))
         printf(" %8.1f", rate_of(melu__kernel_sets[j]->gemm, s, a, b, c, seconds) / 1e9);
-    printf(" %8.1f\n", rate_of(blis_gemm, s, a, b, c, seconds) / 1e9);
+    printf(" %8.1f\n", rate_of(blas_gemm, s, a, b, c, seconds) / 1e9);
     fflush(stdout);
   }
 }
@@ -290,7 +291,8 @@ int main(int argc, char **argv) {
     else
       return usage(argv[0]);
   }
-  const char *family = melu__blis_start();
+  char blas[40];
+  const char *family = melu__blas_start();
   if (!family) return 1;
   const size_t n = 1024 * 1024 + 336; /* so that the matrices do not begin at the same place of a page */
   real *a = aligned_alloc(64, 3 * n * sizeof *a);
@@ -300,7 +302,8 @@ int main(int argc, char **argv) {
   printf("GFLOP/s %39s", "m     n     k ");
   for (size_t j = 0; melu__kernel_sets[j]; j++)
     if (melu__kernels_usable(melu__kernel_sets[j])) printf(" %8s", melu__kernel_sets[j]->name);
-  printf(" BLIS %s (%s)\n%-42s", melu__blis_version(), family, "peak of multiply-adds");
+  melu__blas_name(blas, sizeof blas);
+  printf(" %s (%s)\n%-42s", blas, family, "peak of multiply-adds");
   for (size_t j = 0; melu__kernel_sets[j]; j++) {
     if (!melu__kernels_usable(melu__kernel_sets[j])) continue;
     peak[j] = peak_of(melu__kernel_sets[j], seconds);

@@ -150,8 +150,23 @@ def follow_book(write):
             elif after != before:
                 wrong.append(difference(chapter.name, before, after))
         assert not reader.unused, f'files that no command uses: {reader.unused}'
+        wrong += list(compare_curves(reader.folder, write))
     assert not wrong, '\n'.join(wrong)
-    return f'{len(chapters())} chapters were followed, {reader.n_outputs} outputs are as told'
+    statuses = re.findall(r'^  (MELU_\w+) = -?\d+,? ', (SOURCE / 'include/melu.h').read_text().split('} melu_status;')[0], re.M)
+    shown = ''.join(text for kind, text in BLOCK.findall((BOOK / 'errors.md').read_text()) if kind == 'console')
+    missing = [name for name in statuses if not re.search(rf'^{name} ', shown, re.M)]
+    assert statuses and not missing, f'errors.md does not show {missing}'
+    return f'{len(chapters())} chapters were followed, {reader.n_outputs} outputs are as told, all statuses shown'
+
+
+def compare_curves(folder, write):
+    """Pictures of the book that commands in it have drawn."""
+    for picture in sorted(folder.glob('*.svg')):
+        known = BOOK / picture.name
+        if write:
+            known.write_text(picture.read_text())
+        elif not same_text(known.read_text(), picture.read_text()):
+            yield f'{picture.name} is not what is drawn now'
 
 
 def difference(name, before, after):

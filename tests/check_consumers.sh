@@ -31,11 +31,15 @@ copy() {
 }
 # needed PROGRAM: the shared libraries that it asks for.
 needed() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
-# prints PATTERN COMMAND...: runs it, and a line must match.
+# does COMMAND...: it must end well.
+does() {
+  "$@" > "$work/printed" 2> "$work/errors" || fail "$PWD: $*: exit status $?: $(cat "$work/printed" "$work/errors")"
+}
+# prints PATTERN COMMAND...: and a line that it prints must match.
 prints() {
   pattern=$1
   shift
-  "$@" > "$work/printed" 2> "$work/errors" || fail "$PWD: $*: exit status $?: $(cat "$work/printed" "$work/errors")"
+  does "$@"
   grep -Eq "$pattern" "$work/printed" || fail "$PWD: $*: prints $(cat "$work/printed"), not $pattern"
 }
 model=$golden/factors.model items=$golden/items.csv
@@ -43,59 +47,58 @@ model=$golden/factors.model items=$golden/items.csv
 digest=$(awk '/^factors.digest/ { printf "%02x", $2 }' "$golden/expected.txt")
 
 copy make
-prints . make -s
+does make -s
 needed recommend | grep -qx 'libmelu.so.1' || fail "shared: libmelu.so.1 is not what was linked"
 prints '^item [0-9]+: [0-9.]+$' ./recommend "$model" "$items"
 cp "$work/printed" "$work/best"
-make -s clean && prints . make -s static
+make -s clean && does make -s static
 if needed recommend | grep melu; then fail "static: libmelu.so was linked"; fi
 prints . env LD_LIBRARY_PATH= ./recommend "$model" "$items"
 cmp "$work/printed" "$work/best"
 # Debian's serial BLIS alone has an archive that needs nothing more.
-make -s clean && prints . make -s fully-static LDFLAGS="-L/usr/lib/$(cc -print-multiarch)/blis-serial"
+make -s clean && does make -s fully-static LDFLAGS="-L/usr/lib/$(cc -print-multiarch)/blis-serial"
 if readelf -l recommend | grep INTERP; then fail "fully static: it wants a loader"; fi
 prints . env LD_LIBRARY_PATH= ./recommend "$model" "$items"
 cmp "$work/printed" "$work/best"
 
 copy cplusplus
-prints . make -s
+does make -s
 prints . ./recommend "$model" "$items"
 cmp "$work/printed" "$work/best"
 
 copy cmake
-prints . cmake -B build -DCMAKE_BUILD_TYPE=Release
-prints . cmake --build build
+does cmake -B build -DCMAKE_BUILD_TYPE=Release
+does cmake --build build
 prints 'a model of [0-9]+ ratings' build/train "$golden/users.csv" "$items" "$golden/ratings.csv" "$work/shop.model"
 needed build/train | grep -qx 'libmelu.so.1' || fail "CMake: libmelu.so.1 is not what was linked"
 sed 's/PRIVATE melu::melu)/PRIVATE melu::static)/' "$source/tests/consumers/cmake/CMakeLists.txt" > CMakeLists.txt
-prints . cmake -B build-static && prints . cmake --build build-static
+does cmake -B build-static && does cmake --build build-static
 prints 'usage' sh -c 'LD_LIBRARY_PATH= build-static/train 2>&1 || true'
 if needed build-static/train | grep melu; then fail "CMake, static: libmelu.so was linked"; fi
 sed 's/find_package(melu 1.0/find_package(melu 2.0/' "$source/tests/consumers/cmake/CMakeLists.txt" > CMakeLists.txt
 if cmake -B build-later > "$work/printed" 2>&1; then fail "CMake: melu 2.0 was found"; fi
 
 copy cmake_pkgconfig
-prints . cmake -B build
-prints . cmake --build build
+does cmake -B build
+does cmake --build build
 prints "^$digest\$" build/which_model "$model"
 
 copy meson
-prints . meson setup build
-prints . meson compile -C build
+does meson setup build
+does meson compile -C build
 prints '^item 103: [0-9.]+, in 80 of 100' build/predict
 needed build/predict | grep -qx 'libmelu.so.1' || fail "meson: libmelu.so.1 is not what was linked"
 mkdir subprojects && ln -s "$source" subprojects/libmelu
-prints . meson setup build-sub --force-fallback-for=melu
+does meson setup build-sub --force-fallback-for=melu
 meson introspect --targets build-sub | grep -q 'libmelu.so.1' || fail "meson: no subproject was built"
-# What it compiles is what this build has compiled: linking is enough to see that all is there.
-prints . meson compile -C build-sub
+does meson compile -C build-sub
 prints '^item 103: [0-9.]+, in 80 of 100' env LD_LIBRARY_PATH= build-sub/predict
 
 copy python
 prints '^item 15: [0-9.]+$' python3 score.py "$model" "$items"
 
 copy dlopen
-prints . make -s
+does make -s
 if needed host | grep melu; then fail "dlopen: it was linked"; fi
 prints "^$digest\$" ./host "$model"
 prints '^without libmelu' env LD_LIBRARY_PATH= ./host "$model"

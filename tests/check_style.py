@@ -33,7 +33,7 @@ def complaints_of_text(name, path, text):
     if text and not text.endswith('\n'):
         yield f'{name}: no end of line at its end'
     for number, line in enumerate(text.split('\n'), 1):
-        if line != line.rstrip():
+        if line != line.rstrip() and path.suffix != '.md':
             yield f'{name}:{number}: blanks at the end of the line, or CR'
         if '\t' in line and is_source(path, text) and path.name not in ('Makefile', 'rules'):
             yield f'{name}:{number}: a tab'

@@ -177,7 +177,7 @@ MELU_API melu_status melu_context_new(melu_context **out, const struct melu_cont
 /* Frees the context, or nothing if it is NULL, and joins its threads. All its objects must be gone. Since: 1.0 */
 MELU_API void melu_context_free(melu_context *ctx);
 
-/* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 1.0 */
+/* One line on the library, the kernels that were chosen and the BLAS it runs on. Belongs to the context. Since: 1.0 */
 MELU_API const char *melu_build_info(const melu_context *ctx);
 
 /* ------------------------------------------------------------------------------------------------- schema */

@@ -155,8 +155,8 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
   return __real_pthread_mutex_lock(mutex);
 }
 
-/* Under qemu-user, which makes system calls of its own and cannot be forbidden any: what is asked of allocator and locks
- * is still counted there. */
+/* Under qemu-user, which makes system calls of its own and cannot be forbidden any: what is asked of allocator and
+ * locks is still counted there. */
 static int is_emulated(void) {
   return getenv("MESON_EXE_WRAPPER") != NULL;
 }

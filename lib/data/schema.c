@@ -9,6 +9,13 @@
 
 #include "base/error.h"
 
+const char *const melu__kind_names[MELU__N_KINDS] = {"one", "many", "numeric"};
+const struct melu__kind melu__kinds[MELU__N_KINDS] = {
+    [MELU_ONE] = {.has_numbers = 0, .is_list = 0},
+    [MELU_MANY] = {.has_numbers = 0, .is_list = 1},
+    [MELU_NUMERIC] = {.has_numbers = 1, .is_list = 0},
+};
+
 /* ------------------------------------------------------------------------------------------------- making one */
 
 melu_status melu_schema_new(melu_schema **out, const melu_context *ctx, melu_error *err) {
@@ -84,9 +91,9 @@ static melu_status check_field(const melu_schema *schema, struct melu_field *kno
   const char *name = known->name;
   if (known->owner != MELU_USER && known->owner != MELU_ITEM)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": owner %d is none", name, (int)known->owner);
-  if (known->kind != MELU_ONE && known->kind != MELU_MANY && known->kind != MELU_NUMERIC)
+  if ((unsigned)known->kind >= MELU__N_KINDS)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": kind %d is none", name, (int)known->kind);
-  if (known->kind == MELU_NUMERIC) {
+  if (melu__kinds[known->kind].has_numbers) {
     if (!isfinite(known->shift)) return melu__fail(err, MELU_EINVAL, "field \"%s\": shift is not finite", name);
     if (!isfinite(known->scale)) return melu__fail(err, MELU_EINVAL, "field \"%s\": scale is not finite", name);
     if (known->scale == 0) known->scale = 1;
@@ -125,7 +132,7 @@ melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field,
       .name = melu__strdup(a, known.name),
       .owner = known.owner,
       .kind = known.kind,
-      .learns = known.kind != MELU_NUMERIC && known.n_values == 0,
+      .learns = !melu__kinds[known.kind].has_numbers && known.n_values == 0,
       .n_values = known.n_values,
       .width = known.width,
       .shift = known.shift,
@@ -224,8 +231,7 @@ melu_status melu__schema_set_texts(melu_schema *schema, const char *name, const 
   struct melu__field *field = melu__schema_find(schema, name);
   if (!field) return melu__fail(err, MELU_ENOTFOUND, "there is no field \"%.64s\"", name);
   const size_t n = melu__vocab_count(texts);
-  if (field->kind == MELU_NUMERIC)
-    return melu__fail(err, MELU_EINVAL, "field \"%s\": numbers have no vocabulary", name);
+  if (melu__has_numbers(field)) return melu__fail(err, MELU_EINVAL, "field \"%s\": numbers have no vocabulary", name);
   if (!field->learns && field->n_values != n)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": %zu texts for %zu values", name, n, field->n_values);
   if (n > MELU__MAX_VALUES)

@@ -36,9 +36,9 @@ static json_t *texts_json(const struct melu__vocab *texts, const struct melu_all
 
 static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
   json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
-                            kind_names[f->kind], "width", (json_int_t)f->width);
+                            melu__kind_names[f->kind], "width", (json_int_t)f->width);
   int failed = !field;
-  if (f->kind == MELU_NUMERIC) {
+  if (melu__has_numbers(f)) {
     failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
     failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
   } else {

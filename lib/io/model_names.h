@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What schema and options are called in a file: for the two that write and read them. */
+/* What owners and options are called in a file: for the two that write and read them. */
 #ifndef MELU__MODEL_NAMES_H
 #define MELU__MODEL_NAMES_H
 
 static const char *const owner_names[] = {"user", "item"};
-static const char *const kind_names[] = {"one", "many", "numeric"};
 
 /* Of options: those of an enum by their numbers from 1 on, those of melu_model_options.adapt by their bits from 0 on.
  */

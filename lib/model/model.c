@@ -59,7 +59,7 @@ static void initialise_layers(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
     const uint32_t number = (uint32_t)i;
-    if (p->is_table && melu__table_field(model->schema, i)->kind == MELU_ONE) {
+    if (p->is_table && !melu__kinds[melu__table_field(model->schema, i)->kind].is_list) {
       fill_normal(p, p->rows - 1, 1, model->options.seed, number);
     } else if (p->is_table) {
       if (p->rows > 1) fill_uniform(p, p->rows - 1, 1 / sqrt((double)(p->rows - 1)), model->options.seed, number);

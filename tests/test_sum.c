@@ -16,7 +16,7 @@
 /* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
 #define MELU__VECTOR_BYTES 64
 #define MELU__TILE_VECTORS 4
-#define MELU__BLIS 0
+#define MELU__BLAS 0
 #define MELU__SET kernels_wide
 #define MELU__SET_NAME "wide"
 extern const struct melu__kernels kernels_wide;

@@ -246,7 +246,16 @@ START_TEST(clicks) {
   ck_assert(metrics.auc == 0.5);
   scores[0] = NAN;
   ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err), MELU_ERANGE);
+  scores[0] = 0;
+  labels[4] = INFINITY;
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 4);
   ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, 0, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(NULL, world.ctx, scores, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, NULL, scores, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, NULL, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, NULL, N, &err), MELU_EINVAL);
+  ck_assert(metrics.auc == 0.5); /* and nothing was changed */
 }
 END_TEST
 

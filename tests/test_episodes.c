@@ -462,7 +462,17 @@ static const struct world_of shapes[] = {
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_STEPS = 6, MOST_PARAMS = 20 };
 
-static const struct melu__prior strengths = {.vectors = 4, .offsets = 3, .pooled = 2, .dense = 1, .n_ratings = 50};
+/* All of them, each alone, and none. */
+static const struct melu__prior all_strengths[] = {
+    {.vectors = 4, .offsets = 3, .pooled = 2, .dense = 1, .n_ratings = 50},
+    {.vectors = 4, .n_ratings = 50},
+    {.offsets = 3, .n_ratings = 50},
+    {.pooled = 2, .n_ratings = 50},
+    {.dense = 1, .n_ratings = 50},
+    {.n_ratings = 50}};
+static struct melu__prior strengths; /* the test's */
+
+enum { N_STRENGTHS = sizeof all_strengths / sizeof *all_strengths };
 
 static double strength_of_item(size_t col) {
   return col < RANK ? strengths.vectors : col == RANK ? strengths.offsets : strengths.pooled;
@@ -525,11 +535,12 @@ static void check_added(const melu_gradient *g, size_t i, const real *before, st
 /* A row's prior has a share for each update since its last one, and the first. */
 START_TEST(priors_are_their_formulas) {
   static const uint32_t users[N_STEPS] = {0, 3, 3, 0, NOBODY, 7};
-  struct melu__prior prior = strengths;
   struct world w;
   struct waiting t = {0};
   melu_gradient *g;
-  open_world(&w, &shapes[_i], NULL);
+  strengths = all_strengths[_i % N_STRENGTHS];
+  struct melu__prior prior = strengths;
+  open_world(&w, &shapes[_i / N_STRENGTHS], NULL);
   fill_model(w.model);
   ck_assert_uint_le(w.model->n_params, MOST_PARAMS);
   TRY(melu_gradient_new(&g, w.model, &err));
@@ -949,7 +960,7 @@ static void add_parts(Suite *suite) {
   tcase_add_test(t, draws_depend_on_seed_epoch_and_user);
   suite_add_tcase(suite, t);
   t = tcase_create("priors");
-  tcase_add_loop_test(t, priors_are_their_formulas, 0, N_SHAPES);
+  tcase_add_loop_test(t, priors_are_their_formulas, 0, N_SHAPES * N_STRENGTHS);
   tcase_add_test(t, priors_shrink);
   suite_add_tcase(suite, t);
 }

@@ -379,15 +379,16 @@ START_TEST(users_left_out_without_sense) {
 }
 END_TEST
 
-/* A training on short lists, with the user left out who has the longest: her batch asks for memory of its own. */
-static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_factors) {
+/* A training on few users, of whom one is left out, or most are: their batch asks for memory of its own. */
+static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_factors, int leaves_most) {
   const struct melu_allocator allocator = test_allocator(heap);
   const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
   const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
   struct melu_fit_options fit = small_fit();
   struct world w;
-  uint32_t longest = 0;
-  world_open(&w, &options, 6);
+  uint32_t longest = 0, users[16];
+  for (uint32_t u = 0; u < 16; u++) users[u] = u + 2;
+  world_open(&w, &options, leaves_most ? 18 : 6);
   if (is_factors) {
     melu_model_free(w.model);
     WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
@@ -395,9 +396,9 @@ static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_facto
   for (uint32_t u = 1; u < 6; u++)
     if (melu_dataset_ratings(w.data, u, NULL, NULL) > melu_dataset_ratings(w.data, longest, NULL, NULL)) longest = u;
   fit.n_epochs = 1;
-  fit.batch_tasks = 1;
-  fit.validation_users = &longest;
-  fit.n_validation_users = 1;
+  fit.batch_tasks = leaves_most ? 16 : 1;
+  fit.validation_users = leaves_most ? users : &longest;
+  fit.n_validation_users = leaves_most ? 16 : 1;
   const size_t before = heap->made;
   heap->fail_at = before + fail_at;
   const melu_status status = melu_fit(w.model, w.data, &fit, &err);
@@ -414,7 +415,7 @@ static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_facto
 START_TEST(every_allocation_fails_once) {
   for (size_t n = 1;; n++) {
     struct test_heap heap = {.fail_at = 0};
-    const melu_status status = fit_with(&heap, n, _i);
+    const melu_status status = fit_with(&heap, n, _i % 2, _i / 2);
     if (!status) {
       ck_assert_uint_lt(heap.made, n);
       break;
@@ -439,6 +440,89 @@ START_TEST(noise_of_many) {
   WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
   WORLD_TRY(melu_model_read(&after, w.model, "noise", 0, 1, &err));
   ck_assert(after > 0 && after < 10 && after != before);
+  world_close(&w);
+}
+END_TEST
+
+/* A model that predicts by variances, of what n users rate as `rating` says; the last user's rating can be another. */
+static void open_rated(struct world *w, const struct melu_model_options *o, uint32_t n, float rating, float last) {
+  WORLD_TRY(melu_context_new(&w->ctx, NULL, &err));
+  WORLD_TRY(melu_schema_new(&w->schema, w->ctx, &err));
+  world_fields(w->schema);
+  WORLD_TRY(melu_dataset_new(&w->data, w->ctx, w->schema, &err));
+  const uint32_t genre = 1;
+  const struct melu_value values[2] = {{.ids = &genre, .n_ids = 1}, {0}};
+  for (uint32_t i = 0; i < 6; i++) WORLD_TRY(melu_dataset_add_item(w->data, i, values, NULL, &err));
+  for (uint32_t u = 0; u < n; u++) {
+    WORLD_TRY(melu_dataset_add_user(w->data, u, NULL, NULL, &err));
+    for (uint32_t i = 0; i < 6; i++)
+      WORLD_TRY(melu_dataset_add_rating(w->data, u, i, u + 1 < n ? rating + (float)(i % 3) : last, &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(w->data, &err));
+  WORLD_TRY(melu_model_new(&w->model, w->ctx, melu_dataset_schema(w->data), o, &err));
+}
+
+/* Where nothing is left to be explained, the noise stays what it was: none would make variances of nothing. */
+START_TEST(noise_of_nothing) {
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = 2, .loss = MELU_SQUARED};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  float before, after;
+  fit.n_epochs = 1;
+  open_rated(&w, &o, 1, 3, 3); /* of one user, who rates all alike */
+  for (size_t i = 0; i < melu_model_n_params(w.model); i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, w.model, i, &err));
+    float *values = calloc(p.rows * p.cols, sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    if (strcmp(p.name, "scale") == 0) values[0] = 3, values[1] = 1;
+    if (strcmp(p.name, "noise") == 0) values[0] = 0.25f;
+    WORLD_TRY(melu_model_write(w.model, p.name, 0, p.rows, values, &err));
+    free(values);
+  }
+  WORLD_TRY(melu_model_read(&before, w.model, "noise", 0, 1, &err));
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  WORLD_TRY(melu_model_read(&after, w.model, "noise", 0, 1, &err));
+  ck_assert(after == before);
+  world_close(&w);
+}
+END_TEST
+
+/* The loss of the user left out is finite, and its square is not. */
+START_TEST(noise_that_is_not_finite) {
+  const uint32_t left_out = 7;
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = 2, .loss = MELU_ABSOLUTE};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  size_t n;
+  float noise;
+  fit.n_epochs = 1;
+  fit.validation_users = &left_out;
+  fit.n_validation_users = 1;
+  open_rated(&w, &o, 8, 2, 1e25f);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
+  WORLD_TRY(melu_model_read(&noise, w.model, "noise", 0, 1, &err));
+  ck_assert(noise > 0 && isfinite(noise));
+  float *weights = world_weights(w.model, &n);
+  for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
+  free(weights);
+  world_close(&w);
+}
+END_TEST
+
+/* What diverges before it has made an update leaves the model as it was. */
+START_TEST(divergence_at_once) {
+  const struct melu_model_options o = {.size = sizeof o};
+  const struct melu_fit_options fit = small_fit();
+  struct world w;
+  size_t n;
+  open_rated(&w, &o, 3, 3e38f, 3e38f);
+  float *before = world_weights(w.model, &n);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
+  float *after = world_weights(w.model, &n);
+  ck_assert(memcmp(before, after, n * sizeof *after) == 0);
+  free(before);
+  free(after);
   world_close(&w);
 }
 END_TEST
@@ -534,8 +618,11 @@ int main(void) {
   tcase_add_test(t, divergence_is_a_status_and_keeps_good_weights);
   tcase_add_test(t, fit_refuses_nonsense_and_changes_nothing);
   tcase_add_test(t, users_left_out_without_sense);
-  tcase_add_loop_test(t, every_allocation_fails_once, 0, 2);
+  tcase_add_loop_test(t, every_allocation_fails_once, 0, 4);
   tcase_add_test(t, noise_of_many);
+  tcase_add_test(t, noise_of_nothing);
+  tcase_add_test(t, noise_that_is_not_finite);
+  tcase_add_test(t, divergence_at_once);
   tcase_add_test(t, strangers_are_refused);
   tcase_set_timeout(t, 60);
   tcase_add_test(t, empty_support);

@@ -217,8 +217,7 @@ const char *melu_schema_value_text(const melu_schema *schema, const char *field,
 /* Each text is hashed with the digest of those before it as the seed, so that order and boundaries count. */
 static uint64_t texts_digest(const struct melu__vocab *texts) {
   uint64_t digest = 0;
-  const size_t count = texts ? melu__vocab_count(texts) : 0;
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < melu__vocab_count(texts); i++) {
     size_t n_bytes;
     const char *text = melu__vocab_key(texts, (uint32_t)i, &n_bytes);
     digest = XXH3_64bits_withSeed(text, n_bytes, digest);
@@ -273,10 +272,11 @@ static uint64_t digest_now(const struct melu__field *field) {
   return field->learns ? texts_digest(field->texts) : field->digest;
 }
 
+/* Of fields of one owner. */
 static int fields_equal(const struct melu__field *a, const struct melu__field *b) {
-  return strcmp(a->name, b->name) == 0 && a->owner == b->owner && a->kind == b->kind && a->learns == b->learns &&
-         a->n_values == b->n_values && a->width == b->width && a->shift == b->shift && a->scale == b->scale &&
-         !a->texts == !b->texts && digest_now(a) == digest_now(b);
+  return strcmp(a->name, b->name) == 0 && a->kind == b->kind && a->learns == b->learns && a->n_values == b->n_values &&
+         a->width == b->width && a->shift == b->shift && a->scale == b->scale && !a->texts == !b->texts &&
+         digest_now(a) == digest_now(b);
 }
 
 /* Users' and items' fields enter the network in two separate parts, so the order counts within an owner only. */

@@ -146,10 +146,9 @@ struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {
     use.owner = MELU_USER;
     table -= n_item_tables;
   }
-  const struct melu__field *field;
-  for (; (field = melu__schema_owner_field(model->schema, use.owner, use.column)) != NULL; use.column++) {
-    if (!melu__has_numbers(field) && table-- == 0) break;
+  for (;; use.column++) {
+    const struct melu__field *field = melu__schema_owner_field(model->schema, use.owner, use.column);
+    if (!melu__has_numbers(field) && table-- == 0) return use;
     if (!melu__is_factors(model)) use.first_col += field->width;
   }
-  return use;
 }

@@ -16,7 +16,7 @@ static int add_params(melu_model *model, size_t n) {
   const struct melu_model_options given = melu__options_given(&model->options);
   melu__model_describe(model->params, model->schema, &given);
   model->n_params = n;
-  while (model->n_tables < n && model->params[model->n_tables].is_table) model->n_tables++;
+  while (model->params[model->n_tables].is_table) model->n_tables++; /* there are others behind the tables */
   if (!melu__is_factors(model)) model->n_layers = model->options.n_hidden + 1;
   for (size_t i = 0; i < n; i++) {
     struct melu__param *p = &model->params[i];

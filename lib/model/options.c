@@ -82,8 +82,9 @@ static melu_status check_layers(const struct melu_model_options *o, melu_error *
   return MELU_OK;
 }
 
+/* 0 has become the preset's, and what is negative is large. */
 static melu_status check_kind(const char *name, unsigned value, unsigned most, melu_error *err) {
-  if (value >= 1 && value <= most) return MELU_OK;
+  if (value <= most) return MELU_OK;
   return melu__fail(err, MELU_EINVAL, "%s is %u, not in 1 .. %u", name, value, most);
 }
 
@@ -111,7 +112,7 @@ static melu_status check(const struct melu_model_options *o, melu_error *err) {
   if (!status) status = check_kind("adapt", o->adapt, 15, err);
   if (!status) status = check_combination(o, err);
   if (status) return status;
-  if (o->rank == 0 || o->rank > MELU__MAX_RANK)
+  if (o->rank > MELU__MAX_RANK)
     return melu__fail(err, MELU_EINVAL, "rank is %zu, not in 1 .. %d", o->rank, MELU__MAX_RANK);
   if (o->inner_steps > MELU__MAX_STEPS)
     return melu__fail(err, MELU_ELIMIT, "inner_steps is %zu, above %d", o->inner_steps, MELU__MAX_STEPS);

@@ -176,5 +176,6 @@ void melu__model_describe(struct melu__param *params, const melu_schema *schema,
   struct melu_model_options o;
   size_t hidden[MELU__MAX_HIDDEN];
   struct list l = {.at = params};
-  if (!melu__model_options(&o, hidden, options, NULL)) list_all(&l, schema, &o);
+  (void)melu__model_options(&o, hidden, options, NULL); /* they were measured: melu__model_measure */
+  list_all(&l, schema, &o);
 }

@@ -42,7 +42,7 @@ START_TEST(numbers_are_rounded_to_the_nearest) {
     fesetround(FE_TONEAREST);
     ck_assert_int_eq(mode, modes[i]);
     ck_assert_int_eq(raised, 0);
-    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == 0.333333333f && beyond == INFINITY);
+    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
     ck_assert_str_eq(shown.text, "0.10000000000000001");
   }
 }

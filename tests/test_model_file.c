@@ -321,9 +321,8 @@ END_TEST
 /* What the file says of the options, read by jansson. */
 static json_t *saved_options(void) {
   size_t n;
-  uint64_t length;
   unsigned char *bytes = read_file(&n);
-  memcpy(&length, bytes, 8);
+  const size_t length = header_length(bytes);
   json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
   const json_t *meta = json_object_get(header, "__metadata__");
   json_t *options = json_loads(json_string_value(json_object_get(meta, "options")), JSON_REJECT_DUPLICATES, NULL);
@@ -539,10 +538,9 @@ static size_t n_dims_of(const char *name, int has_one_rate) {
 /* Anybody can read the file who reads JSON and floats. Here jansson does, of which the library uses nothing to read. */
 static void read_independently(const melu_model *model, int has_one_rate) {
   size_t n, at = 0;
-  uint64_t length;
   WORLD_TRY(melu_model_save(model, path, &err));
   unsigned char *bytes = read_file(&n);
-  memcpy(&length, bytes, 8);
+  const size_t length = header_length(bytes);
   const unsigned char *data = bytes + 8 + length;
   ck_assert_uint_eq(length % 8, 0);
   json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
@@ -568,8 +566,11 @@ static void read_independently(const melu_model *model, int has_one_rate) {
     at += 4 * p.rows * p.cols;
     ck_assert_uint_eq((size_t)end, at);
     WORLD_TRY(melu_model_read(values, model, p.name, 0, p.rows, &err));
-    ck_assert(memcmp(values, data + begin, 4 * p.rows * p.cols) ==
-              0); /* this test runs where numbers are as in the file */
+    for (size_t k = 0; k < p.rows * p.cols; k++) {
+      unsigned char number[4];
+      put_float(number, values[k]);
+      ck_assert(memcmp(number, data + (size_t)begin + 4 * k, 4) == 0);
+    }
     free(values);
   }
   ck_assert_uint_eq(8 + length + at, n);
@@ -924,13 +925,11 @@ START_TEST(a_right_checksum_is_not_enough) {
   WORLD_TRY(melu_model_save(w.model, path, &err));
   unsigned char *bytes = read_file(&n);
   ck_assert_ptr_nonnull(bytes);
-  const uint32_t nan_bits = 0x7fc00000u;
-  char from[4], to[4];
-  memcpy(from, weights, 4);
-  memcpy(to, &nan_bits, 4);
+  unsigned char from[4];
+  put_float(from, weights[0]);
   for (size_t i = 8; i + 4 <= n; i++)
     if (memcmp(bytes + i, from, 4) == 0) {
-      memcpy(bytes + i, to, 4);
+      put_bits(bytes + i, NAN_BITS);
       break;
     }
   set_checksum(bytes, n);
@@ -1305,10 +1304,9 @@ START_TEST(a_refused_vocabulary_takes_little_memory) {
   WORLD_TRY(melu_model_save(model, path, &err));
   ck_assert_int_eq(load_metered(), MELU_OK);
   unsigned char *bytes = read_file(&n);
-  const uint32_t nan_bits = 0x7fc00000u;
   unsigned char kept[4];
   memcpy(kept, bytes + n - 4, 4); /* b2, the last number of all */
-  memcpy(bytes + n - 4, &nan_bits, 4);
+  put_bits(bytes + n - 4, NAN_BITS);
   set_checksum(bytes, n);
   write_file(bytes, n);
   ck_assert_int_eq(load_metered(), MELU_ERANGE);

@@ -5,7 +5,7 @@
 # either takes more than five minutes. Usage: first_contact.sh [MINUTES]
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/root.sh"
-limit=$((${1:-5} * 60))
+limit=$((${1:-5} * 60)) status=0
 page=$source_dir/docs/first-contact.md
 new_page=$(mktemp)
 trap 'rm -f "$new_page"' EXIT
@@ -13,11 +13,11 @@ say() { printf '%s\n' "$@" >> "$new_page"; }
 
 # typed LINES COMMAND: the command and the last lines of what it says, as they would be on a terminal.
 typed() {
-  local lines=$1 status=0 output
+  local lines=$1 ended=0 output
   say "\$ $2"
-  output=$(in_root first sh -c "cd libmelu && $2" 2>&1 | tr '\r' '\n') || status=$?
+  output=$(in_root first sh -c "cd libmelu && $2" 2>&1 | tr '\r' '\n') || ended=$?
   [ "$lines" -eq 0 ] || say "$(tail -n "$lines" <<< "$output")"
-  [ $status -eq 0 ] || { echo "$2: exit status $status"; echo "$output" | tail -20; exit 1; }
+  [ $ended -eq 0 ] || { echo "$2: exit status $ended"; echo "$output" | tail -20; exit 1; }
 }
 
 # begin HEADING
@@ -33,7 +33,7 @@ end() {
   local seconds=$((SECONDS - start))
   say '```' "" "$1: **$((seconds / 60)) min $((seconds % 60)) s**."
   echo "$1: $seconds s"
-  [ $seconds -le $limit ] || { echo "more than $limit s"; exit 1; }
+  [ $seconds -le $limit ] || { echo "more than $limit s"; status=1; }
 }
 
 say "# First contact" "" \
@@ -62,3 +62,4 @@ typed 5 "./shop"
 end "From the first command to a program that recommends"
 
 cp "$new_page" "$page"
+exit $status

@@ -951,7 +951,7 @@ MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_wor
 
 /* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
  * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain
- * is not positive, nDCG is 1. The last three are set where they apply, else 0. */
+ * is not positive, nDCG is 1. log_loss, auc and coverage are set where they apply, else 0. */
 struct melu_metrics {
   size_t n_users;        /* how many users were added */
   size_t n_queries;      /* and how many queries of theirs */
@@ -963,9 +963,10 @@ struct melu_metrics {
   double ndcg_paper[4];  /* mean nDCG at 1, 3, 5, 10 */
   double ndcg_linear[4]; /* likewise */
   double log_loss;       /* MELU_LOGISTIC: mean cross-entropy, in nats; by melu_metrics_clicks too */
-  double auc;      /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
-                      scores count half. Without both kinds 0.5 */
-  double coverage; /* with `intervals`: share of queries inside their 80 % interval */
+  double auc;         /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
+                         scores count half. Without both kinds 0.5 */
+  double coverage;    /* with `intervals`: share of queries inside their 80 % interval */
+  double reserved[8]; /* 0: room for what later versions measure */
 };
 
 /* Adds one user's n queries to the means; start with a struct of zeros. Errors: MELU_EINVAL (NULL, n = 0, rating_min

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 
+const char *const melu__owner_names[2] = {"user", "item"};
 const char *const melu__kind_names[MELU__N_KINDS] = {"one", "many", "numeric"};
 const struct melu__kind melu__kinds[MELU__N_KINDS] = {
     [MELU_ONE] = {.has_numbers = 0, .is_list = 0},

@@ -13,10 +13,11 @@
 #define MELU__MAX_NAME 63
 #define MELU__MAX_VALUES 0x7fffffffu /* the table has one row more */
 
-/* The kinds of fields: what they are called in files, and what tells them apart. Elsewhere a kind is not asked for by
+/* What tells the kinds of fields apart. Elsewhere a kind is not asked for by
  * name, so that a new one is a line of schema.c and, if its ids do not count alike, of melu__cell_divisor (column.h).
  */
 enum { MELU__N_KINDS = MELU_NUMERIC + 1 };
+extern const char *const melu__owner_names[2]; /* what they are called in files */
 extern const char *const melu__kind_names[MELU__N_KINDS];
 extern const struct melu__kind {
   int has_numbers; /* a cell is numbers, not ids with rows of a table */

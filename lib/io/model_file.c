@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/metadata.h"
-#include "io/model_names.h"
 #include "io/param_tensors.h"
 #include "io/text_file.h"
+#include "model/option_names.h"
 
 #define FORMAT "melu-model"
 
@@ -130,7 +130,7 @@ static melu_status load_field(struct loading *l, struct melu__json *j, melu_erro
   char *name;
   int owner, kind;
   if (!melu__json_member(j, '{', "name") || !melu__json_string(j, &name, NULL) || !melu__json_member(j, ',', "owner") ||
-      !take_name(j, owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
+      !take_name(j, melu__owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
       !take_name(j, melu__kind_names, MELU__N_KINDS, &kind) || !melu__json_member(j, ',', "width") ||
       !take_size(j, &field.width) || field.width == 0)
     return bad(err, "a field has not name, owner, kind and width");

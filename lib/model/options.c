@@ -7,6 +7,7 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "base/number.h"
+#include "model/option_names.h"
 
 #define MAX_WIDTH 65536
 
@@ -105,11 +106,11 @@ static melu_status check_combination(const struct melu_model_options *o, melu_er
 
 static melu_status check(const struct melu_model_options *o, melu_error *err) {
   melu_status status = check_layers(o, err);
-  if (!status) status = check_kind("network", o->network, MELU_FACTORS, err);
-  if (!status) status = check_kind("rule", o->rule, MELU_CLOSED_FORM, err);
-  if (!status) status = check_kind("rates", o->rates, MELU_RATE_PER_ENTRY, err);
-  if (!status) status = check_kind("loss", o->loss, MELU_PAIRWISE, err);
-  if (!status) status = check_kind("adapt", o->adapt, 15, err);
+  if (!status) status = check_kind("network", o->network, MELU__N_NAMES(network_names), err);
+  if (!status) status = check_kind("rule", o->rule, MELU__N_NAMES(rule_names), err);
+  if (!status) status = check_kind("rates", o->rates, MELU__N_NAMES(rates_names), err);
+  if (!status) status = check_kind("loss", o->loss, MELU__N_NAMES(loss_names), err);
+  if (!status) status = check_kind("adapt", o->adapt, (1 << MELU__N_NAMES(adapt_names)) - 1, err);
   if (!status) status = check_combination(o, err);
   if (status) return status;
   if (o->rank > MELU__MAX_RANK)

@@ -272,7 +272,7 @@ START_TEST(equal_nodes_are_shared) {
 }
 END_TEST
 
-/* A factor that is a mask comes second, whichever way it was written, and once; of two masks none goes before. */
+/* A factor that is a mask comes second, whichever way it was written, and once; of two masks both stay. */
 START_TEST(masks_come_second) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;

@@ -283,7 +283,7 @@ START_TEST(masks_come_second) {
   simplify(&s, keep, sizeof keep / sizeof *keep);
   const struct melu__node *masked = &s.to.nodes[keep[0]], *both = &s.to.nodes[keep[3]];
   ck_assert(s.to.nodes[masked->a].op == MELU__INPUT && s.to.nodes[masked->b].op == MELU__STEP);
-  ck_assert(keep[1] == keep[0] && keep[2] == keep[0] && keep[4] == keep[3]);
+  ck_assert(keep[1] == keep[0] && keep[2] == keep[0]);
   ck_assert(s.to.nodes[both->a].op == MELU__STEP && s.to.nodes[both->b].op == MELU__STEP && both->a != both->b);
   simple_free(&s);
 }

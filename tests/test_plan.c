@@ -278,8 +278,7 @@ START_TEST(masks_come_second) {
   struct melu__tape *t = &s.from;
   const melu__ref mask = melu__tape_step(t, s.x), other = melu__tape_step(t, s.y);
   melu__ref keep[] = {melu__tape_mul(t, s.y, mask), melu__tape_mul(t, mask, s.y),
-                      melu__tape_mul(t, melu__tape_mul(t, mask, s.y), mask), melu__tape_mul(t, mask, other),
-                      melu__tape_mul(t, other, mask)};
+                      melu__tape_mul(t, melu__tape_mul(t, mask, s.y), mask), melu__tape_mul(t, mask, other)};
   simplify(&s, keep, sizeof keep / sizeof *keep);
   const struct melu__node *masked = &s.to.nodes[keep[0]], *both = &s.to.nodes[keep[3]];
   ck_assert(s.to.nodes[masked->a].op == MELU__INPUT && s.to.nodes[masked->b].op == MELU__STEP);

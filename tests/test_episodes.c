@@ -33,6 +33,7 @@ struct world_of {
   melu_loss loss;
   int is_layers;
   uint32_t changed; /* 1 + the user with other ratings; 0: none */
+  int in_pairs;     /* two items have one row of "self" */
 };
 
 struct world {
@@ -74,8 +75,9 @@ static void fill(melu_dataset *data, const struct world_of *of) {
   for (uint32_t i = 0; i < N_ITEMS; i++) {
     const uint32_t tags[2] = {i < N_RATED ? i % 3 : 3, i % 3};
     const float size = (float)(i % 4) / 4;
+    const uint32_t self = of->in_pairs ? i / 2 : i;
     const struct melu_value values[3] = {
-        {.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = 1 + i % 2}, {.numbers = &size, .n_numbers = 1}};
+        {.ids = &self, .n_ids = 1}, {.ids = tags, .n_ids = 1 + i % 2}, {.numbers = &size, .n_numbers = 1}};
     TRY(melu_dataset_add_item(data, i, values, NULL, &err));
   }
   for (uint32_t u = 0; u <= N_USERS; u++) {
@@ -401,6 +403,21 @@ START_TEST(second_training_does_not) {
   ck_assert(distance(w.model, before) < 1e-200);
   free(before);
   close_world(&w);
+}
+END_TEST
+
+/* A field names items if no two of those that are rated have a value of it in common. */
+START_TEST(first_training_finds_names) {
+  for (int in_pairs = 0; in_pairs < 2; in_pairs++) {
+    const struct world_of of = {.hidden = 4, .in_pairs = in_pairs};
+    const struct melu_fit_options fit = still_fit();
+    struct world w;
+    open_world(&w, &of, NULL);
+    TRY(melu_fit(w.model, w.data, &fit, &err));
+    ck_assert(number(w.model, "names", 0) == !in_pairs);
+    ck_assert(number(w.model, "names", 1) == 0); /* "tags" */
+    close_world(&w);
+  }
 }
 END_TEST
 
@@ -971,6 +988,7 @@ static void add_training(Suite *suite) {
   tcase_add_test(t, first_training_looks_at_the_data);
   tcase_add_test(t, second_training_does_not);
   tcase_add_test(t, first_training_on_clicks);
+  tcase_add_test(t, first_training_finds_names);
   tcase_add_test(t, ratings_that_are_all_the_same);
   tcase_add_test(t, decay_leaves_the_scale_alone);
   tcase_add_test(t, rates_follow_a_cosine);

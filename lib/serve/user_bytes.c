@@ -118,16 +118,15 @@ static unsigned char *put_support(unsigned char *to, const struct melu__support 
 }
 
 static uint64_t number_bits(real value) {
-  uint64_t bits = 0;
-  if (sizeof value == sizeof(float)) return melu__float_bits((float)value);
-  memcpy(&bits, &value, sizeof value);
+  melu__real_bits bits;
+  memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
 static real bits_number(uint64_t bits) {
+  const melu__real_bits narrow = (melu__real_bits)bits;
   real value;
-  if (sizeof value == sizeof(float)) return (real)melu__bits_float(bits);
-  memcpy(&value, &bits, sizeof value);
+  memcpy(&value, &narrow, sizeof value);
   return value;
 }
 

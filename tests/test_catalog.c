@@ -745,6 +745,10 @@ START_TEST(bad_rankings_are_refused) {
   REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
   options[7] = (struct melu_top_options){.size = sizeof *options, .n_allow = 1};
   REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
+  options[7] = (struct melu_top_options){.size = sizeof *options, .exclude = list, .n_exclude = 1, .n_allow = 1};
+  REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
+  ck_assert_str_eq(err.message, "allow is NULL");
+  ck_assert_int_eq(melu_catalog_top(top, scores, &k, s->ws, c, users[0], &options[7], NULL), MELU_EINVAL);
   REFUSES(melu_catalog_top(top, scores, &k, s->ws, c, users[0], &options[7], &err), MELU_EINVAL, 0);
   REFUSES(melu_catalog_top(top, scores, &k, s->ws, c, NULL, NULL, &err), MELU_EINVAL, 0);
   ck_assert_uint_eq(k, 2);

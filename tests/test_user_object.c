@@ -1491,6 +1491,11 @@ START_TEST(a_smaller_workspace) {
   const struct seen before = see(user);
   REFUSED(MELU_ELIMIT, melu_user_rate(user, small, w.model, w.data, t.items[0], 1, &err));
   ck_assert(looks(user, &before));
+  melu_workspace *smaller;
+  DO(melu_workspace_new(&smaller, w.model, 4, &err));
+  REFUSED(MELU_ELIMIT, melu_user_forget(user, smaller, w.model, w.data, t.items[0], &err));
+  ck_assert(looks(user, &before));
+  melu_workspace_free(smaller);
   untell(&t, t.items[2]);
   DO(melu_user_forget(user, small, w.model, w.data, told_of(6, 2).items[2], &err));
   check_adapted(user, twin, &t, "forget with five ratings");

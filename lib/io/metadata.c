@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/json_write.h"
-#include "io/model_names.h"
 #include "io/text_file.h"
+#include "model/option_names.h"
 
 /* A text as JSON; what is no UTF-8, or has a NUL, as a list of its bytes in hexadecimal digits. */
 static json_t *text_json(const char *text, size_t n, const struct melu_allocator *a) {
@@ -35,10 +35,10 @@ static json_t *texts_json(const struct melu__vocab *texts, const struct melu_all
 }
 
 static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
-  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
-                            kind_names[f->kind], "width", (json_int_t)f->width);
+  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", melu__owner_names[f->owner], "kind",
+                            melu__kind_names[f->kind], "width", (json_int_t)f->width);
   int failed = !field;
-  if (f->kind == MELU_NUMERIC) {
+  if (melu__has_numbers(f)) {
     failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
     failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
   } else {

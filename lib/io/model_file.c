@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/metadata.h"
-#include "io/model_names.h"
 #include "io/param_tensors.h"
 #include "io/text_file.h"
+#include "model/option_names.h"
 
 #define FORMAT "melu-model"
 
@@ -130,14 +130,15 @@ static melu_status load_field(struct loading *l, struct melu__json *j, melu_erro
   char *name;
   int owner, kind;
   if (!melu__json_member(j, '{', "name") || !melu__json_string(j, &name, NULL) || !melu__json_member(j, ',', "owner") ||
-      !take_name(j, owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
-      !take_name(j, kind_names, 3, &kind) || !melu__json_member(j, ',', "width") || !take_size(j, &field.width) ||
-      field.width == 0)
+      !take_name(j, melu__owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
+      !take_name(j, melu__kind_names, MELU__N_KINDS, &kind) || !melu__json_member(j, ',', "width") ||
+      !take_size(j, &field.width) || field.width == 0)
     return bad(err, "a field has not name, owner, kind and width");
   field.name = name;
   field.owner = (melu_owner)owner;
   field.kind = (melu_field_kind)kind;
-  if (field.kind == MELU_NUMERIC) {
+  const int has_numbers = melu__kinds[kind].has_numbers;
+  if (has_numbers) {
     if (!melu__json_member(j, ',', "shift") || !melu__json_real(j, &field.shift) ||
         !melu__json_member(j, ',', "scale") || !melu__json_real(j, &field.scale) || field.scale == 0)
       return bad(err, "a field of numbers has not shift and scale");
@@ -148,9 +149,8 @@ static melu_status load_field(struct loading *l, struct melu__json *j, melu_erro
   melu_status status = melu_schema_add(l->schema, &field, err);
   if (status) return status;
   if (melu__json_mark(j, '}'))
-    return field.kind == MELU_NUMERIC || field.n_values > 0 ? MELU_OK : bad(err, "a field of ids has no values");
-  if (field.kind == MELU_NUMERIC || !melu__json_member(j, ',', "texts"))
-    return bad(err, "a field has something unknown");
+    return has_numbers || field.n_values > 0 ? MELU_OK : bad(err, "a field of ids has no values");
+  if (has_numbers || !melu__json_member(j, ',', "texts")) return bad(err, "a field has something unknown");
   status = load_texts(l, j, index, field.n_values, err);
   if (!status && !melu__json_mark(j, '}')) status = bad(err, "a field has something unknown");
   return status;

@@ -195,7 +195,6 @@ static melu_status report(const struct melu__fit *f, uint32_t epoch, size_t n_ta
 
 /* Where there is a checkpoint to be written, a cancelled training first looks at its next batch. */
 static melu_status hear_host(struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
-  if (f->stopping) return MELU_OK;
   const melu_status status = report(f, epoch, n_tasks, err);
   if (status != MELU_ECANCELED || !f->options.checkpoint) return status;
   f->stopping = 1;

@@ -56,7 +56,7 @@ static void count_rows(const struct start *s, size_t table, const unsigned char 
 /* A table of one id an item in which no row has two items names them. The last row, of unknown ids, may have many. */
 static int is_name(const struct start *s, size_t table, const unsigned char *count) {
   const struct melu__field *field = melu__table_field(s->model->schema, table);
-  if (field->owner != MELU_ITEM || field->kind != MELU_ONE) return 0;
+  if (field->owner != MELU_ITEM || melu__kinds[field->kind].is_list) return 0;
   int any = 0;
   for (size_t r = 0; r + 1 < s->model->params[table].rows; r++) {
     if (count[r] > 1) return 0;

@@ -47,12 +47,9 @@ static inline int melu__has_variances(const melu_model *model) {
   return melu__is_factors(model) && model->options.rule == MELU_CLOSED_FORM;
 }
 
-/* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */
+/* The weights (out, in) of layer l = 0, 1, ...; its bias, (1, out), is behind them. */
 static inline struct melu__param *melu__model_weight(const melu_model *model, size_t l) {
   return &model->params[model->n_tables + 2 * l];
-}
-static inline struct melu__param *melu__model_bias(const melu_model *model, size_t l) {
-  return &model->params[model->n_tables + 2 * l + 1];
 }
 
 #endif

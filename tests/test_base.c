@@ -42,7 +42,7 @@ START_TEST(numbers_are_rounded_to_the_nearest) {
     fesetround(FE_TONEAREST);
     ck_assert_int_eq(mode, modes[i]);
     ck_assert_int_eq(raised, 0);
-    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
+    ck_assert(tenth == (double)0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
     ck_assert_str_eq(shown.text, "0.10000000000000001");
   }
 }
@@ -248,7 +248,7 @@ START_TEST(options_without_a_size) {
     given.size = sizes[i];
     ck_assert_int_eq(melu__options(&known, sizeof known, &given, "options", &err), MELU_EINVAL);
   }
-  static size_t zeros[1024] = {sizeof zeros}; /* nothing unknown is set, and yet this is no struct's size */
+  static size_t zeros[2048] = {sizeof zeros}; /* nothing unknown is set, and yet this is no struct's size */
   ck_assert_int_eq(melu__options(&known, sizeof known, zeros, "options", &err), MELU_EINVAL);
 }
 END_TEST

@@ -589,7 +589,7 @@ static void read_independently(const melu_model *model, int has_one_rate) {
 START_TEST(an_independent_reader_finds_the_same) {
   read_independently(w.model, 0);
   json_t *options = saved_options();
-  ck_assert(json_real_value(json_object_get(options, "inner_lr")) == 0.05);
+  ck_assert(json_real_value(json_object_get(options, "inner_lr")) == (double)0.05);
   json_decref(options);
   for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
     melu_model *model = model_with(&variants[i].o);
@@ -713,7 +713,7 @@ static void write_hostile(const char *header, uint64_t claimed, size_t n_data) {
   const size_t n = strlen(header);
   unsigned char *bytes = calloc(1, 8 + n + n_data + 1);
   ck_assert_ptr_nonnull(bytes);
-  for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)((claimed ? claimed : n) >> 8 * i);
+  put_length(bytes, claimed ? claimed : n);
   memcpy(bytes + 8, header, n);
   set_checksum(bytes, 8 + n + n_data);
   write_file(bytes, 8 + n + n_data);

@@ -57,6 +57,11 @@ static double clip_of(double resolved) {
   return isinf(resolved) ? -1 : resolved;
 }
 
+/* No limit is the same number in the files of machines of 32 and of 64 bits. */
+static uint64_t limit_of(size_t resolved) {
+  return resolved == SIZE_MAX ? UINT64_MAX : resolved;
+}
+
 static void list_options(struct count counts[N_COUNTS], struct number numbers[N_NUMBERS], const struct melu__fit *f) {
   const struct melu_fit_options *o = &f->options;
   const struct melu_optimizer_options *p = &f->optimizer->options;
@@ -65,8 +70,8 @@ static void list_options(struct count counts[N_COUNTS], struct number numbers[N_
                                              {"batch_tasks", o->batch_tasks},
                                              {"n_query", o->n_query},
                                              {"min_ratings", o->min_ratings},
-                                             {"max_ratings", o->max_ratings},
-                                             {"max_support", o->max_support},
+                                             {"max_ratings", limit_of(o->max_ratings)},
+                                             {"max_support", limit_of(o->max_support)},
                                              {"random_support", (uint64_t)o->random_support},
                                              {"cosine", (uint64_t)o->cosine},
                                              {"patience", o->patience},

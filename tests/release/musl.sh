@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 new_root musl
 echo "deb-src $mirror bookworm main" > "$roots/musl/etc/apt/sources.list.d/sources.list"
-add_packages musl musl-tools make dpkg-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev python3
+add_packages musl musl-tools make dpkg-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev locales python3
 add_sources musl
 in_root musl sh -ec '
   [ -d jansson-* ] || apt-get source -q jansson check > source.log 2>&1

@@ -804,7 +804,7 @@ END_TEST
 /* With the right checksum: the adapted numbers. */
 START_TEST(hostile_numbers) {
   struct reading r = open_reading((size_t)_i);
-  const size_t n = get(r.b[1], AT_NUMBERS), first = r.b[1].n - 8 - n * sizeof(real);
+  const size_t n = (size_t)get(r.b[1], AT_NUMBERS), first = r.b[1].n - 8 - n * sizeof(real);
   ck_assert_uint_gt(n, 0);
   ck_assert_uint_eq(get(r.b[0], AT_NUMBERS), 0);
   for (size_t k = 0; k < n; k++) {

@@ -1292,9 +1292,11 @@ START_TEST(tensors_of_every_type) {
   const size_t n = sizeof tensors / sizeof *tensors, sizes[] = {sizeof reals, 16, 12, 8, 16, 0};
   struct melu__safetensors f;
   json_t *metadata = json_pack("{s:s}", "who", "a test");
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, tensors, n, &err));
+  uint64_t checksum = 0;
+  WORLD_TRY(melu__safetensors_save(&checksum, w.ctx, path, metadata, tensors, n, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
+  ck_assert_uint_eq(f.checksum, checksum);
   ck_assert_uint_eq(f.n_tensors, n);
   ck_assert_uint_eq(f.n_data, 24 + 16 + 12 + 8 + 16);
   ck_assert_str_eq(melu__safetensors_text(&f, "who", NULL), "a test");
@@ -1308,6 +1310,11 @@ START_TEST(tensors_of_every_type) {
     other.dtype = other.dtype == MELU__U32 ? MELU__F32 : MELU__U32;
     ck_assert_int_eq(melu__safetensors_expect(&f, &other, &err), MELU_EFORMAT);
   }
+  float floats[6];
+  const struct melu__tensor as_floats = {"reals", MELU__FLOAT, 2, {2, 3}, NULL};
+  WORLD_TRY(melu__safetensors_expect(&f, &as_floats, &err));
+  melu__safetensors_copy_floats(floats, &f, "reals");
+  for (size_t i = 0; i < 6; i++) ck_assert(floats[i] == (float)reals[i]);
   melu__safetensors_free(&f);
   melu__safetensors_free(&f); /* nothing is left to free */
 
@@ -1316,7 +1323,7 @@ START_TEST(tensors_of_every_type) {
   const struct melu__tensor bad[] = {{"reals", MELU__F32, 2, {3, 2}, not_finite},
                                      {"doubles", MELU__F64, 1, {2, 0}, infinite}};
   metadata = json_object();
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, &err));
+  WORLD_TRY(melu__safetensors_save(NULL, w.ctx, path, metadata, bad, 2, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_int_eq(melu__safetensors_expect(&f, &bad[0], &err), MELU_ERANGE);

@@ -30,7 +30,7 @@ enum { LENGTH_BYTES = 8, CHECKSUM_DIGITS = 16, PIECE = 16384 };
 static const struct {
   const char *name;
   size_t size;
-} dtypes[] = {{"F32", 4}, {"F64", 8}, {"U32", 4}, {"U64", 8}, {"I64", 8}};
+} dtypes[] = {{"F32", 4}, {"F64", 8}, {"U32", 4}, {"U64", 8}, {"I64", 8}, {"F32", 4}};
 
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
@@ -39,6 +39,7 @@ enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 static uint64_t element_bits(const void *data, enum melu__dtype dtype, size_t i) {
   uint64_t bits;
   if (dtype == MELU__F32) return melu__float_bits((float)((const real *)data)[i]);
+  if (dtype == MELU__FLOAT) return melu__float_bits(((const float *)data)[i]);
   if (dtype == MELU__U32) return ((const uint32_t *)data)[i];
   memcpy(&bits, (const char *)data + 8 * i, sizeof bits);
   return bits;
@@ -158,8 +159,9 @@ static melu_status write_all(const melu_context *ctx, const char *path, const ch
   return status;
 }
 
-melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
-                                   const struct melu__tensor *tensors, size_t n_tensors, melu_error *err) {
+melu_status melu__safetensors_save(uint64_t *checksum, const melu_context *ctx, const char *path,
+                                   const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors,
+                                   melu_error *err) {
   size_t n = 0;
   XXH3_state_t hash;
   char digits[CHECKSUM_DIGITS + 1];
@@ -174,9 +176,11 @@ melu_status melu__safetensors_save(const melu_context *ctx, const char *path, co
   XXH3_64bits_reset(&hash);
   XXH3_64bits_update(&hash, header, n);
   if (!status) status = each_piece(tensors, n_tensors, hash_piece, &hash, err);
-  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits_digest(&hash));
+  const uint64_t digest = XXH3_64bits_digest(&hash);
+  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)digest);
   memcpy(find_checksum(header, n), digits, CHECKSUM_DIGITS); /* it is there: make_header */
   if (!status) status = write_all(ctx, path, header, n, tensors, n_tensors, err);
+  if (!status && checksum) *checksum = digest;
   melu__free(&ctx->allocator, header);
   return status;
 }
@@ -348,7 +352,8 @@ static melu_status parse(struct melu__safetensors *f, int ours, melu_error *err)
     memcpy(found, stored, CHECKSUM_DIGITS);
     memcpy(stored, NO_CHECKSUM, CHECKSUM_DIGITS);
   }
-  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(header, f->n_bytes - LENGTH_BYTES));
+  f->checksum = XXH3_64bits(header, f->n_bytes - LENGTH_BYTES);
+  snprintf(digits, sizeof digits, "%016llx", (unsigned long long)f->checksum);
   struct melu__json j = {header, header + length};
   const melu_status status = parse_header(f, &j, ours, err);
   if (status || !ours) return status;
@@ -401,12 +406,13 @@ static int is_finite(enum melu__dtype dtype, uint64_t bits) {
 melu_status melu__safetensors_expect(const struct melu__safetensors *f, const struct melu__tensor *t, melu_error *err) {
   const struct melu__stored *found = find(f, t->name);
   if (!found) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is missing", t->name);
-  int fits = found->dtype == t->dtype && found->n_dims == t->n_dims;
+  const enum melu__dtype dtype = t->dtype == MELU__FLOAT ? MELU__F32 : t->dtype; /* of which there is one in files */
+  int fits = found->dtype == dtype && found->n_dims == t->n_dims;
   for (size_t i = 0; fits && i < t->n_dims; i++) fits = found->dims[i] == t->dims[i];
   if (!fits) return melu__fail(err, MELU_EFORMAT, "tensor \"%s\" is not of the type and shape expected", t->name);
-  const size_t n = tensor_count(t), size = dtypes[t->dtype].size, row = t->n_dims == 2 ? t->dims[1] : 1;
+  const size_t n = tensor_count(t), size = dtypes[dtype].size, row = t->n_dims == 2 ? t->dims[1] : 1;
   for (size_t i = 0; i < n; i++)
-    if (!is_finite(t->dtype, melu__get_bits(f->data + found->begin + size * i, size)))
+    if (!is_finite(dtype, melu__get_bits(f->data + found->begin + size * i, size)))
       return melu__fail_at(err, MELU_ERANGE, i / row, "tensor \"%s\": row %zu is not finite", t->name, i / row);
   return MELU_OK;
 }
@@ -425,10 +431,24 @@ void melu__safetensors_copy(void *out, const struct melu__safetensors *f, const 
   for (size_t i = 0; i < n_bytes / size; i++) set_element(out, dtype, i, melu__get_bits(data + size * i, size));
 }
 
+void melu__safetensors_copy_floats(float *out, const struct melu__safetensors *f, const char *name) {
+  size_t n_bytes;
+  const unsigned char *data = melu__safetensors_data(&n_bytes, f, name);
+  for (size_t i = 0; i < n_bytes / 4; i++) out[i] = melu__bits_float(melu__get_bits(data + 4 * i, 4));
+}
+
 void melu__safetensors_name(melu_error *err, const char *path) {
   melu_error before;
   if (!err) return;
   before = *err;
   const size_t n = strlen(path), shown = n < 100 ? n : 100; /* the end of a long path says more than its beginning */
   snprintf(err->message, sizeof err->message, "%s: %.120s", path + n - shown, before.message);
+}
+
+melu_status melu__safetensors_blame(melu_status status, melu_error *err, const char *path) {
+  if (status == MELU_ENOMEM) return status;
+  if (status == MELU_EINVAL) status = MELU_EFORMAT;
+  if (err) err->status = status;
+  melu__safetensors_name(err, path);
+  return status;
 }

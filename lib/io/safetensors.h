@@ -13,8 +13,9 @@
 #define MELU__MAX_HEADER ((size_t)100000000)
 #define MELU__MAX_TEXTS 64
 
-/* What the file holds. In memory it is real (of tensor/real.h), double, uint32_t, uint64_t and int64_t. */
-enum melu__dtype { MELU__F32, MELU__F64, MELU__U32, MELU__U64, MELU__I64 };
+/* What the file holds. In memory it is real (of tensor/real.h), double, uint32_t, uint64_t and int64_t; MELU__FLOAT is
+ * float there, whatever real is, and F32 in the file. */
+enum melu__dtype { MELU__F32, MELU__F64, MELU__U32, MELU__U64, MELU__I64, MELU__FLOAT };
 
 /* --------------------------------------------------------------------------------------------------- writing */
 
@@ -26,9 +27,11 @@ struct melu__tensor {
 };
 
 /* Writes a file that holds the tensors and `metadata`, an object of strings (borrowed). The file appears whole or not
- * at all, and a failure leaves the old one. Errors: MELU_EIO, MELU_ENOMEM, MELU_ELIMIT (the header). */
-melu_status melu__safetensors_save(const melu_context *ctx, const char *path, const json_t *metadata,
-                                   const struct melu__tensor *tensors, size_t n_tensors, melu_error *err);
+ * at all, and a failure leaves the old one. `checksum`, if not NULL, receives that of the file. Errors: MELU_EIO,
+ * MELU_ENOMEM, MELU_ELIMIT (the header). */
+melu_status melu__safetensors_save(uint64_t *checksum, const melu_context *ctx, const char *path,
+                                   const json_t *metadata, const struct melu__tensor *tensors, size_t n_tensors,
+                                   melu_error *err);
 
 /* --------------------------------------------------------------------------------------------------- reading */
 
@@ -45,6 +48,7 @@ struct melu__safetensors {
   char *bytes; /* the whole file; names and texts point into it */
   size_t n_bytes, n_data, n_texts, n_tensors;
   const unsigned char *data; /* behind the header */
+  uint64_t checksum;
   struct {
     char *name, *text;
     size_t n;
@@ -72,8 +76,13 @@ melu_status melu__safetensors_expect(const struct melu__safetensors *file, const
 /* The bytes of a tensor that was found as expected, as the file holds them, or its numbers. */
 const unsigned char *melu__safetensors_data(size_t *n_bytes, const struct melu__safetensors *file, const char *name);
 void melu__safetensors_copy(void *out, const struct melu__safetensors *file, const char *name);
+void melu__safetensors_copy_floats(float *out, const struct melu__safetensors *file, const char *name);
 
 /* Puts the file's name before the message of a complaint about its content. */
 void melu__safetensors_name(melu_error *err, const char *path);
+
+/* The same for a complaint of a call that was given what the file says: what would be the caller's mistake there,
+ * MELU_EINVAL, is the file's, MELU_EFORMAT. Returns the status. Want of memory is nobody's fault. */
+melu_status melu__safetensors_blame(melu_status status, melu_error *err, const char *path);
 
 #endif

@@ -107,16 +107,18 @@ MELU_API const char *melu_version(void);
 
 /* ------------------------------------------------------------------------------------------------ context */
 
-typedef struct melu_context melu_context;     /* allocator, threads, callbacks and limits of all others */
-typedef struct melu_schema melu_schema;       /* what fields a user and an item have */
-typedef struct melu_dataset melu_dataset;     /* users, items and ratings in memory */
-typedef struct melu_batch melu_batch;         /* tasks for one meta-gradient */
-typedef struct melu_model melu_model;         /* a network, its parameters and the schema that they are for */
-typedef struct melu_gradient melu_gradient;   /* the meta-gradient of a batch */
-typedef struct melu_optimizer melu_optimizer; /* outer updates by Adam, AdamW or SGD */
-typedef struct melu_workspace melu_workspace; /* one thread's scratch for adapting and predicting */
-typedef struct melu_user melu_user;           /* a person that a model was adapted to */
-typedef struct melu_catalog melu_catalog;     /* items prepared for ranking with one model */
+typedef struct melu_context melu_context;           /* allocator, threads, callbacks and limits of all others */
+typedef struct melu_schema melu_schema;             /* what fields a user and an item have */
+typedef struct melu_dataset melu_dataset;           /* users, items and ratings in memory */
+typedef struct melu_batch melu_batch;               /* tasks for one meta-gradient */
+typedef struct melu_model melu_model;               /* a network, its parameters and the schema that they are for */
+typedef struct melu_gradient melu_gradient;         /* the meta-gradient of a batch */
+typedef struct melu_optimizer melu_optimizer;       /* outer updates by Adam, AdamW or SGD */
+typedef struct melu_workspace melu_workspace;       /* one thread's scratch for adapting and predicting */
+typedef struct melu_user melu_user;                 /* a person that a model was adapted to */
+typedef struct melu_catalog melu_catalog;           /* items prepared for ranking with one model */
+typedef struct melu_shard_writer melu_shard_writer; /* a data set larger than memory in the making */
+typedef struct melu_shards melu_shards;             /* such a data set: a folder of files */
 
 /* The host's allocator. Both functions may be called from several threads at once. */
 struct melu_allocator {
@@ -137,8 +139,8 @@ struct melu_runner {
 
 /* Where a long call stands. */
 struct melu_progress {
-  const char *phase; /* "read", "fit", "evaluate" or "ask" */
-  uint64_t done;     /* units of work: bytes read, tasks trained, users evaluated */
+  const char *phase; /* "read", "write", "fit", "evaluate" or "ask" */
+  uint64_t done;     /* units of work: bytes or files read, files written, tasks trained, users evaluated */
   uint64_t total;    /* of so many; 0 if not known */
   uint64_t epoch;    /* of "fit": 1-based */
   uint64_t n_epochs; /* of "fit" */
@@ -368,6 +370,76 @@ MELU_API melu_status melu_schema_add_melu_items(melu_schema *schema, const char 
  * "warm_state", "user_cold_state", "item_cold_state" or "user_and_item_cold_state". Calls the progress callback.
  * Errors: as of melu_schema_add_melu; MELU_ESCHEMA (another schema), MELU_ERANGE. Since: 1.0 */
 MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
+
+/* ------------------------------------------------------------------------------------------------- shards */
+
+/* Ratings larger than memory: a folder, written once, of n_files files, each of which is small enough to be read whole.
+ * File f has the users u with mix64(u) % n_files == f (mix64: see melu_split_order), with their profiles and all their
+ * ratings; a manifest, written last, has the schema, the items, and what files there are (docs/file-format.md). With S
+ * slots, S a power of two up to n_files, those of slot s are the files f with f % S == s. */
+
+struct melu_shard_options {
+  size_t size;
+  size_t n_files;         /* a power of two up to 65,536; 0: 256. Best are some 100 thousand ratings a file */
+  size_t buffer_bytes;    /* memory for what is added, at least 512 bytes a file; 0: 64 MiB */
+  int users_from_ratings; /* not 0: who was not added, but rated, is a user without a profile; 0: that is an error */
+};
+
+/* Returns a new writer of a data set into a folder, which must exist and not have one yet. `data` has the schema and
+ * the items; it may be open or frozen, is borrowed, and must stay as it is. Its users and ratings are the first that
+ * are added. What is added goes to memory and then to a temporary file without a name in that folder, 16 bytes a
+ * rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL, MELU_ESTATE (the folder has a data set),
+ * MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *ctx, const char *folder,
+                                           const melu_dataset *data, const struct melu_shard_options *options,
+                                           melu_error *err);
+
+/* Frees the writer, and removes the files that it wrote if they are not finished. Since: 0.1 */
+MELU_API void melu_shard_writer_free(melu_shard_writer *writer);
+
+/* Adds a user, as melu_dataset_add_user, in any order. That the id is new is found out when the set is finished.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_shard_writer_add_user(melu_shard_writer *writer, uint64_t id, const struct melu_value *values,
+                                                melu_error *err);
+
+/* Adds a rating, as melu_dataset_add_rating, before or after its user. Errors: MELU_ENOTFOUND (item), MELU_ERANGE
+ * (rating not finite), MELU_EINVAL, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_shard_writer_add_rating(melu_shard_writer *writer, uint64_t user_id, uint64_t item_id,
+                                                  float rating, melu_error *err);
+
+/* Sorts what was added into the files, and writes the manifest: from here on it is a data set. Takes 32 bytes of memory
+ * a rating of the largest file, and as much for what its profiles have, beside the buffer. Calls the progress callback.
+ * On error, what was added is still there: who finds room on the disk, or adds the user who is missing, can finish
+ * again. Errors: MELU_ESTATE (finished; a user was added twice), MELU_ENOTFOUND (a rating by a user who was not added),
+ * MELU_ELIMIT (a file would have more than 2^22 ratings, or 2^22 ids, numbers and twice users: take more files),
+ * MELU_EINVAL, MELU_EIO, MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_shard_writer_finish(melu_shard_writer *writer, melu_error *err);
+
+/* Returns a new handle of a folder: reads and checks the manifest. Const: any number of threads may read. Errors:
+ * MELU_EINVAL, MELU_ENOTFOUND (no manifest), MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE,
+ * MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+MELU_API melu_status melu_shards_open(melu_shards **out, const melu_context *ctx, const char *folder, melu_error *err);
+MELU_API void melu_shards_free(melu_shards *shards);
+
+struct melu_shards_info {
+  size_t size;
+  uint64_t n_users, n_ratings;
+  size_t n_items, n_files;
+  uint64_t max_ratings;         /* of one user */
+  float rating_min, rating_max; /* the smallest and the largest rating; 0 if there are none */
+};
+
+/* What the manifest says. Set info->size before. Errors: MELU_EINVAL. Since: 0.1 */
+MELU_API melu_status melu_shards_describe(struct melu_shards_info *info, const melu_shards *shards, melu_error *err);
+
+/* The schema and the items, as a frozen data set without users: for making models and catalogues, and for predictions.
+ * Belongs to the handle. Since: 0.1 */
+MELU_API const melu_dataset *melu_shards_items(const melu_shards *shards);
+
+/* Returns a new, frozen data set of one file: its users with profiles and ratings, and the items, which are the
+ * handle's, so that the handle must outlive it. A file that differs in one bit from what was written is refused, and so
+ * is one of another folder. Errors: MELU_EINVAL, MELU_ERANGE (no such file), and as of melu_shards_open. Since: 0.1 */
+MELU_API melu_status melu_shards_read(melu_dataset **out, const melu_shards *shards, size_t file, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- batch */
 

@@ -128,7 +128,7 @@ static melu_status check_tensors(struct loading *l, melu_error *err) {
 
 /* Everything was checked: from here on only memory can be missing. */
 static melu_status build(melu_model **out, struct loading *l, melu_error *err) {
-  melu_status status = melu__schema_text_finish(&l->schema, err);
+  melu_status status = melu__schema_text_finish(&l->schema, l->schema.schema, err);
   if (!status) status = melu_model_new(out, l->ctx, l->schema.schema, &l->options, err);
   for (size_t i = 0; i < l->n_params && !status; i++)
     melu__safetensors_copy((*out)->params[i].data, &l->file, (*out)->params[i].name);

@@ -396,6 +396,11 @@ static const struct melu__stored *find(const struct melu__safetensors *f, const 
   return f->n_tensors ? bsearch(&key, f->tensors, f->n_tensors, sizeof key, by_name) : NULL;
 }
 
+size_t melu__safetensors_length(const struct melu__safetensors *f, const char *name) {
+  const struct melu__stored *t = find(f, name);
+  return t && t->n_dims ? (size_t)t->dims[0] : 0;
+}
+
 static int is_finite(enum melu__dtype dtype, uint64_t bits) {
   double value;
   if (dtype == MELU__F32) return isfinite(melu__bits_float(bits));

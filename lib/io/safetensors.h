@@ -68,6 +68,9 @@ void melu__safetensors_free(struct melu__safetensors *file);
 /* A text of the metadata, *n bytes and a NUL, NULL if there is none of that name. `n` may be NULL. */
 char *melu__safetensors_text(const struct melu__safetensors *file, const char *name, size_t *n);
 
+/* The first dimension of a tensor; 0 if there is no such tensor, or it has none. */
+size_t melu__safetensors_length(const struct melu__safetensors *file, const char *name);
+
 /* Demands a tensor of that name, type and dimensions; floating-point numbers must be finite. Errors: MELU_EFORMAT,
  * MELU_ERANGE (`index` is the row). */
 melu_status melu__safetensors_expect(const struct melu__safetensors *file, const struct melu__tensor *tensor,

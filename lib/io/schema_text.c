@@ -173,21 +173,21 @@ melu_status melu__schema_text_load(struct melu__schema_text *s, const melu_conte
   return status;
 }
 
-static melu_status build_texts(struct melu__schema_text *s, size_t field, melu_error *err) {
-  const struct melu__field *f = &s->schema->fields[field];
+static melu_status build_texts(const struct melu__schema_text *s, size_t field, melu_schema *schema, melu_error *err) {
+  const struct melu__field *f = &schema->fields[field];
   struct melu__vocab *vocab = melu__vocab_new(&s->ctx->allocator);
   int made = vocab != NULL;
   for (size_t i = 0; i < f->n_values && made; i++)
     made = melu__vocab_add(vocab, s->texts[field][i].bytes, s->texts[field][i].n, NULL) != MELU__NO_INDEX;
-  const melu_status status = made ? melu__schema_set_texts(s->schema, f->name, vocab, err) : melu__fail_memory(err);
+  const melu_status status = made ? melu__schema_set_texts(schema, f->name, vocab, err) : melu__fail_memory(err);
   melu__vocab_free(vocab);
   return status;
 }
 
-melu_status melu__schema_text_finish(struct melu__schema_text *s, melu_error *err) {
+melu_status melu__schema_text_finish(const struct melu__schema_text *s, melu_schema *schema, melu_error *err) {
   melu_status status = MELU_OK;
-  for (size_t i = 0; i < s->schema->n_fields && !status; i++)
-    if (s->texts[i]) status = build_texts(s, i, err);
+  for (size_t i = 0; i < schema->n_fields && !status; i++)
+    if (s->texts[i]) status = build_texts(s, i, schema, err);
   return status;
 }
 

@@ -17,11 +17,12 @@ struct melu__schema_text {
 };
 
 /* Reads the metadata's "schema". Memory is asked for in proportion to the file; vocabularies, which take many times as
- * much as short texts, are made by melu__schema_text_finish when the rest of the file was found sound. Both leave
- * something to free, whatever they return. Errors: MELU_EFORMAT, and those of melu_schema_add. */
+ * much as short texts, are given to `schema`, this one or a copy, by melu__schema_text_finish when the rest of the file
+ * was found sound. There is something to free, whatever they return. Errors: MELU_EFORMAT, and those of
+ * melu_schema_add. */
 melu_status melu__schema_text_load(struct melu__schema_text *s, const melu_context *ctx,
                                    const struct melu__safetensors *file, melu_error *err);
-melu_status melu__schema_text_finish(struct melu__schema_text *s, melu_error *err);
+melu_status melu__schema_text_finish(const struct melu__schema_text *s, melu_schema *schema, melu_error *err);
 
 /* One that is all zeros has nothing to free. */
 void melu__schema_text_free(struct melu__schema_text *s);

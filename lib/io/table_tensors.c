@@ -99,7 +99,7 @@ melu_status melu__offsets_load(uint32_t **offsets, size_t *n_all, const struct m
   if (!at) return melu__fail_memory(err);
   melu__safetensors_copy(at, file, name);
   size_t i = 0;
-  while (i < n && at[i] <= at[i + 1]) i++;
+  while (at[0] == 0 && i < n && at[i] <= at[i + 1]) i++;
   if (at[0] != 0 || i < n) {
     melu__free(a, at);
     return melu__fail_at(err, MELU_EFORMAT, i, "tensor \"%s\": offset %zu is not from 0 on upwards", name, i);

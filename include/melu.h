@@ -376,11 +376,11 @@ MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *fold
 /* Ratings larger than memory: a folder, written once, of n_files files, each of which is small enough to be read whole.
  * File f has the users u with mix64(u) % n_files == f (mix64: see melu_split_order), with their profiles and all their
  * ratings; a manifest, written last, has the schema, the items, and what files there are (docs/file-format.md). With S
- * slots, S a power of two up to n_files, those of slot s are the files f with f % S == s. */
+ * slots, n_files being a multiple of S, those of slot s are the files f with f % S == s. */
 
 struct melu_shard_options {
   size_t size;
-  size_t n_files;         /* a power of two up to 65,536; 0: 256. Best are some 100 thousand ratings a file */
+  size_t n_files;         /* up to 65,536; 0: 256. Best are some 100 thousand ratings a file */
   size_t buffer_bytes;    /* memory for what is added, at least 512 bytes a file; 0: 64 MiB */
   int users_from_ratings; /* not 0: who was not added, but rated, is a user without a profile; 0: that is an error */
 };

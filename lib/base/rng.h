@@ -27,12 +27,4 @@ double melu__rng_unit(struct melu__rng *rng);                              /* un
 double melu__rng_normal(struct melu__rng *rng);                            /* standard normal (Box-Muller) */
 void melu__rng_shuffle(struct melu__rng *rng, uint32_t *values, size_t n); /* Fisher-Yates */
 
-/* Mixes the bits of a number, one to one: the finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), one step. */
-static inline uint64_t melu__mix64(uint64_t x) {
-  uint64_t z = x + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 #endif

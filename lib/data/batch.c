@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/rng.h"
+#include "base/mix.h"
 
 /* ---------------------------------------------------------------------------------------------------- task batch */
 
@@ -87,7 +87,7 @@ size_t melu_batch_n_tasks(const melu_batch *batch) {
 #define MAX_SPLIT 65536u /* a position has 16 bits in the key */
 
 /* `base` is the part of the key that user and split determine. Keys are computed anew in every comparison: that is a
- * few multiplications, and needs no memory. No two are equal, because mix64 is one-to-one. */
+ * few multiplications, and needs no memory. No two are equal, because melu__mix64 is one-to-one. */
 static int comes_before(uint64_t base, uint32_t a, uint32_t b) {
   return melu__mix64(base ^ a) < melu__mix64(base ^ b);
 }

@@ -33,8 +33,8 @@ static melu_status resolve(struct melu_shard_options *o, const struct melu_shard
   if (status) return status;
   if (o->n_files == 0) o->n_files = DEFAULT_FILES;
   if (o->buffer_bytes == 0) o->buffer_bytes = DEFAULT_BUFFER;
-  if (o->n_files > MELU__MOST_FILES || o->n_files & (o->n_files - 1))
-    return melu__fail(err, MELU_EINVAL, "n_files is %zu, no power of two up to %u", o->n_files, MELU__MOST_FILES);
+  if (o->n_files > MELU__MOST_FILES)
+    return melu__fail(err, MELU_ELIMIT, "n_files is %zu, above %u", o->n_files, MELU__MOST_FILES);
   return MELU_OK;
 }
 

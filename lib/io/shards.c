@@ -39,8 +39,7 @@ static melu_status check_list(const struct melu__shard_list *list, melu_error *e
 static melu_status load_list(struct melu__shard_list *list, const struct melu__safetensors *file, melu_error *err) {
   struct melu__tensor tensors[MELU__LIST_TENSORS];
   const size_t n = melu__safetensors_length(file, "files.users");
-  if (n == 0 || n > MELU__MOST_FILES || n & (n - 1))
-    return bad(err, "the number of files is no power of two up to 65,536");
+  if (n == 0 || n > MELU__MOST_FILES) return bad(err, "it has no files, or more than 65,536");
   melu_status status = melu__shard_list_make(list, &file->ctx->allocator, n) ? MELU_OK : melu__fail_memory(err);
   if (status) return status;
   melu__shard_list_tensors(tensors, list);

@@ -3,7 +3,7 @@
 #ifndef MELU__SHARDS_H
 #define MELU__SHARDS_H
 
-#include "base/rng.h"
+#include "base/mix.h"
 #include "data/dataset.h"
 #include "io/safetensors.h"
 

@@ -544,6 +544,7 @@ int main(void) {
   tcase_add_test(refusals, largest_files);
   tcase_add_test(memory, no_memory);
   tcase_add_test(memory, no_memory_for_a_user);
+  tcase_set_timeout(trips, 60); /* hundreds of files are forced to the disk */
   tcase_set_timeout(refusals, 60);
   suite_add_tcase(suite, trips);
   suite_add_tcase(suite, refusals);

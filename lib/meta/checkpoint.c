@@ -46,9 +46,7 @@ void melu__fit_identify(struct melu__fit *f) {
   unsigned char digest[MELU_DIGEST_BYTES];
   struct melu__digest d;
   melu__digest_begin(&d);
-  melu__dataset_digest(&d, f->data);
-  melu__digest_bits(&d, f->n_users);
-  melu__digest_words(&d, f->users, f->n_users + f->n_left_out);
+  f->source->kind->identify(f->source, &d);
   melu__digest_end(digest, &d);
   for (size_t i = 0; i < sizeof digest; i++) snprintf(f->identity + 2 * i, 3, "%02x", (unsigned)digest[i]);
 }

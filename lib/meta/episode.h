@@ -13,9 +13,9 @@ struct melu__episodes {
   uint32_t *positions; /* scratch, as long as the longest list of ratings */
 };
 
-/* Appends an episode of a user with more than one rating (random_support), or more than n_query, to the batch. Errors:
- * MELU_ENOMEM. */
-melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint32_t epoch,
-                              melu_error *err);
+/* Appends an episode of a user with more than one rating (random_support), or more than n_query, to the batch. `number`
+ * is what she is known by to the draws. Errors: MELU_ENOMEM. */
+melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint32_t number,
+                              uint32_t epoch, melu_error *err);
 
 #endif

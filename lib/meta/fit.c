@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "base/rng.h"
 #include "io/atomic_file.h"
 #include "meta/fit.h"
 #include "meta/outer.h"
@@ -72,72 +71,6 @@ static melu_status resolve(struct melu__fit *f, const struct melu_fit_options *g
   return checked;
 }
 
-/* --------------------------------------------------------------------------------------------------- users */
-
-/* Puts a share of them behind the others. */
-static void leave_out(struct melu__fit *f) {
-  if (f->options.validation == 0) return;
-  const size_t n = f->n_users;
-  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, UINT32_MAX, 1);
-  melu__rng_shuffle(&rng, f->users, n);
-  f->n_left_out = (size_t)ceil(f->options.validation * (double)n);
-  f->n_users = n - f->n_left_out;
-}
-
-/* Adds the eligible users who are listed for validation, or those who are not. Returns the length of their longest list
- * of ratings. */
-static size_t add_users(struct melu__fit *f, const unsigned char *is_listed, int listed) {
-  size_t longest = 0;
-  for (uint32_t u = 0; u < melu_dataset_n_users(f->data); u++) {
-    const size_t n = melu_dataset_ratings(f->data, u, NULL, NULL);
-    if (is_listed[u] != listed || n < f->options.min_ratings || n > f->options.max_ratings) continue;
-    f->users[f->n_users++] = u;
-    if (n > longest) longest = n;
-  }
-  return longest;
-}
-
-static melu_status list_validation(const struct melu__fit *f, unsigned char *is_listed, melu_error *err) {
-  const size_t n = melu_dataset_n_users(f->data);
-  for (size_t i = 0; i < f->options.n_validation_users; i++) {
-    const uint32_t u = f->options.validation_users[i];
-    if (u >= n)
-      return melu__fail_at(err, MELU_ERANGE, i, "validation_users[%zu] is %lu, the data set has %zu users", i,
-                           (unsigned long)u, n);
-    is_listed[u] = 1;
-  }
-  return MELU_OK;
-}
-
-/* Finds the eligible users, and makes room for them and their longest list. */
-static melu_status find_users(struct melu__fit *f, melu_error *err) {
-  const struct melu_allocator *a = &f->ctx->allocator;
-  const size_t n = melu_dataset_n_users(f->data);
-  unsigned char *is_listed = melu__calloc(a, n, 1);
-  f->users = melu__alloc(a, n, sizeof *f->users);
-  melu_status status = f->users && is_listed ? list_validation(f, is_listed, err) : melu__fail_memory(err);
-  size_t longest = 0;
-  if (!status) {
-    longest = add_users(f, is_listed, 0);
-    const size_t n_trained = f->n_users, of_listed = add_users(f, is_listed, 1);
-    f->n_left_out = f->n_users - n_trained;
-    f->n_users = n_trained;
-    if (of_listed > longest) longest = of_listed;
-    leave_out(f);
-  }
-  melu__free(a, is_listed);
-  if (status) return status;
-  if (f->n_users == 0)
-    return melu__fail(err, MELU_ENOTFOUND, "no user to train on has between %zu and %zu ratings",
-                      f->options.min_ratings, f->options.max_ratings);
-  f->episodes = (struct melu__episodes){.seed = f->options.seed,
-                                        .n_query = f->options.n_query,
-                                        .max_support = f->options.max_support,
-                                        .random_support = f->options.random_support};
-  f->episodes.positions = melu__alloc(a, longest, sizeof *f->episodes.positions);
-  return f->episodes.positions ? MELU_OK : melu__fail_memory(err);
-}
-
 /* ------------------------------------------------------------------------------------------------- training */
 
 static double learning_rate(const struct melu__fit *f) {
@@ -173,13 +106,15 @@ static melu_status update(struct melu__fit *f, melu_error *err) {
   return MELU_OK;
 }
 
-/* A batch of users [i, end) of the list, as many as make one. */
-static melu_status fill_batch(struct melu__fit *f, size_t *i, size_t end, uint32_t epoch, melu_error *err) {
-  melu_status status = MELU_OK;
+/* A batch of users [i, end) of a part, as many as make one. */
+static melu_status fill_batch(struct melu__fit *f, enum melu__part part, size_t *i, size_t end, uint32_t epoch,
+                              melu_error *err) {
+  struct melu__source *source = f->source;
+  const size_t n = end - *i < f->options.batch_tasks ? end - *i : f->options.batch_tasks, first = *i;
   melu_batch_clear(f->batch);
-  for (size_t k = 0; k < f->options.batch_tasks && *i < end && !status; k++)
-    status = melu__episode_add(&f->episodes, f->batch, f->users[(*i)++], epoch, err);
-  return status;
+  source->kind->begin(source);
+  *i += n;
+  return source->kind->add(source, f->batch, &f->episodes, part, 0, first, n, epoch, err);
 }
 
 static melu_status report(const struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
@@ -202,17 +137,12 @@ static melu_status hear_host(struct melu__fit *f, uint32_t epoch, size_t n_tasks
   return MELU_OK;
 }
 
-static void shuffle(struct melu__fit *f, uint32_t epoch) {
-  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, epoch, 0);
-  melu__rng_shuffle(&rng, f->users, f->n_users);
-}
-
 /* From user `i` of the epoch's order on. */
 static melu_status run_epoch(struct melu__fit *f, uint32_t epoch, size_t i, melu_error *err) {
   melu_status status = MELU_OK;
   if (i == 0) f->loss_sum = 0;
   while (i < f->n_users && !status) {
-    status = fill_batch(f, &i, f->n_users, epoch, err);
+    status = fill_batch(f, MELU__TRAINED, &i, f->n_users, epoch, err);
     if (!status) status = update(f, err);
     if (!status) status = hear_host(f, epoch, i, err);
   }
@@ -233,8 +163,8 @@ static void copy_all(const melu_model *model, real *all) {
 static melu_status validate(struct melu__fit *f, uint32_t epoch, melu_error *err) {
   melu_status status = MELU_OK;
   double sum = 0;
-  for (size_t i = f->n_users; i < f->n_users + f->n_left_out && !status;) {
-    status = fill_batch(f, &i, f->n_users + f->n_left_out, UINT32_MAX, err);
+  for (size_t i = 0; i < f->n_left_out && !status;) {
+    status = fill_batch(f, MELU__LEFT_OUT, &i, f->n_left_out, UINT32_MAX, err);
     if (!status) status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
     if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
     if (!status) sum += melu_gradient_loss(f->gradient, NULL) * (double)melu_batch_n_tasks(f->batch);
@@ -261,13 +191,11 @@ static void exchange_best(struct melu__fit *f) {
   f->model->largest = (real)melu__model_largest(f->model);
 }
 
-/* The users' order of an epoch is that of the epoch before, shuffled. */
 static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
   melu_status status = MELU_OK;
   const uint64_t first = f->n_done / f->n_users;
-  for (uint32_t epoch = 0; epoch < f->options.n_epochs && !status; epoch++) {
-    shuffle(f, epoch);
-    if (epoch < first) continue;
+  for (uint32_t epoch = (uint32_t)first; epoch < f->options.n_epochs && !status; epoch++) {
+    f->source->kind->order(f->source, epoch);
     status = run_epoch(f, epoch, epoch == first ? (size_t)(f->n_done % f->n_users) : 0, err);
     if (!status) status = validate(f, epoch, err);
     if (f->options.patience && epoch - f->best_epoch >= f->options.patience) break;
@@ -283,19 +211,20 @@ enum { NOISE_USERS = 1000 };
  * asked something new. */
 static melu_status set_noise(struct melu__fit *f, melu_error *err) {
   const melu_model *model = f->model;
-  size_t i = f->n_left_out ? f->n_users : 0;
-  const size_t end = f->n_left_out ? f->n_users + f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
+  const enum melu__part part = f->n_left_out ? MELU__LEFT_OUT : MELU__TRAINED;
+  const size_t end = f->n_left_out ? f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
+  size_t i = 0;
   melu_status status = MELU_OK;
   double sum = 0, n = 0;
   if (!melu__has_variances(model)) return MELU_OK;
   if (model->options.loss == MELU_LOGISTIC) return MELU_OK;
   while (i < end && !status) {
-    double part = 0;
-    status = fill_batch(f, &i, end, UINT32_MAX, err);
-    if (!status) status = melu__noise(&part, f->gradient, model, f->batch, err);
+    double of_batch = 0;
+    status = fill_batch(f, part, &i, end, UINT32_MAX, err);
+    if (!status) status = melu__noise(&of_batch, f->gradient, model, f->batch, err);
     if (status == MELU_EDIVERGED && !f->n_left_out) melu__undo_restore(&f->undo, f->model);
     for (size_t k = 0; k < f->batch->n_tasks; k++) n += f->batch->tasks[k].n_query;
-    sum += part;
+    sum += of_batch;
   }
   if (!status && sum > 0) {
     *f->model->factors[MELU__F_NOISE] = (real)(sum / n);
@@ -307,11 +236,33 @@ static melu_status set_noise(struct melu__fit *f, melu_error *err) {
 
 /* ------------------------------------------------------------------------------------------------------ all */
 
+static struct melu__eligible eligible(const struct melu_fit_options *o) {
+  return (struct melu__eligible){.seed = o->seed,
+                                 .min_ratings = o->min_ratings,
+                                 .max_ratings = o->max_ratings,
+                                 .share = o->validation,
+                                 .listed = o->validation_users,
+                                 .n_listed = o->n_validation_users};
+}
+
+/* Makes room for the users' longest list. */
+static melu_status prepare_users(struct melu__fit *f, melu_error *err) {
+  f->n_users = melu__source_count(f->source, MELU__TRAINED);
+  f->n_left_out = melu__source_count(f->source, MELU__LEFT_OUT);
+  if (f->n_users == 0)
+    return melu__fail(err, MELU_ENOTFOUND, "no user to train on has between %zu and %zu ratings",
+                      f->options.min_ratings, f->options.max_ratings);
+  f->episodes = (struct melu__episodes){.seed = f->options.seed,
+                                        .n_query = f->options.n_query,
+                                        .max_support = f->options.max_support,
+                                        .random_support = f->options.random_support};
+  f->episodes.positions = melu__alloc(&f->ctx->allocator, f->source->longest, sizeof *f->episodes.positions);
+  return f->episodes.positions ? MELU_OK : melu__fail_memory(err);
+}
+
 static melu_status prepare(struct melu__fit *f, melu_error *err) {
-  melu_status status = find_users(f, err);
-  for (size_t i = 0; i < f->n_users; i++)
-    f->n_ratings += (double)melu_dataset_ratings(f->data, f->users[i], NULL, NULL);
-  if (!status) status = melu_batch_new(&f->batch, f->ctx, f->data, err);
+  melu_status status = prepare_users(f, err);
+  if (!status) status = melu_batch_new(&f->batch, f->ctx, f->source->users, err);
   if (!status) status = melu_gradient_new(&f->gradient, f->model, err);
   if (!status) status = melu_optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
   if (!status && !melu__undo_init(&f->undo, f->model)) status = melu__fail_memory(err);
@@ -319,7 +270,7 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
                                   .offsets = f->options.prior_offsets,
                                   .pooled = f->options.prior_pooled,
                                   .dense = f->options.prior_dense,
-                                  .n_ratings = f->n_ratings};
+                                  .n_ratings = f->source->n_ratings};
   if (!status && !melu__prior_init(&f->prior, f->model)) status = melu__fail_memory(err);
   if (!status && f->n_left_out) {
     size_t n = 0;
@@ -347,12 +298,35 @@ static void release(struct melu__fit *f) {
   melu_batch_free(f->batch);
   melu__free(a, f->best);
   melu__free(a, f->episodes.positions);
-  melu__free(a, f->users);
+}
+
+/* With the source and the options. */
+static melu_status train(struct melu__fit *f, melu_error *err) {
+  melu_status status = prepare(f, err);
+  if (!status && f->options.checkpoint) {
+    melu__fit_identify(f);
+    status = try_checkpoint(f, err);
+  }
+  if (!status && f->options.resume) status = melu__fit_resume(f, err);
+  int started = 0;
+  if (!status && f->n_done == 0 && f->model->version == 1) {
+    status = melu__start(f->model, f->source, err);
+    started = !status;
+  }
+  if (!status) status = run_epochs(f, err);
+  if (started && f->n_done == 0) melu__model_initialise(f->model); /* no update followed: the model is as before */
+  if (!status) {
+    if (f->best) exchange_best(f);
+    status = set_noise(f, err);
+    if (f->best && status) exchange_best(f);
+  }
+  release(f);
+  return status;
 }
 
 melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                      melu_error *err) {
-  struct melu__fit f = {.model = model, .data = data};
+  struct melu__fit f = {.model = model};
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
   melu_status status = resolve(&f, options, err);
   if (status) return status;
@@ -360,24 +334,10 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
   if (!melu__schema_equal(model->schema, data->schema))
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
   f.ctx = model->ctx;
-  status = prepare(&f, err);
-  if (!status && f.options.checkpoint) {
-    melu__fit_identify(&f);
-    status = try_checkpoint(&f, err);
-  }
-  if (!status && f.options.resume) status = melu__fit_resume(&f, err);
-  int started = 0;
-  if (!status && f.n_done == 0 && model->version == 1) {
-    status = melu__start(model, data, f.users, f.n_users, err);
-    started = !status;
-  }
-  if (!status) status = run_epochs(&f, err);
-  if (started && f.n_done == 0) melu__model_initialise(model); /* no update followed: the model is as before */
-  if (!status) {
-    if (f.best) exchange_best(&f);
-    status = set_noise(&f, err);
-    if (f.best && status) exchange_best(&f);
-  }
-  release(&f);
+  const struct melu__eligible who = eligible(&f.options);
+  status = melu__source_of_data(&f.source, f.ctx, data, &who, err);
+  if (status) return status;
+  status = train(&f, err);
+  f.source->kind->free(f.source);
   return status;
 }

@@ -3,7 +3,7 @@
 #ifndef MELU__FIT_H
 #define MELU__FIT_H
 
-#include "meta/episode.h"
+#include "meta/source.h"
 #include "model/optimizer.h"
 #include "model/prior.h"
 #include "model/undo.h"
@@ -11,12 +11,10 @@
 struct melu__fit {
   const melu_context *ctx;
   melu_model *model;
-  const melu_dataset *data;
+  struct melu__source *source;
   struct melu_fit_options options;
   struct melu_optimizer_options optimizer_options; /* as given, but for lr */
-  uint32_t *users; /* the eligible ones: those that are trained on, in the epoch's order, then those left out */
-  size_t n_users, n_left_out;
-  double n_ratings; /* of those trained on */
+  size_t n_users, n_left_out;                      /* of the source: who is trained on, and who is left out */
   struct melu__episodes episodes;
   melu_batch *batch;
   melu_gradient *gradient;
@@ -33,7 +31,7 @@ struct melu__fit {
   char identity[2 * MELU_DIGEST_BYTES + 1]; /* of data and users, if there is a checkpoint */
 };
 
-/* Sets `identity`, before the users are shuffled. */
+/* Sets `identity`, before the users are put in order. */
 void melu__fit_identify(struct melu__fit *f);
 
 /* Writes the state before the next update to options.checkpoint. Errors: MELU_EIO, MELU_ELIMIT, MELU_ENOMEM. */

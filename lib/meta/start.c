@@ -7,27 +7,63 @@
 #include "base/error.h"
 #include "model/embed.h"
 
-/* A new model, and what it is going to be trained on. */
+/* A new model, and what is found out about those who are trained on. */
 struct start {
   melu_model *model;
-  const melu_dataset *data;
-  const uint32_t *users;
-  size_t n_users;
+  const melu_dataset *items;
+  unsigned char *is_rated; /* (items) */
+  unsigned char **count;   /* (tables), (rows): how many items, or users, have each row: 0, 1, or 2 for more */
+  double sum, squares, n_ratings;
 };
 
-/* Mean and spread of the ratings that are trained on. */
-static void set_scale(struct start *s) {
-  double sum = 0, squares = 0, n_ratings = 0;
-  for (size_t i = 0; i < s->n_users; i++) {
-    const float *ratings;
-    const size_t n = melu_dataset_ratings(s->data, s->users[i], NULL, &ratings);
-    for (size_t k = 0; k < n; k++) {
-      sum += ratings[k];
-      squares += (double)ratings[k] * ratings[k];
-    }
-    n_ratings += (double)n;
+/* ---------------------------------------------------------------------------------------------------- the ratings */
+
+static void count_ids(unsigned char *count, const struct melu__column *column, size_t entity) {
+  size_t n_ids;
+  const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
+  for (size_t j = 0; j < n_ids; j++) count[ids[j]] = (unsigned char)(count[ids[j]] + (count[ids[j]] < 2));
+}
+
+static void count_user(const struct start *s, const melu_dataset *data, uint32_t user) {
+  for (size_t t = 0; t < s->model->n_tables; t++) {
+    const struct melu__table_use use = melu__embed_use(s->model, t);
+    if (use.owner == MELU_USER) count_ids(s->count[t], &data->tables[MELU_USER].columns[use.column], user);
   }
-  const double mean = sum / n_ratings, variance = squares / n_ratings - mean * mean;
+}
+
+static melu_status look_at_users(void *arg, size_t slot, const melu_dataset *data, const uint32_t *users, size_t n,
+                                 melu_error *err) {
+  struct start *s = arg;
+  (void)slot;
+  (void)err;
+  for (size_t i = 0; i < n; i++) {
+    const uint32_t *items;
+    const float *ratings;
+    const size_t n_ratings = melu_dataset_ratings(data, users[i], &items, &ratings);
+    count_user(s, data, users[i]);
+    for (size_t k = 0; k < n_ratings; k++) {
+      s->is_rated[items[k]] = 1;
+      s->sum += ratings[k];
+      s->squares += (double)ratings[k] * ratings[k];
+    }
+    s->n_ratings += (double)n_ratings;
+  }
+  return MELU_OK;
+}
+
+static void count_items(const struct start *s) {
+  for (size_t t = 0; t < s->model->n_tables; t++) {
+    const struct melu__table_use use = melu__embed_use(s->model, t);
+    for (size_t i = 0; i < melu_dataset_n_items(s->items) && use.owner == MELU_ITEM; i++)
+      if (s->is_rated[i]) count_ids(s->count[t], &s->items->tables[MELU_ITEM].columns[use.column], i);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------ the model */
+
+/* Mean and spread of the ratings that are trained on. */
+static void set_scale(const struct start *s) {
+  const double mean = s->sum / s->n_ratings, variance = s->squares / s->n_ratings - mean * mean;
   real *scale = s->model->factors[MELU__F_SCALE];
   if (s->model->options.loss == MELU_LOGISTIC) {
     const double p = fmin(fmax(mean, 1e-3), 1 - 1e-3);
@@ -39,72 +75,57 @@ static void set_scale(struct start *s) {
   if (variance > 1e-12 * (1 + mean * mean)) scale[1] = (real)sqrt(variance);
 }
 
-/* How many items, or users, of those that are trained on have each row of a table: 0, 1, or 2 for more. */
-static void count_rows(const struct start *s, size_t table, const unsigned char *is_rated, unsigned char *count) {
-  const struct melu__table_use use = melu__embed_use(s->model, table);
-  const struct melu__column *column = &s->data->tables[use.owner].columns[use.column];
-  const size_t n = use.owner == MELU_ITEM ? melu_dataset_n_items(s->data) : s->n_users;
-  for (size_t i = 0; i < n; i++) {
-    const size_t entity = use.owner == MELU_ITEM ? i : s->users[i];
-    size_t n_ids;
-    const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
-    if (use.owner == MELU_ITEM && !is_rated[i]) continue;
-    for (size_t j = 0; j < n_ids; j++) count[ids[j]] = (unsigned char)(count[ids[j]] + (count[ids[j]] < 2));
-  }
-}
-
 /* A table of one id an item in which no row has two items names them. The last row, of unknown ids, may have many. */
-static int is_name(const struct start *s, size_t table, const unsigned char *count) {
+static int is_name(const struct start *s, size_t table) {
   const struct melu__field *field = melu__table_field(s->model->schema, table);
   if (field->owner != MELU_ITEM || field->kind != MELU_ONE) return 0;
   int any = 0;
   for (size_t r = 0; r + 1 < s->model->params[table].rows; r++) {
-    if (count[r] > 1) return 0;
-    any |= count[r];
+    if (s->count[table][r] > 1) return 0;
+    any |= s->count[table][r];
   }
   return any;
 }
 
 /* What training will not touch says nothing. */
-static void clear_table(struct start *s, size_t t, const unsigned char *is_rated, unsigned char *count) {
+static void clear_rows(const struct start *s, size_t t) {
   const struct melu__param *p = &s->model->params[t];
-  memset(count, 0, p->rows);
-  count_rows(s, t, is_rated, count);
-  if (is_name(s, t, count)) s->model->factors[MELU__F_NAMES][t] = 1;
+  if (is_name(s, t)) s->model->factors[MELU__F_NAMES][t] = 1;
   for (size_t r = 0; r < p->rows; r++)
-    if (!count[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
+    if (!s->count[t][r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
 }
 
-static melu_status clear_rows(struct start *s, melu_error *err) {
+static int allocate(struct start *s) {
   const struct melu_allocator *a = &s->model->ctx->allocator;
-  size_t most = 0;
-  for (size_t t = 0; t < s->model->n_tables; t++)
-    if (s->model->params[t].rows > most) most = s->model->params[t].rows;
-  unsigned char *is_rated = melu__calloc(a, melu_dataset_n_items(s->data), 1), *count = melu__alloc(a, most, 1);
-  if (!is_rated || !count) {
-    melu__free(a, is_rated);
-    melu__free(a, count);
-    return melu__fail_memory(err);
+  s->is_rated = melu__calloc(a, melu_dataset_n_items(s->items), 1);
+  s->count = melu__calloc(a, s->model->n_tables, sizeof *s->count);
+  if (!s->is_rated || !s->count) return 0;
+  for (size_t t = 0; t < s->model->n_tables; t++) {
+    s->count[t] = melu__calloc(a, s->model->params[t].rows, 1);
+    if (!s->count[t]) return 0;
   }
-  for (size_t i = 0; i < s->n_users; i++) {
-    const uint32_t *items;
-    const size_t n = melu_dataset_ratings(s->data, s->users[i], &items, NULL);
-    for (size_t k = 0; k < n; k++) is_rated[items[k]] = 1;
-  }
-  for (size_t t = 0; t < s->model->n_tables; t++) clear_table(s, t, is_rated, count);
-  melu__free(a, is_rated);
-  melu__free(a, count);
-  return MELU_OK;
+  return 1;
 }
 
-melu_status melu__start(melu_model *model, const melu_dataset *data, const uint32_t *users, size_t n_users,
-                        melu_error *err) {
-  struct start s = {model, data, users, n_users};
+static void release(struct start *s) {
+  const struct melu_allocator *a = &s->model->ctx->allocator;
+  for (size_t t = 0; s->count && t < s->model->n_tables; t++) melu__free(a, s->count[t]);
+  melu__free(a, s->count);
+  melu__free(a, s->is_rated);
+}
+
+melu_status melu__start(melu_model *model, struct melu__source *source, melu_error *err) {
+  struct start s = {.model = model, .items = source->items};
   if (!melu__is_factors(model)) return MELU_OK;
-  const melu_status status = clear_rows(&s, err);
-  if (status) return status;
-  set_scale(&s);
-  model->version++;
-  model->largest = (real)melu__model_largest(model);
-  return MELU_OK;
+  melu_status status = allocate(&s) ? MELU_OK : melu__fail_memory(err);
+  if (!status) status = source->kind->visit(source, look_at_users, &s, err);
+  if (!status) {
+    count_items(&s);
+    for (size_t t = 0; t < model->n_tables; t++) clear_rows(&s, t);
+    set_scale(&s);
+    model->version++;
+    model->largest = (real)melu__model_largest(model);
+  }
+  release(&s);
+  return status;
 }

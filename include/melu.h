@@ -786,6 +786,15 @@ struct melu_fit_options {
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 
+/* The same on the users of a shard folder, in memory for one file at a time: as a data set, and while it is read as it
+ * is on the disk too. Before the first epoch all files are read once, and twice for a new MELU_FACTORS model; then once
+ * an epoch, and once more if there are users left out. The files have a shuffled order in each epoch, and so have the
+ * users of a file: other bits than melu_fit's. Each user is left out with the chance `validation`, drawn by the seed
+ * and her id; validation_users must be none. Errors: as of melu_fit, and of melu_shards_read, after which the weights
+ * are those of the last finished update too. Since: 0.1 */
+MELU_API melu_status melu_fit_shards(melu_model *model, const melu_shards *shards,
+                                     const struct melu_fit_options *options, melu_error *err);
+
 /* ----------------------------------------------------------------------------------------------- adapting */
 
 /* Returns a new workspace: one thread's scratch for adapting this model, which it borrows, to at most max_support

@@ -57,7 +57,7 @@ static double normal(const struct synthetic *s, enum purpose purpose, uint64_t w
 static size_t genres_of(uint32_t genres[GENRES_OF_ITEM], const struct synthetic *s, uint32_t item) {
   const size_t n = 1 + bits(s, ITEM_GENRES, item, 0) % GENRES_OF_ITEM;
   for (size_t k = 0; k < n; k++) {
-    genres[k] = bits(s, ITEM_GENRES, item, k + 1) % SYNTHETIC_GENRES;
+    genres[k] = (uint32_t)(bits(s, ITEM_GENRES, item, k + 1) % SYNTHETIC_GENRES);
     for (size_t j = 0; j < k; j++)
       if (genres[j] == genres[k]) return k;
   }
@@ -65,7 +65,7 @@ static size_t genres_of(uint32_t genres[GENRES_OF_ITEM], const struct synthetic 
 }
 
 uint32_t synthetic_group(const struct synthetic *s, uint64_t user) {
-  return bits(s, USER_GROUP, user, 0) % SYNTHETIC_GROUPS;
+  return (uint32_t)(bits(s, USER_GROUP, user, 0) % SYNTHETIC_GROUPS);
 }
 
 static void item_vector(double v[SYNTHETIC_RANK], const struct synthetic *s, uint32_t item) {

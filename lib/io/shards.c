@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "io/shards.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "io/interrupted.h"
 #include "io/metadata.h"
 #include "io/schema_text.h"
 #include "io/table_tensors.h"
@@ -250,4 +253,20 @@ melu_status melu_shards_read(melu_dataset **out, const melu_shards *shards, size
   melu__free(a, s.offsets);
   melu__free(a, path);
   return status;
+}
+
+/* If it fails, the file is read later. */
+void melu__shard_expect(const melu_shards *shards, size_t file) {
+  const struct melu_allocator *a = &shards->ctx->allocator;
+  int fd = -1;
+  char *path = melu__shard_path(a, shards->folder, file);
+  if (path) {
+    do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    while (melu__interrupted(fd));
+  }
+  if (fd >= 0) {
+    posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+    close(fd);
+  }
+  melu__free(a, path);
 }

@@ -40,6 +40,9 @@ static inline size_t melu__shard_of(uint64_t user, size_t n_files) {
   return (size_t)(melu__mix64(user) % n_files);
 }
 
+/* Tells the system that a file will be read soon, so that it can be in memory by then. */
+void melu__shard_expect(const melu_shards *shards, size_t file);
+
 /* The path of the manifest, and of a file, from the allocator; NULL if there is no memory. */
 char *melu__manifest_path(const struct melu_allocator *a, const char *folder);
 char *melu__shard_path(const struct melu_allocator *a, const char *folder, size_t file);

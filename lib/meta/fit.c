@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/number.h"
 #include "io/atomic_file.h"
+#include "io/shards.h"
 #include "meta/fit.h"
 #include "meta/outer.h"
 #include "meta/start.h"
@@ -336,6 +337,26 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
   f.ctx = model->ctx;
   const struct melu__eligible who = eligible(&f.options);
   status = melu__source_of_data(&f.source, f.ctx, data, &who, err);
+  if (status) return status;
+  status = train(&f, err);
+  f.source->kind->free(f.source);
+  return status;
+}
+
+melu_status melu_fit_shards(melu_model *model, const melu_shards *shards, const struct melu_fit_options *options,
+                            melu_error *err) {
+  const struct melu__slot_range all = {.n = 1, .first = 0, .end = 1};
+  struct melu__fit f = {.model = model};
+  if (!model || !shards) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "shards" : "model");
+  melu_status status = resolve(&f, options, err);
+  if (status) return status;
+  if (f.options.n_validation_users)
+    return melu__fail(err, MELU_EINVAL, "validation_users are positions in a data set; of shards a share is left out");
+  if (!melu__schema_equal(model->schema, shards->items->schema))
+    return melu__fail(err, MELU_ESCHEMA, "the shards have another schema than the model");
+  f.ctx = model->ctx;
+  const struct melu__eligible who = eligible(&f.options);
+  status = melu__source_of_shards(&f.source, f.ctx, shards, &who, all, err);
   if (status) return status;
   status = train(&f, err);
   f.source->kind->free(f.source);

@@ -64,4 +64,16 @@ size_t melu__source_count(const struct melu__source *source, enum melu__part par
 melu_status melu__source_of_data(struct melu__source **out, const melu_context *ctx, const melu_dataset *data,
                                  const struct melu__eligible *eligible, melu_error *err);
 
+/* Some of all slots: [first, end) of n. */
+struct melu__slot_range {
+  size_t n, first, end;
+};
+
+/* Returns a new source: the eligible users of some slots in a shard folder, which is borrowed; `listed` says nothing.
+ * Reads all files of those slots once. Errors: MELU_EINVAL (the folder has no multiple of so many files),
+ * MELU_ECANCELED, MELU_ENOMEM, and those of melu_shards_read. */
+melu_status melu__source_of_shards(struct melu__source **out, const melu_context *ctx, const melu_shards *shards,
+                                   const struct melu__eligible *eligible, struct melu__slot_range range,
+                                   melu_error *err);
+
 #endif

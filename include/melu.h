@@ -373,13 +373,13 @@ MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *fold
 
 /* ------------------------------------------------------------------------------------------------- shards */
 
-/* Ratings larger than memory: a folder, written once, of n_files files, each of which is small enough to be read whole.
- * File f has the users u with mix64(u) % n_files == f (mix64: see melu_split_order), with their profiles and all their
- * ratings; a manifest, written last, has the schema, the items, and what files there are (docs/file-format.md). With S
- * slots, n_files being a multiple of S, those of slot s are the files f with f % S == s. */
-
+/* How a shard folder is written: a data set that may be larger than memory, written once, as n_files files, each of
+ * which is small enough to be read whole. File f has the users u with mix64(u) % n_files == f (mix64 as in
+ * melu_split_order), with their profiles and all their ratings. A manifest, written last, has the schema, the items,
+ * and what files there are (docs/file-format.md). With S slots, n_files being a multiple of S, the users of slot s are
+ * those of the files f with f % S == s. */
 struct melu_shard_options {
-  size_t size;
+  size_t size;            /* of this struct */
   size_t n_files;         /* up to 65,536; 0: 256. Best are some 100 thousand ratings a file */
   size_t buffer_bytes;    /* memory for what is added, at least 512 bytes a file; 0: 64 MiB */
   int users_from_ratings; /* not 0: who was not added, but rated, is a user without a profile; 0: that is an error */
@@ -388,57 +388,63 @@ struct melu_shard_options {
 /* Returns a new writer of a data set into a folder, which must exist and not have one yet. `data` has the schema and
  * the items; it may be open or frozen, is borrowed, and must stay as it is. Its users and ratings are the first that
  * are added. What is added goes to memory and then to a temporary file without a name in that folder, 16 bytes a
- * rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL, MELU_ESTATE (the folder has a data set),
- * MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+ * rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL, MELU_ELIMIT (n_files), MELU_ESTATE (the
+ * folder has a data set), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *ctx, const char *folder,
                                            const melu_dataset *data, const struct melu_shard_options *options,
                                            melu_error *err);
 
-/* Frees the writer, and removes the files that it wrote if they are not finished. Since: 0.1 */
+/* Frees the writer, and removes the files that it wrote if they are not finished. Since: 1.0 */
 MELU_API void melu_shard_writer_free(melu_shard_writer *writer);
 
-/* Adds a user, as melu_dataset_add_user, in any order. That the id is new is found out when the set is finished.
- * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+/* Adds a user, as melu_dataset_add_user does, in any order. That the id is new is found out when the set is finished.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shard_writer_add_user(melu_shard_writer *writer, uint64_t id, const struct melu_value *values,
                                                 melu_error *err);
 
-/* Adds a rating, as melu_dataset_add_rating, before or after its user. Errors: MELU_ENOTFOUND (item), MELU_ERANGE
- * (rating not finite), MELU_EINVAL, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 0.1 */
+/* Adds a rating, as melu_dataset_add_rating does, before or after its user. Errors: MELU_ENOTFOUND (item), MELU_ERANGE
+ * (rating not finite), MELU_EINVAL, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shard_writer_add_rating(melu_shard_writer *writer, uint64_t user_id, uint64_t item_id,
                                                   float rating, melu_error *err);
 
 /* Sorts what was added into the files, and writes the manifest: from here on it is a data set. Takes 32 bytes of memory
- * a rating of the largest file, and as much for what its profiles have, beside the buffer. Calls the progress callback.
- * On error, what was added is still there: who finds room on the disk, or adds the user who is missing, can finish
- * again. Errors: MELU_ESTATE (finished; a user was added twice), MELU_ENOTFOUND (a rating by a user who was not added),
- * MELU_ELIMIT (a file would have more than 2^22 ratings, or 2^22 ids, numbers and twice users: take more files),
- * MELU_EINVAL, MELU_EIO, MELU_ECANCELED, MELU_ENOMEM. Since: 0.1 */
+ * a rating of the largest file, and as much an id or number of its profiles, beside the buffer. Calls the progress
+ * callback. On error, what was added is still there: who finds room on the disk, or adds the user who is missing, can
+ * finish again. Errors: MELU_ESTATE (finished; a user was added twice), MELU_ENOTFOUND (a rating by a user who was not
+ * added), MELU_ELIMIT (a file would have more than 2^22 ratings, or 2^22 ids, numbers and twice users: take more
+ * files), MELU_EINVAL, MELU_EIO, MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shard_writer_finish(melu_shard_writer *writer, melu_error *err);
 
-/* Returns a new handle of a folder: reads and checks the manifest. Const: any number of threads may read. Errors:
- * MELU_EINVAL, MELU_ENOTFOUND (no manifest), MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE,
- * MELU_ELIMIT, MELU_ENOMEM. Since: 0.1 */
+/* Returns a new handle of a shard folder: reads and checks the manifest. Errors: MELU_EINVAL, MELU_ENOTFOUND (no
+ * manifest), MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE, MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shards_open(melu_shards **out, const melu_context *ctx, const char *folder, melu_error *err);
+
+/* Frees the handle; the data sets that were read of it must be gone. Since: 1.0 */
 MELU_API void melu_shards_free(melu_shards *shards);
 
+/* What the manifest of a shard folder says. */
 struct melu_shards_info {
-  size_t size;
-  uint64_t n_users, n_ratings;
-  size_t n_items, n_files;
-  uint64_t max_ratings;         /* of one user */
-  float rating_min, rating_max; /* the smallest and the largest rating; 0 if there are none */
+  size_t size;          /* of this struct */
+  uint64_t n_users;     /* in all files */
+  uint64_t n_ratings;   /* of them all */
+  uint64_t max_ratings; /* of one user */
+  size_t n_items;
+  size_t n_files;
+  float rating_min; /* the smallest rating; 0 if there are none */
+  float rating_max; /* the largest rating; 0 if there are none */
 };
 
-/* What the manifest says. Set info->size before. Errors: MELU_EINVAL. Since: 0.1 */
+/* Describes a shard folder; set info->size before. Errors: MELU_EINVAL. Since: 1.0 */
 MELU_API melu_status melu_shards_describe(struct melu_shards_info *info, const melu_shards *shards, melu_error *err);
 
 /* The schema and the items, as a frozen data set without users: for making models and catalogues, and for predictions.
- * Belongs to the handle. Since: 0.1 */
+ * Belongs to the handle. Since: 1.0 */
 MELU_API const melu_dataset *melu_shards_items(const melu_shards *shards);
 
 /* Returns a new, frozen data set of one file: its users with profiles and ratings, and the items, which are the
  * handle's, so that the handle must outlive it. A file that differs in one bit from what was written is refused, and so
- * is one of another folder. Errors: MELU_EINVAL, MELU_ERANGE (no such file), and as of melu_shards_open. Since: 0.1 */
+ * is one of another folder. Errors: MELU_EINVAL, MELU_ERANGE (no such file, or what it says), and as of
+ * melu_shards_open. Since: 1.0 */
 MELU_API melu_status melu_shards_read(melu_dataset **out, const melu_shards *shards, size_t file, melu_error *err);
 
 /* -------------------------------------------------------------------------------------------------- batch */
@@ -786,12 +792,12 @@ struct melu_fit_options {
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
 
-/* The same on the users of a shard folder, in memory for one file at a time: as a data set, and while it is read as it
- * is on the disk too. Before the first epoch all files are read once, and twice for a new MELU_FACTORS model; then once
- * an epoch, and once more if there are users left out. The files have a shuffled order in each epoch, and so have the
- * users of a file: other bits than melu_fit's. Each user is left out with the chance `validation`, drawn by the seed
- * and her id; validation_users must be none. Errors: as of melu_fit, and of melu_shards_read, after which the weights
- * are those of the last finished update too. Since: 0.1 */
+/* Meta-trains the model as melu_fit does, on the users of a shard folder, one file of which is in memory at a time: as
+ * a data set, and while it is read as it is on the disk too. Before the first epoch all files are read once, and twice
+ * for a new MELU_FACTORS model; then once an epoch, and once more if users are left out. The files have another order
+ * in each epoch, and so have the users of a file: the bits are not those of melu_fit. Each user is left out with the
+ * chance `validation`, drawn by the seed and her id; there must be no validation_users. Errors: as of melu_fit and of
+ * melu_shards_read, after which the weights are those of the last finished update too. Since: 1.0 */
 MELU_API melu_status melu_fit_shards(melu_model *model, const melu_shards *shards,
                                      const struct melu_fit_options *options, melu_error *err);
 

@@ -428,10 +428,10 @@ struct melu_shards_info {
   uint64_t n_users;     /* in all files */
   uint64_t n_ratings;   /* of them all */
   uint64_t max_ratings; /* of one user */
-  size_t n_items;
-  size_t n_files;
-  float rating_min; /* the smallest rating; 0 if there are none */
-  float rating_max; /* the largest rating; 0 if there are none */
+  size_t n_items;       /* that they may be of */
+  size_t n_files;       /* of the folder, beside the manifest */
+  float rating_min;     /* the smallest rating; 0 if there are none */
+  float rating_max;     /* the largest rating; 0 if there are none */
 };
 
 /* Describes a shard folder; set info->size before. Errors: MELU_EINVAL. Since: 1.0 */

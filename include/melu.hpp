@@ -571,6 +571,7 @@ class shard_writer : public detail::handle<melu_shard_writer, melu_shard_writer_
 class shards : public detail::handle<melu_shards, melu_shards_free> {
  public:
   shards() noexcept = default;
+  /* Takes a handle. */
   explicit shards(melu_shards *taken) noexcept : handle(taken) {
     show_items();
   }
@@ -578,7 +579,9 @@ class shards : public detail::handle<melu_shards, melu_shards_free> {
     create(err, [&](melu_shards **out) { return melu_shards_open(out, ctx.get(), folder.c_str(), err); });
     show_items();
   }
+  /* Leaves `other` empty. */
   shards(shards &&other) noexcept = default;
+  /* Frees what it has. Leaves `other` empty. */
   shards &operator=(shards &&other) noexcept {
     items_.release();
     handle::operator=(std::move(other));

@@ -22,7 +22,7 @@ struct melu_shard_writer {
   struct melu__spill spill; /* file f: profiles in bucket 2 f, ratings in bucket 2 f + 1 */
   struct melu__shard_list list;
   size_t n_written; /* files that are as they should be: none once something was added */
-  size_t n_made;    /* files that are there */
+  size_t n_made;    /* files that may be there */
   int is_finished;
 };
 
@@ -112,14 +112,19 @@ melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *c
   return status;
 }
 
+static void remove_file(const struct melu_allocator *a, char *path) {
+  if (path) unlink(path);
+  melu__free(a, path);
+}
+
 void melu_shard_writer_free(melu_shard_writer *w) {
   if (!w) return;
   const struct melu_allocator *a = &w->ctx->allocator;
   melu__spill_close(&w->spill);
-  for (size_t f = 0; f < w->n_made && !w->is_finished; f++) {
-    char *path = melu__shard_path(a, w->folder, f);
-    if (path) unlink(path);
-    melu__free(a, path);
+  if (!w->is_finished) {
+    if (w->n_made == w->list.n)
+      remove_file(a, melu__manifest_path(a, w->folder)); /* it may be there, but not for sure */
+    for (size_t f = 0; f < w->n_made; f++) remove_file(a, melu__shard_path(a, w->folder, f));
   }
   melu__shard_list_free(&w->list, a);
   melu_schema_free(w->schema);
@@ -209,10 +214,10 @@ static melu_status write_manifest(const melu_shard_writer *w, melu_error *err) {
 melu_status melu_shard_writer_finish(melu_shard_writer *w, melu_error *err) {
   melu_status status = check_open(w, err);
   while (!status && w->n_written < w->list.n) {
+    if (w->n_made == w->n_written) w->n_made++;
     status = write_file(w, w->n_written, err);
     if (status) break;
     w->n_written++;
-    if (w->n_written > w->n_made) w->n_made = w->n_written;
     const struct melu_progress progress = {.phase = "write", .done = w->n_written, .total = w->list.n};
     status = melu__progress(w->ctx, &progress, err);
   }

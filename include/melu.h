@@ -387,9 +387,9 @@ struct melu_shard_options {
 
 /* Returns a new writer of a data set into a folder, which must exist and not have one yet. `data` has the schema and
  * the items; it may be open or frozen, is borrowed, and must stay as it is. Its users and ratings are the first that
- * are added. What is added goes to memory and then to a temporary file without a name in that folder, 16 bytes a
- * rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL, MELU_ELIMIT (n_files), MELU_ESTATE (the
- * folder has a data set), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
+ * are added. What is added goes to memory and then to a temporary file without a name in that folder, which is open
+ * until all is finished: 16 bytes a rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL,
+ * MELU_ELIMIT (n_files), MELU_ESTATE (the folder has a data set), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *ctx, const char *folder,
                                            const melu_dataset *data, const struct melu_shard_options *options,
                                            melu_error *err);

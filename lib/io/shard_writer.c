@@ -122,7 +122,7 @@ void melu_shard_writer_free(melu_shard_writer *w) {
   const struct melu_allocator *a = &w->ctx->allocator;
   melu__spill_close(&w->spill);
   if (!w->is_finished) {
-    if (w->n_made == w->list.n)
+    if (w->n_made && w->n_made == w->list.n)
       remove_file(a, melu__manifest_path(a, w->folder)); /* it may be there, but not for sure */
     for (size_t f = 0; f < w->n_made; f++) remove_file(a, melu__shard_path(a, w->folder, f));
   }
@@ -222,6 +222,8 @@ melu_status melu_shard_writer_finish(melu_shard_writer *w, melu_error *err) {
     status = melu__progress(w->ctx, &progress, err);
   }
   if (!status) status = write_manifest(w, err);
-  if (!status) w->is_finished = 1;
-  return status;
+  if (status) return status;
+  w->is_finished = 1;
+  melu__spill_close(&w->spill); /* which may have taken much room on the disk */
+  return MELU_OK;
 }

@@ -226,7 +226,7 @@ static void close_drawing(struct drawing *d) {
 /* The episode, which is the batch's only task. */
 static const struct melu__task *draw(struct drawing *d, uint32_t user, uint32_t epoch) {
   melu_batch_clear(d->batch);
-  TRY(melu__episode_add(&d->episodes, d->batch, user, epoch, &err));
+  TRY(melu__episode_add(&d->episodes, d->batch, user, user, epoch, &err));
   ck_assert_uint_eq(melu_batch_n_tasks(d->batch), 1);
   ck_assert_uint_eq(d->batch->tasks[0].user, user);
   return &d->batch->tasks[0];
@@ -841,7 +841,7 @@ START_TEST(noise_is_right_on_average) {
   TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
   for (uint32_t u = 0; u < N_USERS; u++) {
     melu_batch_clear(batch);
-    TRY(melu__episode_add(&episodes, batch, u, UINT32_MAX, &err));
+    TRY(melu__episode_add(&episodes, batch, u, u, UINT32_MAX, &err));
     sum += surprise(&w, ws, user, batch);
     n += batch->tasks[0].n_query;
   }

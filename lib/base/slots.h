@@ -16,14 +16,20 @@ struct melu__slots {
   uint32_t lo, hi;
 };
 
+/* What one rank has of all slots. */
+struct melu__share {
+  size_t n_slots;
+  struct melu__slots own;
+};
+
 struct melu__slots melu__slots_of_rank(const melu_context *ctx, size_t rank);
 size_t melu__rank_of_slot(const melu_context *ctx, size_t slot);
 
-static inline size_t melu__slot_of_row(const melu_context *ctx, size_t row) {
-  return row % ctx->n_slots;
-}
 static inline struct melu__slots melu__own_slots(const melu_context *ctx) {
   return melu__slots_of_rank(ctx, ctx->collective.rank);
+}
+static inline struct melu__share melu__own_share(const melu_context *ctx) {
+  return (struct melu__share){ctx->n_slots, melu__own_slots(ctx)};
 }
 
 /* The largest nodes inside `range`, ascending: returns how many. */

@@ -17,7 +17,7 @@
 #define FORMAT "melu-checkpoint"
 #define SECOND "second_moment."
 
-enum { N_COUNTS = 12, N_NUMBERS = 12, N_CURSOR = 2, N_LOSSES = 3, ARRAYS = 5, LISTS = 4, NAME_ROOM = 96 };
+enum { N_COUNTS = 13, N_NUMBERS = 12, N_CURSOR = 2, N_LOSSES = 3, ARRAYS = 5, LISTS = 4, NAME_ROOM = 96 };
 
 struct count {
   const char *name;
@@ -42,15 +42,17 @@ struct checkpoint {
 
 /* ------------------------------------------------------------------------------------------------- what it is */
 
-void melu__fit_identify(struct melu__fit *f) {
+/* Of all slots, whoever has them. */
+melu_status melu__fit_identify(struct melu__fit *f, melu_error *err) {
   unsigned char digest[MELU_DIGEST_BYTES];
   struct melu__digest d;
+  melu_status status = MELU_OK;
   melu__digest_begin(&d);
-  melu__dataset_digest(&d, f->data);
-  melu__digest_bits(&d, f->n_users);
-  melu__digest_words(&d, f->users, f->n_users + f->n_left_out);
+  melu__digest_bits(&d, f->share.n_slots);
+  for (size_t s = 0; s < f->share.n_slots && !status; s++) status = f->source.digest(f->source.arg, &d, s, err);
   melu__digest_end(digest, &d);
   for (size_t i = 0; i < sizeof digest; i++) snprintf(f->identity + 2 * i, 3, "%02x", (unsigned)digest[i]);
+  return status;
 }
 
 static double clip_of(double resolved) {
@@ -70,6 +72,7 @@ static void list_options(struct count counts[N_COUNTS], struct number numbers[N_
                                              {"random_support", (uint64_t)o->random_support},
                                              {"cosine", (uint64_t)o->cosine},
                                              {"patience", o->patience},
+                                             {"n_slots", f->share.n_slots},
                                              {"optimizer kind", (uint64_t)p->kind},
                                              {"optimizer dense", p->dense != 0}};
   const struct number all_numbers[N_NUMBERS] = {{"prior_vectors", o->prior_vectors},

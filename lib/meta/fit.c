@@ -5,10 +5,8 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "base/rng.h"
 #include "io/atomic_file.h"
 #include "meta/fit.h"
-#include "meta/outer.h"
 #include "meta/start.h"
 
 /* ------------------------------------------------------------------------------------------------ options */
@@ -72,70 +70,20 @@ static melu_status resolve(struct melu__fit *f, const struct melu_fit_options *g
   return checked;
 }
 
-/* --------------------------------------------------------------------------------------------------- users */
+/* ------------------------------------------------------------------------------------------------- batches */
 
-/* Puts a share of them behind the others. */
-static void leave_out(struct melu__fit *f) {
-  if (f->options.validation == 0) return;
-  const size_t n = f->n_users;
-  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, UINT32_MAX, 1);
-  melu__rng_shuffle(&rng, f->users, n);
-  f->n_left_out = (size_t)ceil(f->options.validation * (double)n);
-  f->n_users = n - f->n_left_out;
-}
-
-/* Adds the eligible users who are listed for validation, or those who are not. Returns the length of their longest list
- * of ratings. */
-static size_t add_users(struct melu__fit *f, const unsigned char *is_listed, int listed) {
-  size_t longest = 0;
-  for (uint32_t u = 0; u < melu_dataset_n_users(f->data); u++) {
-    const size_t n = melu_dataset_ratings(f->data, u, NULL, NULL);
-    if (is_listed[u] != listed || n < f->options.min_ratings || n > f->options.max_ratings) continue;
-    f->users[f->n_users++] = u;
-    if (n > longest) longest = n;
-  }
-  return longest;
-}
-
-static melu_status list_validation(const struct melu__fit *f, unsigned char *is_listed, melu_error *err) {
-  const size_t n = melu_dataset_n_users(f->data);
-  for (size_t i = 0; i < f->options.n_validation_users; i++) {
-    const uint32_t u = f->options.validation_users[i];
-    if (u >= n)
-      return melu__fail_at(err, MELU_ERANGE, i, "validation_users[%zu] is %lu, the data set has %zu users", i,
-                           (unsigned long)u, n);
-    is_listed[u] = 1;
-  }
-  return MELU_OK;
-}
-
-/* Finds the eligible users, and makes room for them and their longest list. */
-static melu_status find_users(struct melu__fit *f, melu_error *err) {
-  const struct melu_allocator *a = &f->ctx->allocator;
-  const size_t n = melu_dataset_n_users(f->data);
-  unsigned char *is_listed = melu__calloc(a, n, 1);
-  f->users = melu__alloc(a, n, sizeof *f->users);
-  melu_status status = f->users && is_listed ? list_validation(f, is_listed, err) : melu__fail_memory(err);
-  size_t longest = 0;
-  if (!status) {
-    longest = add_users(f, is_listed, 0);
-    const size_t n_trained = f->n_users, of_listed = add_users(f, is_listed, 1);
-    f->n_left_out = f->n_users - n_trained;
-    f->n_users = n_trained;
-    if (of_listed > longest) longest = of_listed;
-    leave_out(f);
-  }
-  melu__free(a, is_listed);
-  if (status) return status;
-  if (f->n_users == 0)
-    return melu__fail(err, MELU_ENOTFOUND, "no user to train on has between %zu and %zu ratings",
-                      f->options.min_ratings, f->options.max_ratings);
-  f->episodes = (struct melu__episodes){.seed = f->options.seed,
-                                        .n_query = f->options.n_query,
-                                        .max_support = f->options.max_support,
-                                        .random_support = f->options.random_support};
-  f->episodes.positions = melu__alloc(a, longest, sizeof *f->episodes.positions);
-  return f->episodes.positions ? MELU_OK : melu__fail_memory(err);
+/* The schedule's next batch; 0 tasks if there is none. */
+static melu_status next_batch(struct melu__fit *f, struct melu__schedule *schedule, enum melu__list list, uint32_t draw,
+                              uint64_t most, melu_error *err) {
+  struct melu__step *step = &f->step;
+  const size_t n = melu__schedule_next(schedule, most < f->options.batch_tasks ? most : f->options.batch_tasks);
+  const uint64_t *first = schedule->first + f->share.own.lo, *end = schedule->end + f->share.own.lo;
+  step->parts =
+      (struct melu__batch_parts){.n_slots = f->share.n_slots, .own = f->share.own, .end = step->n_tasks, .n_tasks = n};
+  if (n == 0) return MELU_OK;
+  const melu_status status = f->source.fill(f->source.arg, step->batch, list, draw, first, end, step->n_tasks, err);
+  for (size_t i = 0; i < step->batch->n_tasks; i++) step->parts.n_query += step->batch->tasks[i].n_query;
+  return status;
 }
 
 /* ------------------------------------------------------------------------------------------------- training */
@@ -154,67 +102,67 @@ static int is_checkpoint_due(const struct melu__fit *f) {
   return f->stopping || (every ? f->optimizer->n_steps % every == 0 : f->n_done % f->n_users == 0);
 }
 
+/* Makes the update for which the gradient is there. */
+static melu_status apply(struct melu__fit *f, melu_error *err) {
+  const struct melu__share *share = &f->share;
+  struct melu__size size = {0, 0};
+  if (!melu__undo_save(&f->undo, f->gradient)) return melu__fail_memory(err);
+  melu_status status = melu_optimizer_set_lr(f->optimizer, learning_rate(f), err);
+  if (status) return status;
+  melu__prior_add(&f->prior, f->gradient);
+  memset(f->by_slot, 0, share->n_slots * sizeof *f->by_slot);
+  status = melu__optimizer_squares(f->optimizer, f->gradient, share, f->by_slot, err);
+  size.largest = (double)f->gradient->largest;
+  size.squares = melu__tree_sum_numbers(f->by_slot, share->n_slots);
+  return status ? status : melu__optimizer_update(f->optimizer, f->model, f->gradient, share, &size, err);
+}
+
 /* A loss or gradient that is not finite is the work of the update before: that one is taken back. So a checkpoint is
  * written when the next gradient is known to be finite, and none has weights to be taken back. */
 static melu_status update(struct melu__fit *f, melu_error *err) {
-  melu_status status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
+  const struct melu__step *step = &f->step;
+  melu_status status = melu__meta_gradient(f->gradient, f->model, step->batch, &step->parts, err);
   if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
   if (!status && is_checkpoint_due(f)) status = melu__fit_save(f, err);
   if (!status && f->stopping) status = MELU_ECANCELED;
-  if (!status && !melu__undo_save(&f->undo, f->gradient)) status = melu__fail_memory(err);
-  if (!status) status = melu_optimizer_set_lr(f->optimizer, learning_rate(f), err);
+  if (!status) status = apply(f, err);
   if (status) return status;
-  melu__prior_add(&f->prior, f->gradient);
-  status = melu_optimizer_step(f->optimizer, f->model, f->gradient, err);
-  if (status) return status;
-  const size_t n = melu_batch_n_tasks(f->batch);
-  f->loss_sum += melu_gradient_loss(f->gradient, NULL) * (double)n;
-  f->n_done += n;
+  f->loss_sum += melu_gradient_loss(f->gradient, NULL) * (double)step->parts.n_tasks;
+  f->n_done += step->parts.n_tasks;
   return MELU_OK;
 }
 
-/* A batch of users [i, end) of the list, as many as make one. */
-static melu_status fill_batch(struct melu__fit *f, size_t *i, size_t end, uint32_t epoch, melu_error *err) {
-  melu_status status = MELU_OK;
-  melu_batch_clear(f->batch);
-  for (size_t k = 0; k < f->options.batch_tasks && *i < end && !status; k++)
-    status = melu__episode_add(&f->episodes, f->batch, f->users[(*i)++], epoch, err);
-  return status;
-}
-
-static melu_status report(const struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
+static melu_status report(const struct melu__fit *f, uint32_t epoch, melu_error *err) {
   const struct melu_progress progress = {.phase = "fit",
                                          .done = f->n_done,
-                                         .total = (uint64_t)f->n_users * f->options.n_epochs,
+                                         .total = f->n_users * f->options.n_epochs,
                                          .epoch = (uint64_t)epoch + 1,
                                          .n_epochs = f->options.n_epochs,
-                                         .loss = f->loss_sum / (double)n_tasks,
+                                         .loss = f->loss_sum / (double)(f->n_done - epoch * f->n_users),
                                          .validation = f->validation};
   return melu__progress(f->ctx, &progress, err);
 }
 
 /* Where there is a checkpoint to be written, a cancelled training first looks at its next batch. */
-static melu_status hear_host(struct melu__fit *f, uint32_t epoch, size_t n_tasks, melu_error *err) {
+static melu_status hear_host(struct melu__fit *f, uint32_t epoch, melu_error *err) {
   if (f->stopping) return MELU_OK;
-  const melu_status status = report(f, epoch, n_tasks, err);
+  const melu_status status = report(f, epoch, err);
   if (status != MELU_ECANCELED || !f->options.checkpoint) return status;
   f->stopping = 1;
   return MELU_OK;
 }
 
-static void shuffle(struct melu__fit *f, uint32_t epoch) {
-  struct melu__rng rng = melu__rng(f->options.seed, MELU__RNG_ORDER, epoch, 0);
-  melu__rng_shuffle(&rng, f->users, f->n_users);
-}
-
-/* From user `i` of the epoch's order on. */
-static melu_status run_epoch(struct melu__fit *f, uint32_t epoch, size_t i, melu_error *err) {
+/* From user `n_before` of the epoch's order on. */
+static melu_status run_epoch(struct melu__fit *f, uint32_t epoch, uint64_t n_before, melu_error *err) {
   melu_status status = MELU_OK;
-  if (i == 0) f->loss_sum = 0;
-  while (i < f->n_users && !status) {
-    status = fill_batch(f, &i, f->n_users, epoch, err);
+  if (n_before == 0) f->loss_sum = 0;
+  melu__schedule_begin(&f->schedule);
+  melu__schedule_next(&f->schedule, n_before);
+  while (!status) {
+    status = next_batch(f, &f->schedule, MELU__TRAINED, epoch, UINT64_MAX, err);
+    if (f->step.parts.n_tasks == 0) break;
     if (!status) status = update(f, err);
-    if (!status) status = hear_host(f, epoch, i, err);
+    if (!status) status = hear_host(f, epoch, err);
   }
   return status;
 }
@@ -229,18 +177,30 @@ static void copy_all(const melu_model *model, real *all) {
   }
 }
 
+/* The mean of the batch's losses by slots, times their number, is added to by_slot. */
+static void add_losses(struct melu__fit *f) {
+  const struct melu__lanes *l = &f->gradient->outer->l;
+  for (size_t p = 0; p < l->n_parts; p++) {
+    const double n = (double)(l->parts[p].end_task - l->parts[p].first_task);
+    f->by_slot[l->parts[p].slot.lo] += l->parts[p].loss / n * n;
+  }
+}
+
 /* The users left out, asked the same after every epoch; the best weights are kept. */
 static melu_status validate(struct melu__fit *f, uint32_t epoch, melu_error *err) {
   melu_status status = MELU_OK;
-  double sum = 0;
-  for (size_t i = f->n_users; i < f->n_users + f->n_left_out && !status;) {
-    status = fill_batch(f, &i, f->n_users + f->n_left_out, UINT32_MAX, err);
-    if (!status) status = melu_meta_gradient(f->gradient, f->model, f->batch, err);
+  if (f->n_left_out == 0) return MELU_OK;
+  memset(f->by_slot, 0, f->share.n_slots * sizeof *f->by_slot);
+  melu__schedule_begin(&f->left_out);
+  while (!status) {
+    status = next_batch(f, &f->left_out, MELU__LEFT_OUT, UINT32_MAX, UINT64_MAX, err);
+    if (f->step.parts.n_tasks == 0) break;
+    if (!status) status = melu__meta_gradient(f->gradient, f->model, f->step.batch, &f->step.parts, err);
     if (status == MELU_EDIVERGED) melu__undo_restore(&f->undo, f->model);
-    if (!status) sum += melu_gradient_loss(f->gradient, NULL) * (double)melu_batch_n_tasks(f->batch);
+    if (!status) add_losses(f);
   }
-  if (status || f->n_left_out == 0) return status;
-  f->validation = sum / (double)f->n_left_out;
+  if (status) return status;
+  f->validation = melu__tree_sum_numbers(f->by_slot, f->share.n_slots) / (double)f->n_left_out;
   if (epoch > 0 && !(f->validation < f->best_validation)) return MELU_OK;
   f->best_validation = f->validation;
   f->best_epoch = epoch;
@@ -261,14 +221,13 @@ static void exchange_best(struct melu__fit *f) {
   f->model->largest = (real)melu__model_largest(f->model);
 }
 
-/* The users' order of an epoch is that of the epoch before, shuffled. */
 static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
   melu_status status = MELU_OK;
   const uint64_t first = f->n_done / f->n_users;
   for (uint32_t epoch = 0; epoch < f->options.n_epochs && !status; epoch++) {
-    shuffle(f, epoch);
+    status = f->source.begin_epoch(f->source.arg, epoch, err);
     if (epoch < first) continue;
-    status = run_epoch(f, epoch, epoch == first ? (size_t)(f->n_done % f->n_users) : 0, err);
+    if (!status) status = run_epoch(f, epoch, epoch == first ? f->n_done % f->n_users : 0, err);
     if (!status) status = validate(f, epoch, err);
     if (f->options.patience && epoch - f->best_epoch >= f->options.patience) break;
   }
@@ -279,39 +238,111 @@ static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
 
 enum { NOISE_USERS = 1000 };
 
+static void add_noise(struct melu__fit *f) {
+  const struct melu__lanes *l = &f->gradient->outer->l;
+  for (size_t p = 0; p < l->n_parts; p++) f->by_slot[l->parts[p].slot.lo] += l->parts[p].loss;
+}
+
 /* How far ratings are from predictions: of the users left out, or, if there are none, of some that were trained on,
  * asked something new. */
 static melu_status set_noise(struct melu__fit *f, melu_error *err) {
-  const melu_model *model = f->model;
-  size_t i = f->n_left_out ? f->n_users : 0;
-  const size_t end = f->n_left_out ? f->n_users + f->n_left_out : f->n_users < NOISE_USERS ? f->n_users : NOISE_USERS;
+  const enum melu__list list = f->n_left_out ? MELU__LEFT_OUT : MELU__TRAINED;
+  struct melu__schedule *schedule = f->n_left_out ? &f->left_out : &f->schedule;
+  uint64_t left = f->n_left_out ? UINT64_MAX : NOISE_USERS;
+  melu_model *model = f->model;
   melu_status status = MELU_OK;
-  double sum = 0, n = 0;
+  double n = 0;
   if (!melu__has_variances(model)) return MELU_OK;
   if (model->options.loss == MELU_LOGISTIC) return MELU_OK;
-  while (i < end && !status) {
-    double part = 0;
-    status = fill_batch(f, &i, end, UINT32_MAX, err);
-    if (!status) status = melu__noise(&part, f->gradient, model, f->batch, err);
+  memset(f->by_slot, 0, f->share.n_slots * sizeof *f->by_slot);
+  melu__schedule_begin(schedule);
+  while (!status) {
+    status = next_batch(f, schedule, list, UINT32_MAX, left, err);
+    left -= f->step.parts.n_tasks;
+    if (f->step.parts.n_tasks == 0) break;
+    if (!status) status = melu__noise(f->gradient, model, f->step.batch, &f->step.parts, err);
     if (status == MELU_EDIVERGED && !f->n_left_out) melu__undo_restore(&f->undo, f->model);
-    for (size_t k = 0; k < f->batch->n_tasks; k++) n += f->batch->tasks[k].n_query;
-    sum += part;
+    if (!status) add_noise(f);
+    n += (double)f->step.parts.n_query;
   }
+  const double sum = melu__tree_sum_numbers(f->by_slot, f->share.n_slots);
   if (!status && sum > 0) {
-    *f->model->factors[MELU__F_NOISE] = (real)(sum / n);
-    f->model->version++;
-    f->model->largest = (real)melu__model_largest(model);
+    *model->factors[MELU__F_NOISE] = (real)(sum / n);
+    model->version++;
+    model->largest = (real)melu__model_largest(model);
   }
   return status;
 }
 
 /* ------------------------------------------------------------------------------------------------------ all */
 
-static melu_status prepare(struct melu__fit *f, melu_error *err) {
-  melu_status status = find_users(f, err);
-  for (size_t i = 0; i < f->n_users; i++)
-    f->n_ratings += (double)melu_dataset_ratings(f->data, f->users[i], NULL, NULL);
-  if (!status) status = melu_batch_new(&f->batch, f->ctx, f->data, err);
+/* How many of each slot's users are left out: of the sum of users up to a slot and with it always the same share. */
+static void share_out(const struct melu__fit *f, uint64_t *n) {
+  const uint64_t all = (uint64_t)ceil(f->options.validation * (double)f->n_users);
+  uint64_t n_before = 0, before = 0;
+  for (size_t s = 0; s < f->share.n_slots; s++) {
+    n_before += f->users_of_slot[s];
+    const uint64_t end = n_before == f->n_users ? all : (uint64_t)((double)all * (double)n_before / (double)f->n_users);
+    n[s] = end - before < f->users_of_slot[s] ? end - before : f->users_of_slot[s];
+    before = end;
+  }
+}
+
+static void count_users(struct melu__fit *f) {
+  f->n_users = f->n_left_out = 0;
+  for (size_t s = 0; s < f->share.n_slots; s++) {
+    f->users_of_slot[s] = f->source.slots[s].n_users;
+    f->left_out_of_slot[s] = f->source.slots[s].n_left_out;
+    f->n_users += f->users_of_slot[s];
+    f->n_left_out += f->left_out_of_slot[s];
+  }
+}
+
+static struct melu__ratings sum_ratings(struct melu__fit *f) {
+  struct melu__ratings r = {0, 0, 0};
+  for (size_t s = 0; s < f->share.n_slots; s++) f->by_slot[s] = f->source.slots[s].n_ratings;
+  r.n = melu__tree_sum_numbers(f->by_slot, f->share.n_slots);
+  for (size_t s = 0; s < f->share.n_slots; s++) f->by_slot[s] = f->source.slots[s].sum;
+  r.sum = melu__tree_sum_numbers(f->by_slot, f->share.n_slots);
+  for (size_t s = 0; s < f->share.n_slots; s++) f->by_slot[s] = f->source.slots[s].squares;
+  r.squares = melu__tree_sum_numbers(f->by_slot, f->share.n_slots);
+  return r;
+}
+
+/* Who is trained on, and who is left out. */
+static melu_status find_users(struct melu__fit *f, const melu_dataset *data, melu_error *err) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  const size_t n = f->share.n_slots;
+  f->users_of_slot = melu__calloc(a, n, sizeof *f->users_of_slot);
+  f->left_out_of_slot = melu__calloc(a, n, sizeof *f->left_out_of_slot);
+  f->by_slot = melu__calloc(a, n, sizeof *f->by_slot);
+  if (!f->users_of_slot || !f->left_out_of_slot || !f->by_slot) return melu__fail_memory(err);
+  melu_status status = melu__memory_source(&f->source, f->ctx, data, &f->options, err);
+  if (status) return status;
+  count_users(f);
+  share_out(f, f->left_out_of_slot);
+  status = f->source.leave_out(f->source.arg, f->left_out_of_slot, err);
+  if (status) return status;
+  count_users(f);
+  if (f->n_users == 0)
+    return melu__fail(err, MELU_ENOTFOUND, "no user to train on has between %zu and %zu ratings",
+                      f->options.min_ratings, f->options.max_ratings);
+  f->ratings = sum_ratings(f);
+  return MELU_OK;
+}
+
+static melu_status prepare_batches(struct melu__fit *f, melu_error *err) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  f->step.n_tasks = melu__calloc(a, f->share.own.hi - f->share.own.lo, sizeof *f->step.n_tasks);
+  if (!f->step.n_tasks || !melu__schedule_init(&f->schedule, a, f->users_of_slot, f->share.n_slots) ||
+      !melu__schedule_init(&f->left_out, a, f->left_out_of_slot, f->share.n_slots))
+    return melu__fail_memory(err);
+  return f->source.new_batch(f->source.arg, &f->step.batch, err);
+}
+
+static melu_status prepare(struct melu__fit *f, const melu_dataset *data, melu_error *err) {
+  melu_status status = find_users(f, data, err);
+  if (!status) status = prepare_batches(f, err);
   if (!status) status = melu_gradient_new(&f->gradient, f->model, err);
   if (!status) status = melu_optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
   if (!status && !melu__undo_init(&f->undo, f->model)) status = melu__fail_memory(err);
@@ -319,7 +350,7 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
                                   .offsets = f->options.prior_offsets,
                                   .pooled = f->options.prior_pooled,
                                   .dense = f->options.prior_dense,
-                                  .n_ratings = f->n_ratings};
+                                  .n_ratings = f->ratings.n};
   if (!status && !melu__prior_init(&f->prior, f->model)) status = melu__fail_memory(err);
   if (!status && f->n_left_out) {
     size_t n = 0;
@@ -344,15 +375,17 @@ static void release(struct melu__fit *f) {
   melu__prior_free(&f->prior);
   melu_optimizer_free(f->optimizer);
   melu_gradient_free(f->gradient);
-  melu_batch_free(f->batch);
-  melu__free(a, f->best);
-  melu__free(a, f->episodes.positions);
-  melu__free(a, f->users);
+  if (f->step.batch) f->source.free_batch(f->source.arg, f->step.batch);
+  melu__schedule_free(&f->schedule, a);
+  melu__schedule_free(&f->left_out, a);
+  melu__source_free(&f->source);
+  void *const all[] = {f->best, f->step.n_tasks, f->users_of_slot, f->left_out_of_slot, f->by_slot};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
 melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                      melu_error *err) {
-  struct melu__fit f = {.model = model, .data = data};
+  struct melu__fit f = {.model = model};
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
   melu_status status = resolve(&f, options, err);
   if (status) return status;
@@ -360,15 +393,17 @@ melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct m
   if (!melu__schema_equal(model->schema, data->schema))
     return melu__fail(err, MELU_ESCHEMA, "the data set has another schema than the model");
   f.ctx = model->ctx;
-  status = prepare(&f, err);
+  f.ranks = melu__ranks_begin(f.ctx);
+  f.share = melu__own_share(f.ctx);
+  status = prepare(&f, data, err);
   if (!status && f.options.checkpoint) {
-    melu__fit_identify(&f);
-    status = try_checkpoint(&f, err);
+    status = melu__fit_identify(&f, err);
+    if (!status) status = try_checkpoint(&f, err);
   }
   if (!status && f.options.resume) status = melu__fit_resume(&f, err);
   int started = 0;
   if (!status && f.n_done == 0 && model->version == 1) {
-    status = melu__start(model, data, f.users, f.n_users, err);
+    status = melu__start(model, &f.source, &f.ratings, err);
     started = !status;
   }
   if (!status) status = run_epochs(&f, err);

@@ -3,22 +3,37 @@
 #ifndef MELU__FIT_H
 #define MELU__FIT_H
 
-#include "meta/episode.h"
+#include "base/ranks.h"
+#include "meta/outer.h"
+#include "meta/schedule.h"
+#include "meta/source.h"
+#include "meta/start.h"
 #include "model/optimizer.h"
 #include "model/prior.h"
 #include "model/undo.h"
 
+/* A batch in the making. */
+struct melu__step {
+  melu_batch *batch;
+  size_t *n_tasks; /* up to and with each of this rank's slots */
+  struct melu__batch_parts parts;
+};
+
 struct melu__fit {
   const melu_context *ctx;
   melu_model *model;
-  const melu_dataset *data;
   struct melu_fit_options options;
   struct melu_optimizer_options optimizer_options; /* as given, but for lr */
-  uint32_t *users; /* the eligible ones: those that are trained on, in the epoch's order, then those left out */
-  size_t n_users, n_left_out;
-  double n_ratings; /* of those trained on */
-  struct melu__episodes episodes;
-  melu_batch *batch;
+  struct melu__ranks ranks;
+  struct melu__share share;
+  struct melu__source source;
+  /* Of all ranks, by slot: the users that are trained on, and those left out. */
+  uint64_t *users_of_slot, *left_out_of_slot;
+  uint64_t n_users, n_left_out;
+  struct melu__ratings ratings; /* of those trained on */
+  struct melu__schedule schedule, left_out;
+  struct melu__step step;
+  double *by_slot; /* (n_slots): scratch */
   melu_gradient *gradient;
   melu_optimizer *optimizer;
   struct melu__prior prior;
@@ -33,8 +48,8 @@ struct melu__fit {
   char identity[2 * MELU_DIGEST_BYTES + 1]; /* of data and users, if there is a checkpoint */
 };
 
-/* Sets `identity`, before the users are shuffled. */
-void melu__fit_identify(struct melu__fit *f);
+/* Sets `identity`, before the first epoch begins. Errors: the source's. */
+melu_status melu__fit_identify(struct melu__fit *f, melu_error *err);
 
 /* Writes the state before the next update to options.checkpoint. Errors: MELU_EIO, MELU_ELIMIT, MELU_ENOMEM. */
 melu_status melu__fit_save(const struct melu__fit *f, melu_error *err);

@@ -59,6 +59,17 @@ static melu_status reduce(struct melu__ranks *ranks, void *value, size_t n, melu
   CALL(ranks, err, reduce, value, n, fold, &said_);
 }
 
+static void fold_largest(void *into, const void *from) {
+  double a, b;
+  memcpy(&a, into, sizeof a);
+  memcpy(&b, from, sizeof b);
+  if (b > a) memcpy(into, from, sizeof b);
+}
+
+melu_status melu__ranks_largest(struct melu__ranks *ranks, double *x, melu_error *err) {
+  return reduce(ranks, x, sizeof *x, fold_largest, err);
+}
+
 struct outcome {
   uint32_t rank;
   melu_error err;

@@ -20,6 +20,9 @@ melu_status melu__ranks_send(struct melu__ranks *ranks, const struct melu_messag
 melu_status melu__ranks_receive(struct melu__ranks *ranks, melu_error *err);
 melu_status melu__ranks_barrier(struct melu__ranks *ranks, melu_error *err);
 
+/* Replaces *x by the largest of all ranks' numbers, none of which is NaN. */
+melu_status melu__ranks_largest(struct melu__ranks *ranks, double *x, melu_error *err);
+
 /* Every rank brings how its part went, `mine`, with what *err says if that is no success, and gets that of the first
  * rank that failed, MELU_OK if none did. `err` is not NULL. */
 melu_status melu__ranks_agree(struct melu__ranks *ranks, melu_status mine, melu_error *err);

@@ -4,7 +4,7 @@
 #define MELU__FIT_H
 
 #include "base/ranks.h"
-#include "meta/outer.h"
+#include "meta/exchange.h"
 #include "meta/schedule.h"
 #include "meta/source.h"
 #include "meta/start.h"
@@ -12,7 +12,7 @@
 #include "model/prior.h"
 #include "model/undo.h"
 
-/* A batch in the making. */
+/* A batch in the making: what this rank has of it. */
 struct melu__step {
   melu_batch *batch;
   size_t *n_tasks; /* up to and with each of this rank's slots */
@@ -24,7 +24,6 @@ struct melu__fit {
   melu_model *model;
   struct melu_fit_options options;
   struct melu_optimizer_options optimizer_options; /* as given, but for lr */
-  struct melu__ranks ranks;
   struct melu__share share;
   struct melu__source source;
   /* Of all ranks, by slot: the users that are trained on, and those left out. */
@@ -32,21 +31,48 @@ struct melu__fit {
   uint64_t n_users, n_left_out;
   struct melu__ratings ratings; /* of those trained on */
   struct melu__schedule schedule, left_out;
-  struct melu__step step;
+  struct melu__step steps[2], *step, *next;
+  uint32_t epoch;
   double *by_slot; /* (n_slots): scratch */
-  melu_gradient *gradient;
+
+  melu_gradient *gradient; /* of this rank's tasks */
+  int is_apart;            /* the whole gradient is exchange.own, and not that one */
+  struct melu__ranks ranks;
+  struct melu__exchange exchange;
+  struct melu__numbers numbers;
   melu_optimizer *optimizer;
   struct melu__prior prior;
   struct melu__undo undo; /* of the last update */
-  uint64_t n_done;        /* tasks so far: says the epoch, and how far it got */
-  uint64_t n_resumed;     /* of these, before it was resumed */
-  int stopping;           /* was cancelled, and ends with the next checkpoint */
-  double loss_sum;        /* of the epoch so far */
+
+  uint64_t n_done;    /* tasks so far: says the epoch, and how far it got */
+  uint64_t n_resumed; /* of these, before it was resumed */
+  int stopping;       /* was cancelled, and ends with the next checkpoint */
+  double loss_sum;    /* of the epoch so far */
   double validation, best_validation;
   uint32_t best_epoch;
   real *best;                               /* all parameters as they were after that epoch */
   char identity[2 * MELU_DIGEST_BYTES + 1]; /* of data and users, if there is a checkpoint */
 };
+
+/* Fills in f->options and f->optimizer_options as they are in force. Errors: MELU_EINVAL, MELU_ERANGE, MELU_ELIMIT. */
+melu_status melu__fit_resolve(struct melu__fit *f, const struct melu_fit_options *given, melu_error *err);
+
+/* The options that the result depends on, in the order in which files have them. */
+enum { MELU__N_COUNTS = 13, MELU__N_NUMBERS = 12 };
+struct melu__count {
+  const char *name;
+  uint64_t value;
+};
+struct melu__number_option {
+  const char *name;
+  double value;
+};
+void melu__fit_list_options(struct melu__count counts[MELU__N_COUNTS],
+                            struct melu__number_option numbers[MELU__N_NUMBERS], const struct melu__fit *f);
+
+/* Makes the source, and counts the users and ratings of all ranks. Collective but for `data`, NULL where this rank has
+ * failed already, with what *err says. Errors: as of melu__memory_source, MELU_ENOTFOUND. */
+melu_status melu__fit_find_users(struct melu__fit *f, const melu_dataset *data, melu_error *err);
 
 /* Sets `identity`, before the first epoch begins. Errors: the source's. */
 melu_status melu__fit_identify(struct melu__fit *f, melu_error *err);

@@ -102,7 +102,7 @@ static int list_parts(struct melu__outer *o) {
   return 1;
 }
 
-/* The nodes that have parts. */
+/* The branches that have parts. */
 static void list_branches(struct melu__outer *o) {
   struct melu__slots all[MELU__MAX_NODES];
   const size_t n = melu__largest_nodes(all, o->l.whole.n_slots, o->l.whole.own);
@@ -212,7 +212,7 @@ void melu__outer_run(struct melu__outer *o) {
 struct dense_sum {
   const struct melu__outer *o;
   size_t begin, n;
-  const struct melu__part *parts; /* of the node */
+  const struct melu__part *parts; /* of the branch */
 };
 
 static real *lane_sums(const struct dense_sum *d, size_t lane) {
@@ -229,7 +229,7 @@ static void add_part(void *arg, size_t into, size_t from) {
   add_lane(d, d->parts[into].first_lane, d->parts[from].first_lane);
 }
 
-/* To the first lane of the node's first part. */
+/* To the first lane of the branch's first part. */
 static void sum_branch(struct dense_sum *d, const struct melu__branch *branch) {
   const struct melu__outer *o = d->o;
   d->parts = o->l.parts + branch->first_part;
@@ -359,6 +359,21 @@ static void run_sum(void *arg, size_t index, size_t thread) {
     sum_chunk(o, index - o->g->model->n_tables);
 }
 
+static void run_chunk(void *arg, size_t index, size_t thread) {
+  (void)thread;
+  sum_chunk(arg, index);
+}
+
+void melu__outer_sum_dense(struct melu__outer *o) {
+  const struct melu_runner *runner = &o->g->model->ctx->runner;
+  runner->run(runner->arg, run_chunk, o, n_chunks(o->g));
+}
+
+/* What is summed at once: of what is apart, the tables alone. */
+static size_t count_sums(const struct melu__outer *o) {
+  return o->g->model->n_tables + (o->l.whole.is_apart ? 0 : n_chunks(o->g));
+}
+
 static void add_loss(void *arg, size_t into, size_t from) {
   struct melu__part *parts = arg;
   parts[into].loss_sum += parts[from].loss_sum;
@@ -378,7 +393,7 @@ static double sum_losses(struct melu__outer *o) {
 
 static melu_status finish(struct melu__outer *o, melu_error *err) {
   melu_gradient *g = o->g;
-  const size_t n_sums = g->model->n_tables + (o->l.whole.is_apart ? 0 : n_chunks(g));
+  const size_t n_sums = count_sums(o);
   g->largest = 0;
   for (size_t i = 0; i < n_sums; i++) {
     if (o->largest[i] == NO_MEMORY) return melu__fail_memory(err);
@@ -434,7 +449,7 @@ melu_status melu__outer_complete(struct melu__outer *o, melu_error *err) {
   const struct melu_runner *runner = &o->g->model->ctx->runner;
   const melu_status status = melu__outer_check(o->g, o->l.batch->n_tasks, err);
   if (status) return status;
-  runner->run(runner->arg, run_sum, o, n_chunks(o->g) + o->g->model->n_tables);
+  runner->run(runner->arg, run_sum, o, count_sums(o));
   return finish(o, err);
 }
 

@@ -41,9 +41,10 @@ void melu__outer_run(struct melu__outer *o);
 /* Whether the first n tasks' losses are finite. */
 melu_status melu__outer_check(const melu_gradient *g, size_t n, melu_error *err);
 
-/* From the tasks' losses and sums to a gradient. With parts that are apart the tables have the nodes' rows, and the
- * nodes' dense sums, not yet divided by the number of tasks, are at melu__outer_dense. */
+/* From the tasks' losses and sums to a gradient. With parts that are apart the tables have the branches' rows, and
+ * their dense sums, not divided by the number of tasks, are at melu__outer_dense after melu__outer_sum_dense. */
 melu_status melu__outer_complete(struct melu__outer *o, melu_error *err);
+void melu__outer_sum_dense(struct melu__outer *o);
 const real *melu__outer_dense(const struct melu__outer *o, size_t branch);
 
 /* melu_meta_gradient of a batch in parts. */

@@ -11,7 +11,7 @@ struct melu__batch_parts {
   struct melu__slots own;  /* this rank's */
   const size_t *end;       /* (own.hi - own.lo): where each slot's tasks end */
   size_t n_tasks, n_query; /* of all ranks: tasks, and their query rows */
-  int is_apart;            /* the nodes' sums are not added up here, nor scaled */
+  int is_apart;            /* the branches' sums are not added up here, nor dense ones scaled */
 };
 
 /* One slot's tasks, of which there are some. */

@@ -161,18 +161,20 @@ static double adam_bound(const struct melu_optimizer_options *o) {
 }
 
 /* Whether every weight and moment will still be finite: nothing may be changed otherwise. Squares of what passes stay
- * far inside the range of a float. *next receives a bound for the weights after the step: from the bound before it, or,
- * where that is not enough, from the weights themselves. */
-static int will_stay_finite(const melu_optimizer *opt, double largest_entry, double scale, double *next) {
+ * far inside the range of a float. *next receives a bound for the weights after the step, from the bound before it. */
+static int will_stay_finite(const melu_optimizer *opt, const struct melu__size *size, double *next) {
   const struct melu_optimizer_options *o = &opt->options;
   const double largest = sqrt((double)MELU__REAL_MAX) / 4;
-  const double d = fmin(scale * largest_entry, o->clip_value);
+  const double d = fmin(norm_scale(opt, size) * size->largest, o->clip_value);
   const double step = o->lr * (o->kind == MELU_SGD ? d : adam_bound(o)), growth = 1 + o->lr * o->weight_decay;
   if (!(d < largest) || !(step < largest) || !(o->weight_decay < largest) || !(growth < largest)) return 0;
   *next = (double)opt->model->largest * growth + step;
-  if (*next < MELU__REAL_MAX / 4) return 1;
-  *next = melu__model_largest(opt->model) * growth + step;
   return *next < MELU__REAL_MAX / 4;
+}
+
+int melu__optimizer_may_update(const melu_optimizer *opt, const struct melu__size *size) {
+  double next;
+  return will_stay_finite(opt, size, &next);
 }
 
 /* w := w - lr (clamp(scale g) + decay w) */
@@ -195,11 +197,26 @@ struct update {
 
 enum { PIECE = 16384 }; /* numbers */
 
+size_t melu__optimizer_n_rows(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
+                              size_t table) {
+  if (!opt->options.dense) return g->tables[table].n;
+  const size_t n = opt->model->params[table].rows, lo = share->own.lo, width = share->own.hi - lo,
+               rest = n % share->n_slots;
+  return n / share->n_slots * width + (rest <= lo ? 0 : rest - lo < width ? rest - lo : width);
+}
+
+uint32_t melu__optimizer_row(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
+                             size_t table, size_t k) {
+  if (!opt->options.dense) return g->tables[table].rows[k];
+  const size_t width = share->own.hi - share->own.lo;
+  return (uint32_t)(k / width * share->n_slots + share->own.lo + k % width);
+}
+
 /* The rows of a parameter that an update visits, and how many of them make a piece. */
 static size_t count_rows(const struct update *u, size_t param) {
   const struct melu__param *p = &u->opt->model->params[param];
-  if (!p->is_table && u->share->n_slots > 1) return 0;
-  return u->opt->options.dense ? p->rows : melu__gradient_part(u->g, param).n;
+  if (p->is_table) return melu__optimizer_n_rows(u->opt, u->g, u->share, param);
+  return u->share->n_slots > 1 ? 0 : p->rows;
 }
 
 static size_t piece_rows(const struct melu__param *p) {
@@ -230,14 +247,13 @@ static int is_measured(const struct update *u, const struct melu__param *p) {
   return 0;
 }
 
-/* Every row, touched or not. */
+/* Every row, touched or not: the k-th ones from `first` on. */
 static void update_all_rows(const struct update *u, size_t param, size_t first, size_t end) {
   const struct melu__table_grad *t = &u->g->tables[param];
-  for (size_t row = first; row < end; row++) {
-    const size_t slot = melu__slot_of_row(u->opt->model, param, u->share, row);
-    if (slot < u->share->own.lo || slot >= u->share->own.hi) continue;
+  for (size_t k = first; k < end; k++) {
+    const uint32_t row = melu__optimizer_row(u->opt, u->g, u->share, param, k);
     update_rows(u, param, row * t->cols, 1, t->cols, NULL,
-                t->place[row] ? melu__table_grad_row(t, (uint32_t)row) : u->opt->zero_row);
+                t->place[row] ? melu__table_grad_row(t, row) : u->opt->zero_row);
   }
 }
 
@@ -247,7 +263,7 @@ static void update_piece(const struct update *u, size_t param, size_t piece) {
   const size_t n = piece_rows(p), first = piece * n,
                end = first + n < count_rows(u, param) ? first + n : count_rows(u, param);
   if (is_measured(u, p)) return;
-  if (!part.rows)
+  if (!p->is_table)
     update_rows(u, param, first * p->cols, end - first, p->cols, NULL, part.values + first * p->cols);
   else if (!u->opt->options.dense)
     update_rows(u, param, 0, end - first, p->cols, part.rows + first, part.values + first * p->cols);
@@ -282,13 +298,12 @@ static void run_piece(void *arg, size_t index, size_t thread) {
   update_slot(u, u->share->own.lo + index);
 }
 
-melu_status melu__optimizer_update(melu_optimizer *opt, melu_model *model, const melu_gradient *g,
-                                   const struct melu__share *share, const struct melu__size *size, melu_error *err) {
+void melu__optimizer_update(melu_optimizer *opt, melu_model *model, const melu_gradient *g,
+                            const struct melu__share *share, const struct melu__size *size) {
   const struct melu_optimizer_options *o = &opt->options;
   const double scale = norm_scale(opt, size);
-  double largest;
-  if (!will_stay_finite(opt, size->largest, scale, &largest))
-    return melu__fail(err, MELU_EDIVERGED, "the update would make a weight or a moment infinite");
+  double largest = 0;
+  will_stay_finite(opt, size, &largest);
   const double t = (double)++opt->n_steps;
   struct update u = {.opt = opt, .g = g, .share = share};
   u.step = (struct melu__adam){.scale = (real)scale,
@@ -305,7 +320,6 @@ melu_status melu__optimizer_update(melu_optimizer *opt, melu_model *model, const
   model->ctx->runner.run(model->ctx->runner.arg, run_piece, &u, n_pieces);
   model->largest = (real)(largest * (1 + 1e-6));
   model->version++;
-  return MELU_OK;
 }
 
 melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const melu_gradient *g, melu_error *err) {
@@ -318,5 +332,10 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
   struct melu__size size = {.largest = (double)g->largest};
   const struct melu__share all = {1, {0, 1}};
   const melu_status status = melu__optimizer_squares(opt, g, &all, &size.squares, err);
-  return status ? status : melu__optimizer_update(opt, model, g, &all, &size, err);
+  if (status) return status;
+  if (!melu__optimizer_may_update(opt, &size)) model->largest = (real)melu__model_largest(model);
+  if (!melu__optimizer_may_update(opt, &size))
+    return melu__fail(err, MELU_EDIVERGED, "the update would make a weight or a moment infinite");
+  melu__optimizer_update(opt, model, g, &all, &size);
+  return MELU_OK;
 }

@@ -21,14 +21,24 @@ struct melu__size {
   double squares; /* their sum, where the norm is clipped */
 };
 
+/* How many rows of a table an update changes, those that the gradient has or all of the share's slots, and which is the
+ * k-th. */
+size_t melu__optimizer_n_rows(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
+                              size_t table);
+uint32_t melu__optimizer_row(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
+                             size_t table, size_t k);
+
 /* Adds, where the norm is clipped, the sum of squares in each of the share's slots to by_slot[slot]. `g` has the table
  * rows of these slots alone. */
 melu_status melu__optimizer_squares(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
                                     double *by_slot, melu_error *err);
 
-/* melu_optimizer_step of the share's slots. Errors: MELU_EDIVERGED, which depends on *size alone, and the bound on the
- * model's weights. */
-melu_status melu__optimizer_update(melu_optimizer *opt, melu_model *model, const melu_gradient *g,
-                                   const struct melu__share *share, const struct melu__size *size, melu_error *err);
+/* Whether every weight and moment will be finite after an update, by the bound on the model's weights, which may be too
+ * large. */
+int melu__optimizer_may_update(const melu_optimizer *opt, const struct melu__size *size);
+
+/* melu_optimizer_step of the share's slots, after which all will be finite. */
+void melu__optimizer_update(melu_optimizer *opt, melu_model *model, const melu_gradient *g,
+                            const struct melu__share *share, const struct melu__size *size);
 
 #endif

@@ -55,7 +55,7 @@ melu_status melu__ranks_barrier(struct melu__ranks *ranks, melu_error *err) {
   CALL(ranks, err, barrier, &said_);
 }
 
-static melu_status reduce(struct melu__ranks *ranks, void *value, size_t n, melu_fold_fn fold, melu_error *err) {
+melu_status melu__ranks_reduce(struct melu__ranks *ranks, void *value, size_t n, melu_fold_fn fold, melu_error *err) {
   CALL(ranks, err, reduce, value, n, fold, &said_);
 }
 
@@ -67,7 +67,7 @@ static void fold_largest(void *into, const void *from) {
 }
 
 melu_status melu__ranks_largest(struct melu__ranks *ranks, double *x, melu_error *err) {
-  return reduce(ranks, x, sizeof *x, fold_largest, err);
+  return melu__ranks_reduce(ranks, x, sizeof *x, fold_largest, err);
 }
 
 struct outcome {
@@ -88,7 +88,7 @@ melu_status melu__ranks_agree(struct melu__ranks *ranks, melu_status mine, melu_
   all.rank = ranks->collective->rank;
   if (mine) all.err = *err;
   all.err.status = mine;
-  const melu_status status = reduce(ranks, &all, sizeof all, fold_outcomes, err);
+  const melu_status status = melu__ranks_reduce(ranks, &all, sizeof all, fold_outcomes, err);
   if (status || all.err.status == MELU_OK) return status;
   *err = all.err;
   const size_t n = (size_t)snprintf(err->message, sizeof err->message, "rank %u: ", (unsigned)all.rank);

@@ -18,6 +18,7 @@ melu_status melu__ranks_gather(struct melu__ranks *ranks, void *all, const size_
 melu_status melu__ranks_send(struct melu__ranks *ranks, const struct melu_message *out, struct melu_message *in,
                              melu_error *err);
 melu_status melu__ranks_receive(struct melu__ranks *ranks, melu_error *err);
+melu_status melu__ranks_reduce(struct melu__ranks *ranks, void *value, size_t n, melu_fold_fn fold, melu_error *err);
 melu_status melu__ranks_barrier(struct melu__ranks *ranks, melu_error *err);
 
 /* Replaces *x by the largest of all ranks' numbers, none of which is NaN. */

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/number.h"
 #include "io/atomic_file.h"
-#include "meta/fit.h"
+#include "meta/compare.h"
 #include "meta/start.h"
 
 /* ------------------------------------------------------------------------------------------------- batches */
@@ -407,7 +407,9 @@ static melu_status check_arguments(struct melu__fit *f, const melu_dataset *data
 /* All that can fail before the first update. */
 static melu_status begin(struct melu__fit *f, const melu_dataset *data, const struct melu_fit_options *options,
                          int *started, melu_error *err) {
-  melu_status status = check_arguments(f, data, options, err);
+  melu_status status = melu__compare_versions(&f->ranks, err);
+  if (status) return status;
+  status = check_arguments(f, data, options, err);
   status = melu__fit_find_users(f, status ? NULL : data, err);
   if (status) return status;
   status = prepare(f, err);
@@ -417,6 +419,7 @@ static melu_status begin(struct melu__fit *f, const melu_dataset *data, const st
   }
   if (!status && f->options.resume) status = melu__fit_resume(f, err);
   status = melu__ranks_agree(&f->ranks, status, err);
+  if (!status) status = melu__compare_items(f, err);
   if (!status && f->n_done == 0 && f->model->version == 1) {
     status = melu__start(f->model, &f->source, &f->ratings, f->is_apart ? &f->exchange.mail : NULL, err);
     *started = !status;

@@ -23,7 +23,7 @@ struct melu__fit {
   const melu_context *ctx;
   melu_model *model;
   struct melu_fit_options options;
-  struct melu_optimizer_options optimizer_options; /* as given, but for lr */
+  struct melu_optimizer_options optimizer_options;
   struct melu__share share;
   struct melu__source source;
   /* Of all ranks, by slot: the users that are trained on, and those left out. */

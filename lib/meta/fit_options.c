@@ -32,8 +32,6 @@ static melu_status check(const struct melu_fit_options *o, melu_error *err) {
     return melu__fail(err, MELU_ERANGE, "validation is %s, not in [0, 1)", melu__number_show(o->validation, 6).text);
   if (o->n_validation_users && (!o->validation_users || o->validation > 0))
     return melu__fail(err, MELU_EINVAL, "validation_users is NULL, or there is a share for validation too");
-  if (o->patience && o->validation == 0 && o->n_validation_users == 0)
-    return melu__fail(err, MELU_EINVAL, "patience is %zu, but no user is left out for validation", o->patience);
   if (o->resume && !o->checkpoint) return melu__fail(err, MELU_EINVAL, "resume is set, but there is no checkpoint");
   return MELU_OK;
 }
@@ -61,7 +59,9 @@ melu_status melu__fit_resolve(struct melu__fit *f, const struct melu_fit_options
   if (known) return known;
   f->optimizer_options.size = sizeof f->optimizer_options;
   if (f->optimizer_options.lr == 0) f->optimizer_options.lr = t->lr;
-  const melu_status checked = check(o, err);
+  const struct melu_optimizer_options optimizer = f->optimizer_options;
+  melu_status checked = melu__optimizer_options(&f->optimizer_options, &optimizer, err);
+  if (!checked) checked = check(o, err);
   if (o->max_support > MELU__MAX_ROWS - o->n_query) o->max_support = MELU__MAX_ROWS - o->n_query;
   return checked;
 }
@@ -75,7 +75,7 @@ static double clip_of(double resolved) {
 void melu__fit_list_options(struct melu__count counts[MELU__N_COUNTS],
                             struct melu__number_option numbers[MELU__N_NUMBERS], const struct melu__fit *f) {
   const struct melu_fit_options *o = &f->options;
-  const struct melu_optimizer_options *p = &f->optimizer->options;
+  const struct melu_optimizer_options *p = &f->optimizer_options;
   const struct melu__count all_counts[MELU__N_COUNTS] = {{"seed", o->seed},
                                                          {"n_epochs", o->n_epochs},
                                                          {"batch_tasks", o->batch_tasks},
@@ -94,7 +94,7 @@ void melu__fit_list_options(struct melu__count counts[MELU__N_COUNTS],
                                                                    {"prior_pooled", o->prior_pooled},
                                                                    {"prior_dense", o->prior_dense},
                                                                    {"validation", o->validation},
-                                                                   {"lr", f->optimizer_options.lr},
+                                                                   {"lr", p->lr},
                                                                    {"beta1", p->beta1},
                                                                    {"beta2", p->beta2},
                                                                    {"epsilon", p->epsilon},

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "base/error.h"
-#include "meta/fit.h"
+#include "meta/compare.h"
 
 /* How many of each slot's users are left out: of the sum of users up to a slot and with it always the same share. */
 static void share_out(const struct melu__fit *f, uint64_t *n) {
@@ -83,7 +83,10 @@ static melu_status find_users(struct melu__fit *f, double *told, size_t *counts,
   if (!status) status = melu__ranks_agree(&f->ranks, leave_out(f, err), err);
   if (!status) status = count_all(f, told, counts, err);
   if (status) return status;
-  return f->n_users ? MELU_OK : nobody(f, err);
+  if (f->n_users == 0) return nobody(f, err);
+  if (f->options.patience && f->n_left_out == 0)
+    return melu__fail(err, MELU_EINVAL, "patience is %zu, but no user is left out for validation", f->options.patience);
+  return MELU_OK;
 }
 
 melu_status melu__fit_find_users(struct melu__fit *f, const melu_dataset *data, melu_error *err) {
@@ -99,6 +102,7 @@ melu_status melu__fit_find_users(struct melu__fit *f, const melu_dataset *data, 
     status = melu__fail_memory(err);
   if (!status) status = make_source(f, data, err);
   status = melu__ranks_agree(&f->ranks, status, err);
+  if (!status) status = melu__compare_trainings(f, err);
   if (!status) status = find_users(f, told, counts, err);
   melu__free(a, told);
   melu__free(a, counts);

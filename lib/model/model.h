@@ -36,6 +36,9 @@ void melu__model_initialise(melu_model *model);
 /* The largest number of all parameters, by looking at them. */
 double melu__model_largest(const melu_model *model);
 
+/* A digest (64 bits) of the parameters that all ranks have. */
+uint64_t melu__model_hash(const melu_model *model);
+
 /* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);
 

@@ -19,8 +19,8 @@ static melu_status in_range(double x, double low, double high, const char *name,
                     melu__number_show(low, 6).text, melu__number_show(high, 6).text);
 }
 
-static melu_status resolve(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
-                           melu_error *err) {
+melu_status melu__optimizer_options(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
+                                    melu_error *err) {
   melu_status status = melu__options(o, sizeof *o, given, "melu_optimizer_options", err);
   if (status) return status;
   if (o->kind != MELU_ADAM && o->kind != MELU_ADAMW && o->kind != MELU_SGD)
@@ -69,7 +69,7 @@ melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
-  const melu_status status = resolve(&resolved, options, err);
+  const melu_status status = melu__optimizer_options(&resolved, options, err);
   if (status) return status;
   melu_optimizer *opt = melu__calloc(&model->ctx->allocator, 1, sizeof *opt);
   if (!opt) return melu__fail_memory(err);

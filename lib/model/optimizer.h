@@ -15,6 +15,10 @@ struct melu_optimizer {
   real *zero_row; /* as wide as the widest table: the gradient of an untouched row */
 };
 
+/* Options as they are in force; to give them once more changes nothing. Errors: as of melu_optimizer_new. */
+melu_status melu__optimizer_options(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
+                                    melu_error *err);
+
 /* What an update has to know of the whole gradient. */
 struct melu__size {
   double largest; /* no entry is larger */

@@ -86,7 +86,8 @@ typedef enum melu_status {
   MELU_ELIMIT = -11,    /* a size exceeds what the library or the context allows */
   MELU_ECANCELED = -12, /* the progress callback asked to stop */
   MELU_EDIVERGED = -13, /* a loss or a gradient was not finite; the weights are the last good ones */
-  MELU_ESYSTEM = -14    /* the system refused a thread or a lock; `sys_errno` says why */
+  MELU_ESYSTEM = -14,   /* the system refused a thread or a lock; `sys_errno` says why */
+  MELU_EPEER = -15      /* another rank is gone, or did not answer in time */
 } melu_status;
 
 /* Details of a failure, owned by the caller. A successful call leaves it alone. */
@@ -119,6 +120,7 @@ typedef struct melu_user melu_user;                 /* a person that a model was
 typedef struct melu_catalog melu_catalog;           /* items prepared for ranking with one model */
 typedef struct melu_shard_writer melu_shard_writer; /* a data set larger than memory in the making */
 typedef struct melu_shards melu_shards;             /* such a data set: a folder of files */
+typedef struct melu_group melu_group;               /* ranks that are threads of one process */
 
 /* The host's allocator. Both functions may be called from several threads at once. */
 struct melu_allocator {
@@ -159,21 +161,24 @@ typedef void (*melu_log_fn)(void *arg, const char *line);
 /* Options of melu_context_new. */
 struct melu_context_options {
   size_t size;
-  size_t n_threads;                       /* threads of the library's own pool, the caller's included; 0: 1 */
-  const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
-  const struct melu_runner *runner;       /* copied; NULL: the library's own pool of n_threads */
-  melu_log_fn log;                        /* NULL: nothing is logged */
-  void *log_arg;                          /* what `log` is given */
-  melu_progress_fn progress;              /* NULL: no progress, no cancel */
-  void *progress_arg;                     /* what `progress` is given */
-  const char *kernels;                    /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
-  size_t max_file_bytes;                  /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+  size_t n_threads;                         /* threads of the library's own pool, the caller's included; 0: 1 */
+  const struct melu_allocator *allocator;   /* copied; NULL: malloc and free */
+  const struct melu_runner *runner;         /* copied; NULL: the library's own pool of n_threads */
+  melu_log_fn log;                          /* NULL: nothing is logged */
+  void *log_arg;                            /* what `log` is given */
+  melu_progress_fn progress;                /* NULL: no progress, no cancel */
+  void *progress_arg;                       /* what `progress` is given */
+  const char *kernels;                      /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
+  size_t max_file_bytes;                    /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+  const struct melu_collective *collective; /* copied; NULL: there is one rank */
+  size_t n_slots;                           /* of a training: melu_slot; up to 65,535; 0: 1, or 16 with a collective */
 };
 
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
  * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
  * compute in parallel (fit, meta_gradient, evaluate, candidates, choose) take turns on its threads. Errors: MELU_EINVAL
- * (also: kernels that this CPU does not have), MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
+ * (also: kernels that this CPU does not have, more ranks than slots), MELU_ELIMIT (1,024 threads, 65,535 slots),
+ * MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
 MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
 
 /* Frees the context, or nothing if it is NULL, and joins its threads. All its objects must be gone. Since: 1.0 */
@@ -181,6 +186,82 @@ MELU_API void melu_context_free(melu_context *ctx);
 
 /* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 1.0 */
 MELU_API const char *melu_build_info(const melu_context *ctx);
+
+/* -------------------------------------------------------------------------------------------------- ranks */
+
+/* Beyond one process. The *ranks* of a training are processes, on any number of machines, each with a context, a data
+ * set of its own users, and a model. They talk through the host's own transport: a table of functions, `melu/mpi.h`
+ * having one for MPI and melu_group one for the threads of one process.
+ *
+ * Every user, and every row of a table, belongs to one of n_slots *slots*, and rank r of R has the slots from
+ * n_slots r / R on, up to n_slots (r + 1) / R. Sums go along one tree over slots. So the weights depend on the number
+ * of slots, and not on the number of ranks. More slots than will ever be ranks times threads gain nothing.
+ *
+ * Calls that say "collective" must be made by all ranks, in the same order. If one of them fails on one rank, it ends
+ * on all of them with that rank's status and a message that begins with its number, "rank 2: ..."; where a rank is
+ * gone, with MELU_EPEER. All other calls are a rank's own. */
+
+/* The slot of the user with that id of the host's: mix64(user_id) mod n_slots (melu_split_order says what mix64 is).
+ * 0 if n_slots is 0. Since: 1.0 */
+MELU_API size_t melu_slot(uint64_t user_id, size_t n_slots);
+
+/* Bytes to or from another rank. */
+struct melu_message {
+  void *bytes;
+  size_t n;
+};
+
+/* Folds what comes from the ranks behind into what came from those before: *into := *into o *from, which is associative
+ * and need not commute. */
+typedef void (*melu_fold_fn)(void *into, const void *from);
+
+#define MELU_MAX_REDUCE 1024
+
+/* How ranks reach each other. Called from the thread that makes the collective call, one function at a time. Each
+ * returns 0, or a status and a message after which no more of them are called; it should fail, with MELU_EPEER, when a
+ * rank is gone or does not come within a time of the host's choosing. Messages may be empty. With one rank no function
+ * is called. All machines must have the same byte order. */
+struct melu_collective {
+  size_t size;
+  void *arg;
+  uint32_t rank, n_ranks;
+  /* all[r] receives what rank r has in all[r]: counts[r] bytes, one after another. `counts`: (n_ranks), the same on all
+   * ranks; one's own part is there already. */
+  melu_status (*all_gather)(void *arg, void *all, const size_t *counts, melu_error *err);
+  /* Sends out[r] to rank r, and receives what rank r sends here in in[r]: `n` is how many bytes there is room for, and
+   * becomes how many came; more are an error. What is for oneself stays. `out` and `in`: (n_ranks), and what they point
+   * to, stay where they are until `end`, and may be touched again after it. `begin` need not wait for anybody. */
+  melu_status (*all_to_all_begin)(void *arg, const struct melu_message *out, struct melu_message *in, melu_error *err);
+  melu_status (*all_to_all_end)(void *arg, melu_error *err);
+  /* Replaces `value`, of n bytes, up to MELU_MAX_REDUCE, by the fold of all ranks' values in their order, on all. */
+  melu_status (*reduce)(void *arg, void *value, size_t n, melu_fold_fn fold, melu_error *err);
+  /* Returns when all ranks have called it. */
+  melu_status (*barrier)(void *arg, melu_error *err);
+};
+
+/* Ranks that are threads of one process: to try things, and for machines whose memory is divided. */
+struct melu_group_options {
+  size_t size;
+  const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
+  double time_limit;                      /* seconds that a rank waits for another one; 0: 60 */
+};
+
+/* Returns a new group of n_ranks members. Errors: MELU_EINVAL, MELU_ELIMIT (64 ranks), MELU_ENOMEM, MELU_ESYSTEM.
+ * Since: 1.0 */
+MELU_API melu_status melu_group_new(melu_group **out, size_t n_ranks, const struct melu_group_options *options,
+                                    melu_error *err);
+
+/* Frees the group. No thread may be in a collective call. Since: 1.0 */
+MELU_API void melu_group_free(melu_group *group);
+
+/* Describes one member for the context of its thread; set collective->size before. It borrows the group. Who waits
+ * does not compute. Errors: MELU_EINVAL. Since: 1.0 */
+MELU_API melu_status melu_group_member(struct melu_collective *collective, melu_group *group, size_t rank,
+                                       melu_error *err);
+
+/* Says that the member will make no more collective calls: those that the others are in, or make after it, end with
+ * MELU_EPEER at once. May be called at any time from any thread. Since: 1.0 */
+MELU_API void melu_group_leave(melu_group *group, size_t rank);
 
 /* ------------------------------------------------------------------------------------------------- schema */
 

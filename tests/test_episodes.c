@@ -525,6 +525,7 @@ static void check_added(const melu_gradient *g, size_t i, const real *before, st
 /* A row's prior has a share for each update since its last one, and the first. */
 START_TEST(priors_are_their_formulas) {
   static const uint32_t users[N_STEPS] = {0, 3, 3, 0, NOBODY, 7};
+  const struct melu__share whole = {1, {0, 1}};
   struct melu__prior prior = strengths;
   struct world w;
   struct waiting t = {0};
@@ -542,7 +543,7 @@ START_TEST(priors_are_their_formulas) {
       before[i] = test_memory(part.n * w.model->params[i].cols, sizeof **before);
       if (part.n) memcpy(before[i], part.values, part.n * w.model->params[i].cols * sizeof **before);
     }
-    melu__prior_add(&prior, g);
+    melu__prior_add(&prior, g, &whole);
     for (size_t i = 0; i < w.model->n_params; i++) check_added(g, i, before[i], &t);
     for (size_t i = 0; i < w.model->n_params; i++) free(before[i]);
   }

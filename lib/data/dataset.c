@@ -341,3 +341,20 @@ void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data) {
   melu__digest_words(d, data->rating_item, data->n_ratings);
   melu__digest_words(d, data->rating, data->n_ratings);
 }
+
+uint64_t melu__entity_hash(const melu_dataset *data, melu_owner owner, uint32_t entity) {
+  const struct melu__table *table = &data->tables[owner];
+  unsigned char bytes[MELU_DIGEST_BYTES];
+  struct melu__digest d;
+  melu__digest_begin(&d);
+  melu__digest_bits(&d, melu__table_id(table, entity));
+  for (size_t i = 0; i < table->n_columns; i++) {
+    const struct melu__column *c = &table->columns[i];
+    const size_t first = c->offsets[entity], n = c->offsets[entity + 1] - first;
+    melu__digest_bits(&d, n);
+    if (c->ids && n) melu__digest_words(&d, c->ids + first, n);
+    if (c->numbers && n) melu__digest_words(&d, c->numbers + first * c->field->width, n * c->field->width);
+  }
+  melu__digest_end(bytes, &d);
+  return melu__get_bits(bytes, 8);
+}

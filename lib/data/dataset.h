@@ -51,6 +51,9 @@ struct melu__digest; /* base/digest.h */
 /* Adds all of a frozen set to a digest: host's ids, values and ratings, but not the schema. */
 void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data);
 
+/* The XXH3 digest (64 bits) of a user's or an item's id and values, of a frozen set. */
+uint64_t melu__entity_hash(const melu_dataset *data, melu_owner owner, uint32_t entity);
+
 /* How much there is at some moment, to return to. */
 struct melu__mark {
   size_t n_entities[2], n_ratings, n_key_texts;

@@ -17,16 +17,7 @@
 #define FORMAT "melu-checkpoint"
 #define SECOND "second_moment."
 
-enum { N_COUNTS = 12, N_NUMBERS = 12, N_CURSOR = 2, N_LOSSES = 3, ARRAYS = 5, LISTS = 4, NAME_ROOM = 96 };
-
-struct count {
-  const char *name;
-  uint64_t value;
-};
-struct number {
-  const char *name;
-  double value;
-};
+enum { N_CURSOR = 2, N_LOSSES = 3, ARRAYS = 5, LISTS = 4, NAME_ROOM = 96 };
 
 /* A training as tensors, which lie in the training's own memory, or here. */
 struct checkpoint {
@@ -34,56 +25,25 @@ struct checkpoint {
   struct melu__tensor *tensors;
   char (*names)[NAME_ROOM]; /* of the tensors */
   size_t n;
-  uint64_t counts[N_COUNTS]; /* the values of the options */
-  double numbers[N_NUMBERS];
+  uint64_t counts[MELU__N_COUNTS]; /* the values of the options */
+  double numbers[MELU__N_NUMBERS];
   uint64_t cursor[N_CURSOR]; /* tasks done; the best epoch */
   double losses[N_LOSSES];   /* sum of the epoch so far; of the validation, the last and the best */
 };
 
 /* ------------------------------------------------------------------------------------------------- what it is */
 
-void melu__fit_identify(struct melu__fit *f) {
+/* Of all slots, whoever has them. */
+melu_status melu__fit_identify(struct melu__fit *f, melu_error *err) {
   unsigned char digest[MELU_DIGEST_BYTES];
   struct melu__digest d;
+  melu_status status = MELU_OK;
   melu__digest_begin(&d);
-  f->source->kind->identify(f->source, &d);
+  melu__digest_bits(&d, f->share.n_slots);
+  for (size_t s = 0; s < f->share.n_slots && !status; s++) status = f->source.digest(f->source.arg, &d, s, err);
   melu__digest_end(digest, &d);
   for (size_t i = 0; i < sizeof digest; i++) snprintf(f->identity + 2 * i, 3, "%02x", (unsigned)digest[i]);
-}
-
-static double clip_of(double resolved) {
-  return isinf(resolved) ? -1 : resolved;
-}
-
-static void list_options(struct count counts[N_COUNTS], struct number numbers[N_NUMBERS], const struct melu__fit *f) {
-  const struct melu_fit_options *o = &f->options;
-  const struct melu_optimizer_options *p = &f->optimizer->options;
-  const struct count all_counts[N_COUNTS] = {{"seed", o->seed},
-                                             {"n_epochs", o->n_epochs},
-                                             {"batch_tasks", o->batch_tasks},
-                                             {"n_query", o->n_query},
-                                             {"min_ratings", o->min_ratings},
-                                             {"max_ratings", o->max_ratings},
-                                             {"max_support", o->max_support},
-                                             {"random_support", (uint64_t)o->random_support},
-                                             {"cosine", (uint64_t)o->cosine},
-                                             {"patience", o->patience},
-                                             {"optimizer kind", (uint64_t)p->kind},
-                                             {"optimizer dense", p->dense != 0}};
-  const struct number all_numbers[N_NUMBERS] = {{"prior_vectors", o->prior_vectors},
-                                                {"prior_offsets", o->prior_offsets},
-                                                {"prior_pooled", o->prior_pooled},
-                                                {"prior_dense", o->prior_dense},
-                                                {"validation", o->validation},
-                                                {"lr", f->optimizer_options.lr},
-                                                {"beta1", p->beta1},
-                                                {"beta2", p->beta2},
-                                                {"epsilon", p->epsilon},
-                                                {"weight_decay", p->weight_decay},
-                                                {"clip_value", clip_of(p->clip_value)},
-                                                {"clip_norm", clip_of(p->clip_norm)}};
-  memcpy(counts, all_counts, sizeof all_counts);
-  memcpy(numbers, all_numbers, sizeof all_numbers);
+  return status;
 }
 
 /* Appends an array of that shape; nothing if there is none. */
@@ -117,8 +77,8 @@ static void add_all(struct checkpoint *c) {
   }
   add_list(c, "training.", "cursor", MELU__U64, N_CURSOR, c->cursor);
   add_list(c, "training.", "losses", MELU__F64, N_LOSSES, c->losses);
-  add_list(c, "training.", "counts", MELU__U64, N_COUNTS, c->counts);
-  add_list(c, "training.", "numbers", MELU__F64, N_NUMBERS, c->numbers);
+  add_list(c, "training.", "counts", MELU__U64, MELU__N_COUNTS, c->counts);
+  add_list(c, "training.", "numbers", MELU__F64, MELU__N_NUMBERS, c->numbers);
 }
 
 static void release(struct checkpoint *c) {
@@ -129,8 +89,8 @@ static void release(struct checkpoint *c) {
 
 static melu_status describe(struct checkpoint *c, const struct melu__fit *f, melu_error *err) {
   const size_t most = ARRAYS * f->model->n_params + LISTS;
-  struct count counts[N_COUNTS];
-  struct number numbers[N_NUMBERS];
+  struct melu__count counts[MELU__N_COUNTS];
+  struct melu__number_option numbers[MELU__N_NUMBERS];
   *c = (struct checkpoint){.f = f};
   c->tensors = melu__alloc(&f->ctx->allocator, most, sizeof *c->tensors);
   c->names = melu__alloc(&f->ctx->allocator, most, sizeof *c->names);
@@ -138,9 +98,9 @@ static melu_status describe(struct checkpoint *c, const struct melu__fit *f, mel
     release(c);
     return melu__fail_memory(err);
   }
-  list_options(counts, numbers, f);
-  for (size_t i = 0; i < N_COUNTS; i++) c->counts[i] = counts[i].value;
-  for (size_t i = 0; i < N_NUMBERS; i++) c->numbers[i] = numbers[i].value;
+  melu__fit_list_options(counts, numbers, f);
+  for (size_t i = 0; i < MELU__N_COUNTS; i++) c->counts[i] = counts[i].value;
+  for (size_t i = 0; i < MELU__N_NUMBERS; i++) c->numbers[i] = numbers[i].value;
   add_all(c);
   return MELU_OK;
 }
@@ -199,18 +159,18 @@ static melu_status check_tensors(const struct checkpoint *c, const struct melu__
 }
 
 static melu_status check_options(const struct melu__fit *f, const struct melu__safetensors *file, melu_error *err) {
-  struct count counts[N_COUNTS];
-  struct number numbers[N_NUMBERS];
-  uint64_t count[N_COUNTS];
-  double number[N_NUMBERS];
-  list_options(counts, numbers, f);
+  struct melu__count counts[MELU__N_COUNTS];
+  struct melu__number_option numbers[MELU__N_NUMBERS];
+  uint64_t count[MELU__N_COUNTS];
+  double number[MELU__N_NUMBERS];
+  melu__fit_list_options(counts, numbers, f);
   melu__safetensors_copy(count, file, "training.counts");
   melu__safetensors_copy(number, file, "training.numbers");
-  for (size_t i = 0; i < N_COUNTS; i++)
+  for (size_t i = 0; i < MELU__N_COUNTS; i++)
     if (count[i] != counts[i].value)
       return melu__fail(err, MELU_EINVAL, "%s was %llu and is %llu now", counts[i].name, (unsigned long long)count[i],
                         (unsigned long long)counts[i].value);
-  for (size_t i = 0; i < N_NUMBERS; i++)
+  for (size_t i = 0; i < MELU__N_NUMBERS; i++)
     if (number[i] != numbers[i].value)
       return melu__fail(err, MELU_EINVAL, "%s was %g and is %g now", numbers[i].name, number[i], numbers[i].value);
   if (!is_text(file, "data", f->identity, strlen(f->identity)))

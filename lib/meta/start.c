@@ -7,122 +7,173 @@
 #include "base/error.h"
 #include "model/embed.h"
 
-/* A new model, and what is found out about those who are trained on. */
-struct start {
-  melu_model *model;
-  const melu_dataset *items;
-  unsigned char *is_rated; /* (items) */
-  unsigned char **count;   /* (tables), (rows): how many items, or users, have each row: 0, 1, or 2 for more */
-  double sum, squares, n_ratings;
-};
-
-/* ---------------------------------------------------------------------------------------------------- the ratings */
-
-static void count_ids(unsigned char *count, const struct melu__column *column, size_t entity) {
-  size_t n_ids;
-  const uint32_t *ids = melu__column_ids(column, entity, &n_ids);
-  for (size_t j = 0; j < n_ids; j++) count[ids[j]] = (unsigned char)(count[ids[j]] + (count[ids[j]] < 2));
-}
-
-static void count_user(const struct start *s, const melu_dataset *data, uint32_t user) {
-  for (size_t t = 0; t < s->model->n_tables; t++) {
-    const struct melu__table_use use = melu__embed_use(s->model, t);
-    if (use.owner == MELU_USER) count_ids(s->count[t], &data->tables[MELU_USER].columns[use.column], user);
-  }
-}
-
-static melu_status look_at_users(void *arg, size_t slot, const melu_dataset *data, const uint32_t *users, size_t n,
-                                 melu_error *err) {
-  struct start *s = arg;
-  (void)slot;
-  (void)err;
-  for (size_t i = 0; i < n; i++) {
-    const uint32_t *items;
-    const float *ratings;
-    const size_t n_ratings = melu_dataset_ratings(data, users[i], &items, &ratings);
-    count_user(s, data, users[i]);
-    for (size_t k = 0; k < n_ratings; k++) {
-      s->is_rated[items[k]] = 1;
-      s->sum += ratings[k];
-      s->squares += (double)ratings[k] * ratings[k];
-    }
-    s->n_ratings += (double)n_ratings;
-  }
-  return MELU_OK;
-}
-
-static void count_items(const struct start *s) {
-  for (size_t t = 0; t < s->model->n_tables; t++) {
-    const struct melu__table_use use = melu__embed_use(s->model, t);
-    for (size_t i = 0; i < melu_dataset_n_items(s->items) && use.owner == MELU_ITEM; i++)
-      if (s->is_rated[i]) count_ids(s->count[t], &s->items->tables[MELU_ITEM].columns[use.column], i);
-  }
-}
-
-/* ------------------------------------------------------------------------------------------------------ the model */
-
 /* Mean and spread of the ratings that are trained on. */
-static void set_scale(const struct start *s) {
-  const double mean = s->sum / s->n_ratings, variance = s->squares / s->n_ratings - mean * mean;
-  real *scale = s->model->factors[MELU__F_SCALE];
-  if (s->model->options.loss == MELU_LOGISTIC) {
+static void set_scale(melu_model *model, const struct melu__ratings *r) {
+  const double mean = r->sum / r->n, variance = r->squares / r->n - mean * mean;
+  real *scale = model->factors[MELU__F_SCALE];
+  if (model->options.loss == MELU_LOGISTIC) {
     const double p = fmin(fmax(mean, 1e-3), 1 - 1e-3);
     scale[0] = 0;
-    s->model->factors[MELU__F_PRIOR][s->model->options.rank] = (real)log(p / (1 - p));
+    model->factors[MELU__F_PRIOR][model->options.rank] = (real)log(p / (1 - p));
     return;
   }
   scale[0] = (real)mean;
   if (variance > 1e-12 * (1 + mean * mean)) scale[1] = (real)sqrt(variance);
 }
 
-/* A table of one id an item in which no row has two items names them. The last row, of unknown ids, may have many. */
+/* ----------------------------------------------------------------------------------------------- counting */
+
+/* Of one table: how many items, or users, of those that are trained on have each row: 0, 1, or, where one id an item
+ * may name it, 2 for more; and which one had it first. */
+struct row_counts {
+  unsigned char *count;
+  uint64_t *first;
+};
+
+struct start {
+  melu_model *model;
+  melu_owner owner; /* of those that are being counted */
+  struct row_counts *tables;
+  struct melu__mail *mail;
+  struct cursor {
+    size_t table, row;
+  } * cursors; /* of the message to each rank */
+};
+
+/* A table of one id an item. */
+static int may_name(const melu_model *model, size_t table) {
+  const struct melu__field *field = melu__table_field(model->schema, table);
+  return field->owner == MELU_ITEM && field->kind == MELU_ONE;
+}
+
+static void count_row(struct row_counts *c, size_t row, unsigned count, uint64_t id) {
+  if (c->count[row] == 0) {
+    c->count[row] = (unsigned char)count;
+    if (c->first) c->first[row] = id;
+  } else if (c->first && (count > 1 || c->first[row] != id)) {
+    c->count[row] = 2;
+  }
+}
+
+static void count_entity(void *arg, const melu_dataset *data, uint32_t entity) {
+  struct start *s = arg;
+  const uint64_t id = melu__table_id(&data->tables[s->owner], entity);
+  for (size_t t = 0; t < s->model->n_tables; t++) {
+    const struct melu__table_use use = melu__embed_use(s->model, t);
+    size_t n;
+    if (use.owner != s->owner) continue;
+    const uint32_t *ids = melu__column_ids(&data->tables[use.owner].columns[use.column], entity, &n);
+    for (size_t j = 0; j < n; j++) count_row(&s->tables[t], ids[j], 1, id);
+  }
+}
+
+static melu_status count_own(struct start *s, const struct melu__source *source, melu_error *err) {
+  const struct melu_allocator *a = &s->model->ctx->allocator;
+  for (size_t t = 0; t < s->model->n_tables; t++) {
+    const size_t n = s->model->params[t].rows;
+    s->tables[t].count = melu__calloc(a, n, 1);
+    if (may_name(s->model, t)) s->tables[t].first = melu__alloc(a, n, sizeof *s->tables[t].first);
+    if (!s->tables[t].count || (may_name(s->model, t) && !s->tables[t].first)) return melu__fail_memory(err);
+  }
+  melu_status status = MELU_OK;
+  for (int owner = 0; owner < 2 && !status; owner++) {
+    s->owner = (melu_owner)owner;
+    status = source->visit(source->arg, s->owner, count_entity, s, err);
+  }
+  return status;
+}
+
+/* -------------------------------------------------------------------------------------------- of all ranks */
+
+struct counted {
+  uint32_t table, row, count, unused;
+  uint64_t first;
+};
+
+/* What has come from other ranks meanwhile may be told once more. */
+static size_t pack_counts(void *arg, size_t to, char *bytes, size_t room, int *more) {
+  const struct start *s = arg;
+  struct cursor *c = &s->cursors[to];
+  size_t n = 0;
+  for (; c->table < s->model->n_tables; *c = (struct cursor){c->table + 1, 0}) {
+    const struct row_counts *t = &s->tables[c->table];
+    for (; c->row < s->model->params[c->table].rows; c->row++) {
+      if (!t->count[c->row]) continue;
+      if (room - n < sizeof(struct counted)) {
+        *more = 1;
+        return n;
+      }
+      const struct counted row = {(uint32_t)c->table, (uint32_t)c->row, t->count[c->row], 0,
+                                  t->first ? t->first[c->row] : 0};
+      memcpy(bytes + n, &row, sizeof row);
+      n += sizeof row;
+    }
+  }
+  return n;
+}
+
+static void unpack_counts(void *arg, size_t from, const char *bytes, size_t n) {
+  const struct start *s = arg;
+  (void)from;
+  for (size_t at = 0; at < n; at += sizeof(struct counted)) {
+    struct counted row;
+    memcpy(&row, bytes + at, sizeof row);
+    count_row(&s->tables[row.table], row.row, row.count, row.first);
+  }
+}
+
+static melu_status count_all(struct start *s, const struct melu__source *source, melu_error *err) {
+  const struct melu__letters letters = {s, pack_counts, unpack_counts, NULL};
+  const struct melu_allocator *a = &s->model->ctx->allocator;
+  s->tables = melu__calloc(a, s->model->n_tables, sizeof *s->tables);
+  melu_status status = s->tables ? count_own(s, source, err) : melu__fail_memory(err);
+  if (!s->mail) return status;
+  s->cursors = melu__calloc(a, s->model->ctx->collective.n_ranks, sizeof *s->cursors);
+  if (!status && !s->cursors) status = melu__fail_memory(err);
+  if (status) melu__mail_fail(s->mail, status, err);
+  return melu__mail_exchange(s->mail, &letters, err);
+}
+
+/* ------------------------------------------------------------------------------------------------------ all */
+
+/* A table in which no row has two items names them. The last row, of unknown ids, may have many. */
 static int is_name(const struct start *s, size_t table) {
-  const struct melu__field *field = melu__table_field(s->model->schema, table);
-  if (field->owner != MELU_ITEM || field->kind != MELU_ONE) return 0;
   int any = 0;
   for (size_t r = 0; r + 1 < s->model->params[table].rows; r++) {
-    if (s->count[table][r] > 1) return 0;
-    any |= s->count[table][r];
+    if (s->tables[table].count[r] > 1) return 0;
+    any |= s->tables[table].count[r];
   }
-  return any;
+  return any && may_name(s->model, table);
 }
 
 /* What training will not touch says nothing. */
-static void clear_rows(const struct start *s, size_t t) {
-  const struct melu__param *p = &s->model->params[t];
-  if (is_name(s, t)) s->model->factors[MELU__F_NAMES][t] = 1;
-  for (size_t r = 0; r < p->rows; r++)
-    if (!s->count[t][r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
-}
-
-static int allocate(struct start *s) {
-  const struct melu_allocator *a = &s->model->ctx->allocator;
-  s->is_rated = melu__calloc(a, melu_dataset_n_items(s->items), 1);
-  s->count = melu__calloc(a, s->model->n_tables, sizeof *s->count);
-  if (!s->is_rated || !s->count) return 0;
+static void clear_tables(const struct start *s) {
   for (size_t t = 0; t < s->model->n_tables; t++) {
-    s->count[t] = melu__calloc(a, s->model->params[t].rows, 1);
-    if (!s->count[t]) return 0;
+    const struct melu__param *p = &s->model->params[t];
+    if (is_name(s, t)) s->model->factors[MELU__F_NAMES][t] = 1;
+    for (size_t r = 0; r < p->rows; r++)
+      if (!s->tables[t].count[r]) memset(p->data + r * p->cols, 0, p->cols * sizeof *p->data);
   }
-  return 1;
 }
 
 static void release(struct start *s) {
   const struct melu_allocator *a = &s->model->ctx->allocator;
-  for (size_t t = 0; s->count && t < s->model->n_tables; t++) melu__free(a, s->count[t]);
-  melu__free(a, s->count);
-  melu__free(a, s->is_rated);
+  for (size_t t = 0; s->tables && t < s->model->n_tables; t++) {
+    melu__free(a, s->tables[t].count);
+    melu__free(a, s->tables[t].first);
+  }
+  melu__free(a, s->tables);
+  melu__free(a, s->cursors);
 }
 
-melu_status melu__start(melu_model *model, struct melu__source *source, melu_error *err) {
-  struct start s = {.model = model, .items = source->items};
+melu_status melu__start(melu_model *model, const struct melu__source *source, const struct melu__ratings *ratings,
+                        struct melu__mail *mail, melu_error *err) {
+  struct start s = {.model = model, .mail = mail};
   if (!melu__is_factors(model)) return MELU_OK;
-  melu_status status = allocate(&s) ? MELU_OK : melu__fail_memory(err);
-  if (!status) status = source->kind->visit(source, look_at_users, &s, err);
+  const melu_status status = count_all(&s, source, err);
   if (!status) {
-    count_items(&s);
-    for (size_t t = 0; t < model->n_tables; t++) clear_rows(&s, t);
-    set_scale(&s);
+    clear_tables(&s);
+    set_scale(model, ratings);
     model->version++;
     model->largest = (real)melu__model_largest(model);
   }

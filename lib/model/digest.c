@@ -51,3 +51,12 @@ melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], const mel
   melu__digest_end(digest, &d);
   return MELU_OK;
 }
+
+uint64_t melu__model_hash(const melu_model *model) {
+  unsigned char digest[MELU_DIGEST_BYTES];
+  struct melu__digest d;
+  melu__digest_begin(&d);
+  for (size_t i = 0; i < model->n_params; i++) add_param(&d, &model->params[i]);
+  melu__digest_end(digest, &d);
+  return melu__get_bits(digest, 8);
+}

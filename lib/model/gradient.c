@@ -46,11 +46,7 @@ fail:
 void melu_gradient_free(melu_gradient *g) {
   if (!g) return;
   const struct melu_allocator *a = &g->model->ctx->allocator;
-  for (size_t i = 0; g->tables && i < g->model->n_tables; i++) {
-    melu__free(a, g->tables[i].rows);
-    melu__free(a, g->tables[i].values);
-    melu__free(a, g->tables[i].place);
-  }
+  for (size_t i = 0; g->tables && i < g->model->n_tables; i++) melu__table_grad_free(&g->tables[i], a);
   if (g->free_outer) g->free_outer(g->outer, g->model);
   melu__free(a, g->tables);
   melu__free(a, g->dense);
@@ -60,28 +56,12 @@ void melu_gradient_free(melu_gradient *g) {
 
 /* ------------------------------------------------------------------------------------------------ filling */
 
-int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
+int melu__gradient_begin(melu_gradient *g, size_t n_tasks, size_t n_slots) {
   g->filled = 0;
   g->n_tasks = 0;
   g->loss = 0;
-  for (size_t i = 0; i < g->model->n_tables; i++) {
-    struct melu__table_grad *r = &g->tables[i];
-    for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = 0;
-    r->n = 0;
-  }
+  for (size_t i = 0; i < g->model->n_tables; i++) melu__table_grad_empty(&g->tables[i], n_slots);
   return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
-}
-
-uint32_t melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row) {
-  if (r->place[row]) return r->place[row] - 1;
-  const size_t n = r->n, end = (n + 1) * r->cols;
-  if (!melu__grow(a, &r->rows, &r->capacity, n, n + 1, sizeof *r->rows) ||
-      !melu__grow(a, &r->values, &r->values_capacity, n * r->cols, end, sizeof *r->values))
-    return MELU__NO_PLACE;
-  memset(r->values + n * r->cols, 0, r->cols * sizeof *r->values);
-  r->rows[n] = row;
-  r->place[row] = (uint32_t)++r->n;
-  return (uint32_t)n;
 }
 
 /* ------------------------------------------------------------------------------------------------ reading */

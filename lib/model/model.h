@@ -5,6 +5,7 @@
 
 #include <melu.h>
 
+#include "base/slots.h"
 #include "model/shape.h"
 
 struct melu__plan_cache; /* tape/plan.h */
@@ -35,6 +36,9 @@ void melu__model_initialise(melu_model *model);
 /* The largest number of all parameters, by looking at them. */
 double melu__model_largest(const melu_model *model);
 
+/* A digest (64 bits) of the parameters that all ranks have. */
+uint64_t melu__model_hash(const melu_model *model);
+
 /* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);
 
@@ -45,6 +49,14 @@ static inline int melu__is_factors(const melu_model *model) {
 /* Whether predictions of the model have variances: the ridge tells them. */
 static inline int melu__has_variances(const melu_model *model) {
   return melu__is_factors(model) && model->options.rule == MELU_CLOSED_FORM;
+}
+
+/* Whose row of a table it is. */
+static inline size_t melu__slot_of_row(const melu_model *model, size_t table, const struct melu__share *share,
+                                       size_t row) {
+  (void)model;
+  (void)table;
+  return row % share->n_slots;
 }
 
 /* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */

@@ -39,7 +39,7 @@ struct fuzz_input fuzz_part(struct fuzz_input *in) {
 
 int fuzz_accepted(const char *what, melu_status status, unsigned allowed, const melu_error *err) {
   if (!status) return 1;
-  FUZZ_NEEDS(status >= MELU_ESYSTEM && status < 0 && allowed & FUZZ_BIT(status), "%s: %s", what,
+  FUZZ_NEEDS(status >= MELU_EPEER && status < 0 && allowed & FUZZ_BIT(status), "%s: %s", what,
              melu_status_name(status));
   FUZZ_NEEDS(err->status == status && err->message[0] && memchr(err->message, 0, sizeof err->message),
              "%s: %s, but the error does not say so", what, melu_status_name(status));

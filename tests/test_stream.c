@@ -5,7 +5,9 @@
 
 #include "base/mix.h"
 #include "base/rng.h"
+#include "gang.h"
 #include "io/shards.h"
+#include "meta/episode.h"
 #include "meta/source.h"
 #include "run_suite.h"
 #include "shard_world.h"
@@ -34,20 +36,61 @@ static void teardown(void) {
 
 /* ---------------------------------------------------------------------------------------------------- the source */
 
-static struct melu__eligible eligible(double share) {
-  return (struct melu__eligible){.seed = SEED, .min_ratings = MIN_RATINGS, .max_ratings = MAX_RATINGS, .share = share};
+static struct melu_fit_options source_options(double share) {
+  return (struct melu_fit_options){.size = sizeof(struct melu_fit_options),
+                                   .seed = SEED,
+                                   .n_query = N_QUERY,
+                                   .min_ratings = MIN_RATINGS,
+                                   .max_ratings = MAX_RATINGS,
+                                   .max_support = 100,
+                                   .validation = share};
 }
 
-static struct melu__source *open_source(double share, size_t n_slots, size_t first, size_t end) {
-  struct melu__source *source;
-  const struct melu__eligible who = eligible(share);
-  const struct melu__slot_range range = {n_slots, first, end};
-  SHARD_TRY(melu__source_of_shards(&source, world.ctx, shards, &who, range, &err));
-  return source;
+/* A source, with a batch of its own, of a context with so many slots, of which `rank` of so many has some. */
+struct opened {
+  melu_context *ctx;
+  melu_group *group;
+  melu_shards *shards;
+  struct melu__source source;
+  melu_batch *batch;
+  size_t n_own;
+};
+
+static void open_source(struct opened *o, double share, size_t n_slots, size_t rank, size_t n_ranks) {
+  const struct melu_fit_options options = source_options(share);
+  const struct melu_group_options of_group = {.size = sizeof of_group};
+  struct melu_collective collective = {.size = sizeof collective};
+  const struct melu_context_options of_context = {
+      .size = sizeof of_context, .n_slots = n_slots, .collective = &collective};
+  SHARD_TRY(melu_group_new(&o->group, n_ranks, &of_group, &err));
+  SHARD_TRY(melu_group_member(&collective, o->group, rank, &err));
+  SHARD_TRY(melu_context_new(&o->ctx, &of_context, &err));
+  SHARD_TRY(melu_shards_open(&o->shards, o->ctx, world.folder, &err));
+  SHARD_TRY(melu__shard_source(&o->source, o->ctx, o->shards, &options, &err));
+  const uint64_t no_matter[N_SLOTS] = {0};
+  SHARD_TRY(o->source.leave_out(o->source.arg, no_matter, &err));
+  SHARD_TRY(o->source.new_batch(o->source.arg, &o->batch, &err));
+  o->n_own = o->source.own.hi - o->source.own.lo;
 }
 
-static void close_source(struct melu__source *source) {
-  source->kind->free(source);
+static void close_source(struct opened *o) {
+  o->source.free_batch(o->source.arg, o->batch);
+  melu__source_free(&o->source);
+  melu_shards_free(o->shards);
+  melu_context_free(o->ctx);
+  melu_group_free(o->group);
+}
+
+/* The length of a slot's list, by the slot's number among its own. */
+static size_t length_of(const struct opened *o, enum melu__list list, size_t own) {
+  const struct melu__source_slot *slot = &o->source.slots[own];
+  return (size_t)(list == MELU__LEFT_OUT ? slot->n_left_out : slot->n_users);
+}
+
+static size_t count(const struct opened *o, enum melu__list list) {
+  size_t n = 0;
+  for (size_t own = 0; own < o->n_own; own++) n += length_of(o, list, own);
+  return n;
 }
 
 /* Episodes as somebody can remember them who has other data: by ids. */
@@ -57,10 +100,6 @@ struct episode {
   uint32_t items[MAX_RATINGS];
   float ratings[MAX_RATINGS];
 };
-
-static uint32_t positions[32];
-static const struct melu__episodes episodes = {
-    .seed = SEED, .n_query = N_QUERY, .max_support = 100, .positions = positions};
 
 static void remember(struct episode *to, const melu_batch *batch, size_t i) {
   const struct melu__task *task = &batch->tasks[i];
@@ -78,32 +117,34 @@ static void remember(struct episode *to, const melu_batch *batch, size_t i) {
   }
 }
 
-/* Users [first, first + n) of a slot in batches of so many; returns how many. */
-static size_t take(struct episode *to, struct melu__source *source, enum melu__part part, size_t slot, size_t first,
-                   size_t n, size_t of_batch, uint32_t epoch) {
-  melu_batch *batch;
-  size_t n_taken = 0;
-  SHARD_TRY(melu_batch_new(&batch, world.ctx, source->users, &err));
+/* Users [first, first + n) of one slot's list in batches of so many; returns how many. */
+static size_t take(struct episode *to, struct opened *o, enum melu__list list, size_t own, size_t first, size_t n,
+                   size_t of_batch, uint32_t draw) {
+  size_t n_taken = 0, n_tasks[N_SLOTS];
   while (n_taken < n) {
     const size_t more = n - n_taken < of_batch ? n - n_taken : of_batch;
-    melu_batch_clear(batch);
-    source->kind->begin(source);
-    SHARD_TRY(source->kind->add(source, batch, &episodes, part, slot, first + n_taken, more, epoch, &err));
-    ck_assert_uint_eq(melu_batch_n_tasks(batch), more);
-    for (size_t i = 0; i < more; i++) remember(&to[n_taken + i], batch, i);
+    uint64_t begin[N_SLOTS] = {0}, end[N_SLOTS] = {0};
+    begin[own] = first + n_taken;
+    end[own] = begin[own] + more;
+    SHARD_TRY(o->source.fill(o->source.arg, o->batch, list, draw, begin, end, n_tasks, &err));
+    ck_assert_uint_eq(melu_batch_n_tasks(o->batch), more);
+    for (size_t slot = 0; slot < o->n_own; slot++) ck_assert_uint_eq(n_tasks[slot], slot < own ? 0 : more);
+    for (size_t i = 0; i < more; i++) remember(&to[n_taken + i], o->batch, i);
     n_taken += more;
   }
-  melu_batch_free(batch);
   return n_taken;
 }
 
-/* Everybody of a part, slot by slot. */
-static size_t take_all(struct episode *to, struct melu__source *source, enum melu__part part, size_t of_batch,
-                       uint32_t epoch) {
+/* Everybody of a list, slot by slot. */
+static size_t take_all(struct episode *to, struct opened *o, enum melu__list list, size_t of_batch, uint32_t draw) {
   size_t n = 0;
-  for (size_t slot = 0; slot < source->n_slots; slot++)
-    n += take(to + n, source, part, slot, 0, source->n_users[part][slot], of_batch, epoch);
+  for (size_t own = 0; own < o->n_own; own++)
+    n += take(to + n, o, list, own, 0, length_of(o, list, own), of_batch, draw);
   return n;
+}
+
+static void begin_epoch(struct opened *o, uint32_t epoch) {
+  SHARD_TRY(o->source.begin_epoch(o->source.arg, epoch, &err));
 }
 
 static uint32_t user_of(uint64_t id) {
@@ -122,17 +163,17 @@ static size_t count_eligible(void) {
 }
 
 /* Each eligible user once, with her ratings, in the slot that she belongs to. */
-static void check_everybody(const struct episode *taken, size_t n, size_t n_slots, const struct melu__source *source) {
+static void check_everybody(const struct episode *taken, size_t n, size_t n_slots, const struct opened *o) {
   int seen[SHARD_USERS] = {0};
   ck_assert_uint_eq(n, count_eligible());
   for (size_t i = 0, slot = 0, of_slot = 0; i < n; i++, of_slot++) {
     const uint32_t user = user_of(taken[i].user);
-    while (of_slot == source->n_users[MELU__TRAINED][slot]) {
+    while (of_slot == length_of(o, MELU__TRAINED, slot)) {
       slot++;
       of_slot = 0;
     }
     ck_assert_int_eq(seen[user]++, 0);
-    ck_assert_uint_eq(melu__mix64(taken[i].user) % n_slots, slot);
+    ck_assert_uint_eq(melu_slot(taken[i].user, n_slots), slot);
     ck_assert_uint_eq(taken[i].n_support + taken[i].n_query, shard_n_ratings(user));
     for (size_t k = 0; k < shard_n_ratings(user); k++) {
       ck_assert_uint_eq(taken[i].items[k], shard_item(user, k));
@@ -143,30 +184,31 @@ static void check_everybody(const struct episode *taken, size_t n, size_t n_slot
 
 START_TEST(everybody_once_an_epoch) {
   const size_t n_slots = _i ? N_SLOTS : 1;
-  struct melu__source *source = open_source(0, n_slots, 0, n_slots);
+  struct opened o;
   struct episode taken[2][SHARD_USERS];
   size_t n_same = 0, n = 0;
+  open_source(&o, 0, n_slots, 0, 1);
   for (uint32_t epoch = 0; epoch < 2; epoch++) {
-    source->kind->order(source, epoch);
-    n = take_all(taken[epoch], source, MELU__TRAINED, 7, epoch);
-    check_everybody(taken[epoch], n, n_slots, source);
+    begin_epoch(&o, epoch);
+    n = take_all(taken[epoch], &o, MELU__TRAINED, 7, epoch);
+    check_everybody(taken[epoch], n, n_slots, &o);
   }
   for (size_t i = 0; i < n; i++) n_same += taken[0][i].user == taken[1][i].user;
   ck_assert_uint_lt(n_same, n / 2);
-  ck_assert_uint_eq(melu__source_count(source, MELU__TRAINED), n);
-  ck_assert_uint_eq(melu__source_count(source, MELU__LEFT_OUT), 0);
-  ck_assert_uint_eq(source->longest, MAX_RATINGS);
-  close_source(source);
+  ck_assert_uint_eq(count(&o, MELU__TRAINED), n);
+  ck_assert_uint_eq(count(&o, MELU__LEFT_OUT), 0);
+  close_source(&o);
 }
 END_TEST
 
 /* The order is one of files, which is shuffled, and in each of its users. */
 START_TEST(order_by_files) {
-  struct melu__source *source = open_source(0, 1, 0, 1);
+  struct opened o;
   struct episode taken[SHARD_USERS];
   size_t order[N_FILES], n_files = 0, n_ascending = 0;
-  source->kind->order(source, 3);
-  const size_t n = take_all(taken, source, MELU__TRAINED, 7, 3);
+  open_source(&o, 0, 1, 0, 1);
+  begin_epoch(&o, 3);
+  const size_t n = take_all(taken, &o, MELU__TRAINED, 7, 3);
   for (size_t i = 0; i < n; i++) {
     const size_t file = melu__mix64(taken[i].user) % N_FILES;
     if (n_files && order[n_files - 1] == file) {
@@ -182,61 +224,92 @@ START_TEST(order_by_files) {
   size_t n_of_files = 0;
   for (size_t k = 1; k < N_FILES; k++) n_of_files += order[k] > order[k - 1];
   ck_assert(n_of_files > 0 && n_of_files < N_FILES - 1);
-  close_source(source);
+  close_source(&o);
 }
 END_TEST
 
 /* Ranks that have some of the slots each see what one sees that has them all, and ask for it in other batches. */
 START_TEST(any_rank_and_any_batch) {
-  struct melu__source *all = open_source(0.2, N_SLOTS, 0, N_SLOTS), *some;
+  struct opened all, some;
   struct episode expected[SHARD_USERS], taken[SHARD_USERS];
+  open_source(&all, 0.2, N_SLOTS, 0, 1);
   for (uint32_t epoch = 0; epoch < 3; epoch += 2)
-    for (int part = 0; part < MELU__N_PARTS; part++)
-      for (size_t first = 0; first < N_SLOTS; first += 2) {
-        some = open_source(0.2, N_SLOTS, first, first + 2);
-        some->kind->order(some, epoch);
-        all->kind->order(all, epoch);
-        for (size_t slot = first; slot < first + 2; slot++) {
-          const size_t n = all->n_users[part][slot];
-          ck_assert_uint_eq(some->n_users[part][slot], n);
-          ck_assert_uint_eq(some->n_users[part][(slot + 2) % N_SLOTS], 0);
-          take(expected, all, (enum melu__part)part, slot, 0, n, 3, epoch);
-          take(taken, some, (enum melu__part)part, slot, 0, n, 100, epoch);
+    for (int list = 0; list <= MELU__LEFT_OUT; list++)
+      for (size_t rank = 0; rank < 2; rank++) {
+        open_source(&some, 0.2, N_SLOTS, rank, 2);
+        ck_assert(some.n_own == N_SLOTS / 2 && some.source.own.lo == rank * N_SLOTS / 2);
+        begin_epoch(&some, epoch);
+        begin_epoch(&all, epoch);
+        for (size_t own = 0; own < some.n_own; own++) {
+          const size_t slot = some.source.own.lo + own, n = length_of(&all, (enum melu__list)list, slot);
+          ck_assert_uint_eq(length_of(&some, (enum melu__list)list, own), n);
+          ck_assert(memcmp(&some.source.slots[own], &all.source.slots[slot], sizeof some.source.slots[own]) == 0);
+          take(expected, &all, (enum melu__list)list, slot, 0, n, 3, epoch);
+          take(taken, &some, (enum melu__list)list, own, 0, n, 100, epoch);
           ck_assert(memcmp(expected, taken, n * sizeof *taken) == 0);
         }
-        close_source(some);
+        close_source(&some);
       }
-  close_source(all);
+  close_source(&all);
 }
 END_TEST
 
 /* Who goes on in the midst of an epoch, or asks for something else in between, gets the same. */
 START_TEST(from_anywhere) {
-  struct melu__source *source = open_source(0.3, 1, 0, 1), *other = open_source(0.3, 1, 0, 1);
+  struct opened o, other;
   struct episode expected[SHARD_USERS], taken[SHARD_USERS];
-  source->kind->order(source, 1);
-  const size_t n = take_all(expected, source, MELU__TRAINED, 5, 1);
+  open_source(&o, 0.3, 1, 0, 1);
+  open_source(&other, 0.3, 1, 0, 1);
+  begin_epoch(&o, 1);
+  const size_t n = take_all(expected, &o, MELU__TRAINED, 5, 1);
   for (size_t first = 0; first < n; first += 9) {
-    other->kind->order(other, 1);
+    begin_epoch(&other, 1);
     const size_t left = n - first < 20 ? n - first : 20;
-    take(taken, other, MELU__TRAINED, 0, first, left, 6, 1);
+    take(taken, &other, MELU__TRAINED, 0, first, left, 6, 1);
     ck_assert(memcmp(expected + first, taken, left * sizeof *taken) == 0);
-    take(taken, other, MELU__LEFT_OUT, 0, 0, other->n_users[MELU__LEFT_OUT][0], 4, UINT32_MAX);
-    take(taken, other, MELU__TRAINED, 0, 0, left, 6, 1); /* back to the beginning */
+    take(taken, &other, MELU__LEFT_OUT, 0, 0, length_of(&other, MELU__LEFT_OUT, 0), 4, UINT32_MAX);
+    take(taken, &other, MELU__TRAINED, 0, 0, left, 6, 1); /* back to the beginning */
     ck_assert(memcmp(expected, taken, left * sizeof *taken) == 0);
   }
-  close_source(source);
-  close_source(other);
+  close_source(&o);
+  close_source(&other);
+}
+END_TEST
+
+/* A batch stays as it is while another one is filled. */
+START_TEST(several_batches) {
+  struct opened o;
+  struct episode first[9], again[9];
+  melu_batch *other, *third;
+  uint64_t begin[1] = {0}, end[1] = {9};
+  size_t n_tasks[1];
+  open_source(&o, 0, 1, 0, 1);
+  SHARD_TRY(o.source.new_batch(o.source.arg, &other, &err));
+  SHARD_TRY(o.source.new_batch(o.source.arg, &third, &err));
+  begin_epoch(&o, 0);
+  SHARD_TRY(o.source.fill(o.source.arg, o.batch, MELU__TRAINED, 0, begin, end, n_tasks, &err));
+  for (size_t i = 0; i < 9; i++) remember(&first[i], o.batch, i);
+  for (begin[0] = 9, end[0] = 30; end[0] < 50; begin[0] += 10, end[0] += 10) {
+    melu_batch *const filled = end[0] == 40 ? third : other;
+    SHARD_TRY(o.source.fill(o.source.arg, filled, MELU__TRAINED, 0, begin, end, n_tasks, &err));
+    ck_assert_ptr_ne(filled->data, o.batch->data);
+  }
+  for (size_t i = 0; i < 9; i++) remember(&again[i], o.batch, i);
+  ck_assert(memcmp(first, again, sizeof first) == 0);
+  o.source.free_batch(o.source.arg, other);
+  o.source.free_batch(o.source.arg, third);
+  close_source(&o);
 }
 END_TEST
 
 /* A share of them, for good, whatever the folder is like. */
 START_TEST(left_out) {
-  struct melu__source *source = open_source(0.3, 1, 0, 1);
+  struct opened o;
   struct episode trained[SHARD_USERS], left[SHARD_USERS];
   int is_left[SHARD_USERS] = {0};
-  source->kind->order(source, 0);
-  const size_t n = take_all(trained, source, MELU__TRAINED, 7, 0), m = take_all(left, source, MELU__LEFT_OUT, 7, 0);
+  open_source(&o, 0.3, 1, 0, 1);
+  begin_epoch(&o, 0);
+  const size_t n = take_all(trained, &o, MELU__TRAINED, 7, 0), m = take_all(left, &o, MELU__LEFT_OUT, 7, 0);
   ck_assert_uint_eq(n + m, count_eligible());
   ck_assert_msg(m > n / 8 && m < n, "%zu of %zu are left out", m, n + m);
   for (size_t i = 0; i < m; i++) {
@@ -244,52 +317,63 @@ START_TEST(left_out) {
     ck_assert(i == 0 || melu__mix64(left[i].user) % N_FILES >= melu__mix64(left[i - 1].user) % N_FILES);
   }
   for (size_t i = 0; i < n; i++) ck_assert(!is_left[user_of(trained[i].user)]);
-  close_source(source);
+  close_source(&o);
 
   struct episode again[SHARD_USERS];
-  melu_shards_free(shards);
   shard_files(&world, 1);
   shard_write(&world, 3);
-  SHARD_TRY(melu_shards_open(&shards, world.ctx, world.folder, &err));
-  source = open_source(0.3, 1, 0, 1);
-  ck_assert_uint_eq(take_all(again, source, MELU__LEFT_OUT, 7, 0), m);
+  open_source(&o, 0.3, 1, 0, 1);
+  ck_assert_uint_eq(take_all(again, &o, MELU__LEFT_OUT, 7, 0), m);
   for (size_t i = 0; i < m; i++) ck_assert(is_left[user_of(again[i].user)]);
-  close_source(source);
+  close_source(&o);
 }
 END_TEST
 
 struct seen {
-  size_t n, n_ratings, slot;
-  int users[SHARD_USERS];
+  size_t n;
+  double n_ratings, sum, squares;
+  int users[SHARD_USERS], items[SHARD_ITEMS], rated[SHARD_ITEMS];
 };
 
-static melu_status look(void *arg, size_t slot, const melu_dataset *data, const uint32_t *users, size_t n,
-                        melu_error *e) {
+static void look_at_user(void *arg, const melu_dataset *data, uint32_t entity) {
   struct seen *seen = arg;
-  ck_assert_uint_ge(slot, seen->slot);
-  seen->slot = slot;
-  for (size_t i = 0; i < n; i++) {
-    struct melu_value values[SHARD_FIELDS];
-    SHARD_TRY(melu_dataset_user_values(values, data, users[i], &err));
-    const uint32_t user = user_of(melu_dataset_user_id(data, users[i]));
-    ck_assert_uint_eq(values[1].n_ids, user % 3 ? user % 10 : 0);
-    ck_assert_int_eq(seen->users[user]++, 0);
-    seen->n_ratings += melu_dataset_ratings(data, users[i], NULL, NULL);
+  struct melu_value values[SHARD_FIELDS];
+  SHARD_TRY(melu_dataset_user_values(values, data, entity, &err));
+  const uint32_t user = user_of(melu_dataset_user_id(data, entity));
+  ck_assert_uint_eq(values[1].n_ids, user % 3 ? user % 10 : 0);
+  ck_assert_int_eq(seen->users[user]++, 0);
+  seen->n++;
+  for (size_t i = 0; i < shard_n_ratings(user); i++) {
+    const double rating = (double)shard_rating(user, i);
+    seen->n_ratings++;
+    seen->sum += rating;
+    seen->squares += rating * rating;
+    seen->rated[shard_item(user, i)] = 1;
   }
-  seen->n += n;
-  if (seen->n < 1000) return MELU_OK;
-  e->status = MELU_EDIVERGED;
-  return MELU_EDIVERGED;
+}
+
+static void look_at_item(void *arg, const melu_dataset *data, uint32_t entity) {
+  struct seen *seen = arg;
+  ck_assert_uint_eq(melu_dataset_item_id(data, entity), shard_item_id(entity));
+  ck_assert_int_eq(seen->items[entity]++, 0);
 }
 
 START_TEST(all_are_shown) {
-  struct melu__source *source = open_source(0.2, N_SLOTS, 0, N_SLOTS);
-  struct seen seen = {0}, enough = {.n = 1000};
-  SHARD_TRY(source->kind->visit(source, look, &seen, &err));
-  ck_assert_uint_eq(seen.n, melu__source_count(source, MELU__TRAINED));
-  ck_assert(source->n_ratings == (double)seen.n_ratings);
-  ck_assert_int_eq(source->kind->visit(source, look, &enough, &err), MELU_EDIVERGED);
-  close_source(source);
+  struct opened o;
+  struct seen seen = {0};
+  double n_ratings = 0, sum = 0, squares = 0;
+  open_source(&o, 0.2, N_SLOTS, 0, 1);
+  SHARD_TRY(o.source.visit(o.source.arg, MELU_USER, look_at_user, &seen, &err));
+  SHARD_TRY(o.source.visit(o.source.arg, MELU_ITEM, look_at_item, &seen, &err));
+  ck_assert_uint_eq(seen.n, count(&o, MELU__TRAINED));
+  ck_assert(memcmp(seen.items, seen.rated, sizeof seen.items) == 0);
+  for (size_t own = 0; own < o.n_own; own++) {
+    n_ratings += o.source.slots[own].n_ratings;
+    sum += o.source.slots[own].sum;
+    squares += o.source.slots[own].squares;
+  }
+  ck_assert(n_ratings == seen.n_ratings && sum == seen.sum && squares == seen.squares); /* quarters are exact */
+  close_source(&o);
 }
 END_TEST
 
@@ -297,13 +381,17 @@ END_TEST
 
 enum kind { LAYERS, FACTORS, N_KINDS };
 
-static melu_model *new_model(const melu_dataset *items, enum kind kind) {
+static const struct melu_model_options *model_options(enum kind kind) {
   static const size_t hidden[2] = {6, 5};
   static const struct melu_model_options options[N_KINDS] = {
       {.size = sizeof *options, .seed = 7, .hidden = hidden, .n_hidden = 2, .inner_steps = 2},
       {.size = sizeof *options, .seed = 7, .preset = "best", .hidden = hidden, .n_hidden = 1, .rank = 3}};
+  return &options[kind];
+}
+
+static melu_model *new_model(const melu_dataset *items, enum kind kind) {
   melu_model *model;
-  SHARD_TRY(melu_model_new(&model, world.ctx, melu_dataset_schema(items), &options[kind], &err));
+  SHARD_TRY(melu_model_new(&model, world.ctx, melu_dataset_schema(items), model_options(kind), &err));
   return model;
 }
 
@@ -323,29 +411,27 @@ static void digest_of(unsigned char digest[MELU_DIGEST_BYTES], const melu_model 
   SHARD_TRY(melu_model_digest(digest, model, &err));
 }
 
-/* A file's users in the order of an epoch, and the numbers by which they draw. */
-static size_t list_file(uint64_t *ids, uint32_t *numbers, size_t file, uint32_t epoch) {
+/* A file's users in the order of an epoch. */
+static size_t list_file(uint64_t *ids, size_t file, uint32_t epoch) {
   melu_dataset *data;
-  uint32_t users[SHARD_USERS], before = 0;
+  uint32_t users[SHARD_USERS];
   size_t n = 0;
   SHARD_TRY(melu_shards_read(&data, shards, file, &err));
-  for (size_t f = 0; f < file; f++) before += (uint32_t)shards->list.users[f];
   for (uint32_t u = 0; u < melu_dataset_n_users(data); u++) {
     const size_t n_ratings = melu_dataset_ratings(data, u, NULL, NULL);
     if (n_ratings >= MIN_RATINGS && n_ratings <= MAX_RATINGS) users[n++] = u;
   }
   struct melu__rng rng = melu__rng(SEED, MELU__RNG_FILE, epoch, (uint32_t)file);
   melu__rng_shuffle(&rng, users, n);
-  for (size_t i = 0; i < n; i++) {
-    ids[i] = melu_dataset_user_id(data, users[i]);
-    numbers[i] = before + users[i];
-  }
+  for (size_t i = 0; i < n; i++) ids[i] = melu_dataset_user_id(data, users[i]);
   melu_dataset_free(data);
   return n;
 }
 
 /* Trains by the same tasks, of a data set that has all users in the order in which they were added. */
 static void train_plainly(melu_model *model, const melu_dataset *data) {
+  uint32_t positions[32];
+  const struct melu__episodes episodes = {.seed = SEED, .n_query = N_QUERY, .max_support = 100, .positions = positions};
   const struct melu_fit_options fit = fit_options();
   melu_batch *batch;
   melu_gradient *gradient;
@@ -354,18 +440,18 @@ static void train_plainly(melu_model *model, const melu_dataset *data) {
   SHARD_TRY(melu_gradient_new(&gradient, model, &err));
   SHARD_TRY(melu_optimizer_new(&optimizer, model, fit.optimizer, &err));
   for (uint32_t epoch = 0; epoch < fit.n_epochs; epoch++) {
-    uint32_t files[N_FILES], numbers[SHARD_USERS], user;
+    uint32_t files[N_FILES], user;
     uint64_t ids[SHARD_USERS];
     size_t n = 0;
     struct melu__rng rng = melu__rng(SEED, MELU__RNG_ORDER, epoch, 0);
     for (uint32_t f = 0; f < N_FILES; f++) files[f] = f;
     melu__rng_shuffle(&rng, files, N_FILES);
-    for (size_t f = 0; f < N_FILES; f++) n += list_file(ids + n, numbers + n, files[f], epoch);
+    for (size_t f = 0; f < N_FILES; f++) n += list_file(ids + n, files[f], epoch);
     for (size_t i = 0; i < n;) {
       melu_batch_clear(batch);
       for (size_t k = 0; k < fit.batch_tasks && i < n; k++, i++) {
         SHARD_TRY(melu_dataset_find_user(&user, data, ids[i], &err));
-        SHARD_TRY(melu__episode_add(&episodes, batch, user, numbers[i], epoch, &err));
+        SHARD_TRY(melu__episode_add(&episodes, batch, user, ids[i], epoch, &err));
       }
       SHARD_TRY(melu_meta_gradient(gradient, model, batch, &err));
       SHARD_TRY(melu_optimizer_step(optimizer, model, gradient, &err));
@@ -496,6 +582,61 @@ START_TEST(stopped_while_it_reads) {
 }
 END_TEST
 
+/* ----------------------------------------------------------------------------------------------- several ranks */
+
+struct outcome {
+  enum kind kind;
+  unsigned char digests[N_SLOTS][MELU_DIGEST_BYTES]; /* of each rank's model */
+  melu_status statuses[N_SLOTS];
+};
+
+static void train_rank(const struct gang_rank *self) {
+  struct outcome *all = self->arg;
+  melu_error mine;
+  melu_context *ctx;
+  melu_shards *own;
+  melu_model *model = NULL;
+  struct melu_fit_options fit = fit_options();
+  const struct melu_context_options options = {
+      .size = sizeof options, .n_slots = N_SLOTS, .collective = &self->collective};
+  fit.validation = 0.2;
+  melu_status status = melu_context_new(&ctx, &options, &mine);
+  if (!status) status = melu_shards_open(&own, ctx, world.folder, &mine);
+  if (!status)
+    status = melu_model_new(&model, ctx, melu_dataset_schema(melu_shards_items(own)), model_options(all->kind), &mine);
+  if (!status) status = melu_fit_shards(model, own, &fit, &mine);
+  if (!status) status = melu_model_digest(all->digests[self->rank], model, &mine);
+  all->statuses[self->rank] = status;
+  melu_model_free(model);
+  melu_shards_free(own);
+  melu_context_free(ctx);
+}
+
+START_TEST(any_number_of_ranks) {
+  struct outcome one = {.kind = (enum kind)_i}, some = {.kind = (enum kind)_i};
+  gang_run(1, 0, train_rank, &one);
+  ck_assert_int_eq(one.statuses[0], MELU_OK);
+  for (size_t n_ranks = 2; n_ranks <= N_SLOTS; n_ranks++) {
+    gang_run(n_ranks, 0, train_rank, &some);
+    for (size_t r = 0; r < n_ranks; r++) {
+      ck_assert_int_eq(some.statuses[r], MELU_OK);
+      ck_assert(memcmp(some.digests[r], one.digests[0], MELU_DIGEST_BYTES) == 0);
+    }
+  }
+}
+END_TEST
+
+/* A file that one of them cannot read ends the training of all. */
+START_TEST(file_of_one_rank) {
+  struct outcome all = {.kind = LAYERS};
+  char path[96];
+  snprintf(path, sizeof path, "%s/users-00003.safetensors", world.folder);
+  ck_assert_int_eq(truncate(path, 200), 0);
+  gang_run(3, 0, train_rank, &all);
+  for (size_t r = 0; r < 3; r++) ck_assert_int_eq(all.statuses[r], MELU_EFORMAT);
+}
+END_TEST
+
 #define REFUSED(call, expected, text)                                                                        \
   do {                                                                                                       \
     const melu_status status_ = (call);                                                                      \
@@ -506,11 +647,9 @@ END_TEST
 START_TEST(refused) {
   const uint32_t listed[1] = {0};
   struct melu_fit_options fit = fit_options();
-  struct melu__source *source;
-  const struct melu__eligible who = eligible(0);
   melu_model *model = new_model(melu_shards_items(shards), LAYERS);
   REFUSED(melu_fit_shards(NULL, shards, &fit, &err), MELU_EINVAL, "model is NULL");
-  REFUSED(melu_fit_shards(model, NULL, &fit, &err), MELU_EINVAL, "shards is NULL");
+  REFUSED(melu_fit_shards(model, NULL, &fit, &err), MELU_EINVAL, "shards are NULL");
   fit.min_ratings = fit.max_ratings = 100;
   REFUSED(melu_fit_shards(model, shards, &fit, &err), MELU_ENOTFOUND, "no user to train on");
   fit.n_query = 1000000;
@@ -529,9 +668,17 @@ START_TEST(refused) {
   REFUSED(melu_fit_shards(model, shards, &fit, &err), MELU_ESCHEMA, "another schema");
   melu_schema_free(schema);
   melu_model_free(model);
-  REFUSED(melu__source_of_shards(&source, world.ctx, shards, &who, (struct melu__slot_range){3, 0, 3}, &err),
-          MELU_EINVAL, "there are 8 files, no multiple of the 3 slots");
-  ck_assert_ptr_null(source);
+
+  melu_context *ctx;
+  melu_shards *other;
+  const struct melu_context_options of_three = {.size = sizeof of_three, .n_slots = 3};
+  SHARD_TRY(melu_context_new(&ctx, &of_three, &err));
+  SHARD_TRY(melu_shards_open(&other, ctx, world.folder, &err));
+  SHARD_TRY(melu_model_new(&model, ctx, melu_dataset_schema(melu_shards_items(other)), NULL, &err));
+  REFUSED(melu_fit_shards(model, other, &fit, &err), MELU_EINVAL, "there are 8 files, no multiple of the 3 slots");
+  melu_model_free(model);
+  melu_shards_free(other);
+  melu_context_free(ctx);
 }
 END_TEST
 
@@ -651,10 +798,13 @@ int main(void) {
   tcase_add_test(source, order_by_files);
   tcase_add_test(source, any_rank_and_any_batch);
   tcase_add_test(source, from_anywhere);
+  tcase_add_test(source, several_batches);
   tcase_add_test(source, left_out);
   tcase_add_test(source, all_are_shown);
   tcase_add_test(source, as_a_plain_loop);
   tcase_add_test(source, starts_as_in_memory);
+  tcase_add_loop_test(source, any_number_of_ranks, 0, N_KINDS);
+  tcase_add_test(source, file_of_one_rank);
   tcase_add_test(source, refused);
   tcase_add_test(source, files_that_go);
   tcase_add_test(fits, stopped_while_it_reads);

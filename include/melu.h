@@ -184,7 +184,7 @@ MELU_API melu_status melu_context_new(melu_context **out, const struct melu_cont
 /* Frees the context, or nothing if it is NULL, and joins its threads. All its objects must be gone. Since: 1.0 */
 MELU_API void melu_context_free(melu_context *ctx);
 
-/* One line on the library, the kernels that were chosen and the BLIS it runs on. Belongs to the context. Since: 1.0 */
+/* One line on the library, the kernels that were chosen and the BLAS it runs on. Belongs to the context. Since: 1.0 */
 MELU_API const char *melu_build_info(const melu_context *ctx);
 
 /* -------------------------------------------------------------------------------------------------- ranks */
@@ -286,7 +286,7 @@ struct melu_field {
   melu_owner owner;     /* whether users or items have it */
   melu_field_kind kind; /* what a value of it is */
   size_t n_values;      /* ids are 0 .. n_values - 1. 0: the vocabulary is learnt from the texts that a data set reads.
-                      Not used by MELU_NUMERIC */
+                           Not used by MELU_NUMERIC */
   size_t width;         /* columns of the table, or numbers of a MELU_NUMERIC field; 0: 32, or 1 */
   double shift;         /* MELU_NUMERIC: (x - shift) * scale enters the network */
   double scale;         /* 0: 1 */
@@ -623,10 +623,9 @@ struct melu_model_options {
   melu_rates rates;     /* the preset's: MELU_RATE_FIXED */
   melu_loss loss;       /* the preset's: "melu" MELU_SQUARED, "best" MELU_MIXED */
   int multi_step; /* switch: the outer loss is the mean of the losses after each inner step (MAML++, Antoniou et al.,
-                   ICLR 2019), not that after the last */
+                     ICLR 2019), not that after the last */
   int history;    /* switch, MELU_FACTORS: the user's prior mean knows which items were rated, and how */
-  int learn_precision; /* switch, MELU_FACTORS and MELU_CLOSED_FORM: the precision of the prior is learnt; else it is 1
-                        */
+  int learn_precision; /* switch, MELU_FACTORS and MELU_CLOSED_FORM: the prior's precision is learnt; else it is 1 */
 };
 
 /* Returns a new model with random parameters for data of that schema, whose vocabularies must be complete. Copies the
@@ -1097,7 +1096,7 @@ struct melu_ask_options {
   const uint32_t *items; /* among which to choose, each once, by position; NULL: all that she did not rate */
   size_t n_items;        /* how many */
   const float *chances;  /* that she has an answer, of each of them (n_items; of each item of the data set if `items` is
-                           NULL), from 0 to 1; NULL: 1 */
+                            NULL), from 0 to 1; NULL: 1 */
   const uint32_t *targets; /* what is to be predicted well; more than once what matters more. NULL: what may be asked */
   size_t n_targets;        /* how many */
 };
@@ -1119,7 +1118,7 @@ MELU_API melu_status melu_ask(uint32_t *items, float *gains, size_t *n, melu_wor
 
 /* Means over users of what was added. nDCG is at 1, 3, 5 and 10; the ranking is by raw score, ties by the order of the
  * queries; "paper" has gains 2^rating - 1 (MeLU, eq. 8), "linear" has the rating itself. Where the best possible gain
- * is not positive, nDCG is 1. The last three are set where they apply, else 0. */
+ * is not positive, nDCG is 1. log_loss, auc and coverage are set where they apply, else 0. */
 struct melu_metrics {
   size_t n_users;        /* how many users were added */
   size_t n_queries;      /* and how many queries of theirs */
@@ -1131,9 +1130,10 @@ struct melu_metrics {
   double ndcg_paper[4];  /* mean nDCG at 1, 3, 5, 10 */
   double ndcg_linear[4]; /* likewise */
   double log_loss;       /* MELU_LOGISTIC: mean cross-entropy, in nats; by melu_metrics_clicks too */
-  double auc;      /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
-                      scores count half. Without both kinds 0.5 */
-  double coverage; /* with `intervals`: share of queries inside their 80 % interval */
+  double auc;         /* MELU_LOGISTIC: how often a click has a higher score than none, over all pairs of queries; equal
+                         scores count half. Without both kinds 0.5 */
+  double coverage;    /* with `intervals`: share of queries inside their 80 % interval */
+  double reserved[8]; /* 0: room for what later versions measure */
 };
 
 /* Adds one user's n queries to the means; start with a struct of zeros. Errors: MELU_EINVAL (NULL, n = 0, rating_min

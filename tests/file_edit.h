@@ -7,9 +7,29 @@
 #include <xxhash.h>
 
 #include <check.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Numbers as files have them, little-endian, on every machine. */
+static inline size_t header_length(const unsigned char *bytes) {
+  size_t n = 0;
+  for (int i = 0; i < 8; i++) n |= (size_t)bytes[i] << 8 * i;
+  return n;
+}
+
+#define NAN_BITS 0x7fc00000u
+
+static inline void put_bits(unsigned char *at, uint32_t bits) {
+  for (int i = 0; i < 4; i++) at[i] = (unsigned char)(bits >> 8 * i);
+}
+
+static inline void put_float(unsigned char *at, float number) {
+  uint32_t bits;
+  memcpy(&bits, &number, sizeof bits);
+  put_bits(at, bits);
+}
 
 /* Sets the checksum of a file right, if it has one. */
 static inline void set_checksum(unsigned char *bytes, size_t n) {
@@ -39,7 +59,7 @@ static inline struct edited edit_begin(const char *path) {
   e.bytes = calloc(e.n + 4096, 1);
   ck_assert(e.bytes && fread(e.bytes, 1, e.n, file) == e.n);
   fclose(file);
-  for (int i = 0; i < 8; i++) e.n_header |= (size_t)e.bytes[i] << 8 * i;
+  e.n_header = header_length(e.bytes);
   return e;
 }
 

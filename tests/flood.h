@@ -32,9 +32,15 @@ static inline uint64_t flood_number_of(uint64_t hash) {
   return h << 32 | h >> 32; /* the halves are taken the other way round */
 }
 
-/* Number i of the flood. */
-static inline uint64_t flood_number(uint32_t i) {
+/* Number i of the flood, little-endian. */
+static inline uint64_t flood_little(uint32_t i) {
   return flood_number_of((uint64_t)i << 32 | FLOOD_HASH);
+}
+
+/* The same as it lies in the memory of this machine. */
+static inline uint64_t flood_number(uint32_t i) {
+  const uint64_t little = flood_little(i);
+  return XXH_readLE64(&little);
 }
 
 /* Bytes of the character at p that may stand in any cell, without quotation: UTF-8 of up to two bytes. */
@@ -49,7 +55,7 @@ static inline void flood_text(char text[9], uint32_t *i) {
   int n = 0;
   text[8] = '\0';
   while (n < 8) {
-    const uint64_t number = flood_number((*i)++);
+    const uint64_t number = flood_little((*i)++);
     for (n = 0; n < 8; n++) text[n] = (char)(unsigned char)(number >> 8 * n & 0xff);
     n = 0;
     for (int more = 1; n < 8 && more; n += more) more = flood_character(text + n, 8 - n);

@@ -424,6 +424,15 @@ START_TEST(what_is_not_finite_is_refused) {
   WORLD_TRY(melu_model_write(p.model, "W3", 0, 1, huge, &err));
   check_refusal(MELU_EDIVERGED, p.user, p.ws, p.data, NULL);
   close_setting();
+  /* Only when the first answer is tried out. */
+  struct melu_model_options steep = settings[TRIED];
+  steep.inner_lr = 1e38;
+  uint32_t item;
+  size_t n = 1;
+  people_open(&p, NULL, &steep, 0, PEOPLE_MOST);
+  ck_assert_int_eq(melu_ask(&item, NULL, &n, p.ws, p.model, p.user, p.data, NULL, &err), MELU_EDIVERGED);
+  ck_assert_uint_eq(n, 1);
+  people_close(&p);
 }
 END_TEST
 

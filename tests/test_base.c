@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <math.h>
 #include <melu.h>
-#include <locale.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -24,6 +23,7 @@
 #include "base/rng.h"
 #include "base/vocab.h"
 #include "flood.h"
+#include "locales.h"
 #include "run_suite.h"
 #include "support.h"
 
@@ -42,7 +42,7 @@ START_TEST(numbers_are_rounded_to_the_nearest) {
     fesetround(FE_TONEAREST);
     ck_assert_int_eq(mode, modes[i]);
     ck_assert_int_eq(raised, 0);
-    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == 0.333333333f && beyond == INFINITY);
+    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
     ck_assert_str_eq(shown.text, "0.10000000000000001");
   }
 }
@@ -53,6 +53,19 @@ START_TEST(numbers_are_shown) {
   ck_assert_str_eq(melu__number_show(1e-30, 17).text, "1.0000000000000001e-30");
   ck_assert_str_eq(melu__number_show(3, 17).text, "3");
   ck_assert_str_eq(melu__number_show((double)INFINITY, 6).text, "inf");
+}
+END_TEST
+
+/* Where a decimal point takes two bytes. */
+START_TEST(numbers_are_shown_anywhere) {
+  ck_assert(locale_go_to("ps_AF"));
+  ck_assert_uint_eq(strlen(localeconv()->decimal_point), 2);
+  const struct melu__number shown = melu__number_show(-1234.5e-30, 6), whole = melu__number_show(7, 6);
+  const double read = melu__number_read("15e-1");
+  setlocale(LC_ALL, "C");
+  ck_assert_str_eq(shown.text, "-1.2345e-27");
+  ck_assert_str_eq(whole.text, "7");
+  ck_assert(read == 1.5);
 }
 END_TEST
 
@@ -238,6 +251,32 @@ START_TEST(options_without_a_size) {
   }
   static size_t zeros[1024] = {sizeof zeros}; /* nothing unknown is set, and yet this is no struct's size */
   ck_assert_int_eq(melu__options(&known, sizeof known, zeros, "options", &err), MELU_EINVAL);
+}
+END_TEST
+
+/* What the library fills keeps to the size that the host says, too. */
+START_TEST(options_for_any_host) {
+  const struct options known = {.size = sizeof known, .a = 1, .b = 2};
+  static size_t room[1024];
+  struct options filled;
+  melu_error err;
+  const size_t wrong[] = {0, sizeof(size_t) - 1, sizeof room};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    room[0] = wrong[i];
+    ck_assert_int_eq(melu__options_out(room, &known, sizeof known, "options", &err), MELU_EINVAL);
+    ck_assert_uint_eq(room[0], wrong[i]);
+  }
+  for (size_t size = sizeof(size_t); size <= sizeof known + 16; size += 4) {
+    memset(room, 0x5a, sizeof room);
+    room[0] = size;
+    ck_assert_int_eq(melu__options_out(room, &known, sizeof known, "options", &err), MELU_OK);
+    memcpy(&filled, room, sizeof filled);
+    ck_assert_uint_eq(filled.size, size);
+    ck_assert_uint_eq(filled.a, size > offsetof(struct options, a) ? 1 : 0x5a5a5a5a);
+    ck_assert_uint_eq(filled.b, size > offsetof(struct options, b) ? 2 : 0x5a5a5a5a);
+    for (size_t i = sizeof known; i < sizeof known + 24; i++)
+      ck_assert_int_eq(((unsigned char *)room)[i], i < size ? 0 : 0x5a);
+  }
 }
 END_TEST
 
@@ -807,6 +846,30 @@ START_TEST(vocabulary_is_not_flooded) {
 }
 END_TEST
 
+/* Keys of one hash, as they might be found by who knows the seed, are still told apart: by their lengths, and by their
+ * bytes. XXH3 of 16 bytes adds two words after it has multiplied them; of which one is 0 here, and the other the sum.
+ */
+START_TEST(vocabulary_tells_one_hash_apart) {
+  struct test_heap heap = {0};
+  const struct melu_allocator a = test_allocator(&heap);
+  struct melu__vocab *vocab = melu__vocab_new_seeded(&a, 0);
+  const uint64_t sum = 0x0123456789abcdefu, low = XXH_readLE64(XXH3_kSecret + 24) ^ XXH_readLE64(XXH3_kSecret + 32),
+                 high = XXH_readLE64(XXH3_kSecret + 40) ^ XXH_readLE64(XXH3_kSecret + 48);
+  const uint64_t keys[2][2] = {{low, high ^ sum}, {low ^ XXH_swap64(sum), high}};
+  const uint64_t hash = XXH3_64bits(keys[0], sizeof keys[0]), shorter = flood_number_of(hash);
+  ck_assert_uint_eq(XXH3_64bits(keys[1], sizeof keys[1]), hash);
+  ck_assert_uint_eq(XXH3_64bits(&shorter, sizeof shorter), hash);
+  ck_assert_uint_eq(melu__vocab_add(vocab, keys[0], sizeof keys[0], NULL), 0);
+  ck_assert_uint_eq(find_number(vocab, shorter), MELU__NO_INDEX);
+  ck_assert_uint_eq(add_number(vocab, shorter), 1);
+  ck_assert_uint_eq(melu__vocab_find(vocab, keys[1], sizeof keys[1]), MELU__NO_INDEX);
+  ck_assert_uint_eq(melu__vocab_add(vocab, keys[1], sizeof keys[1], NULL), 2);
+  for (uint32_t i = 0; i < 2; i++) ck_assert_uint_eq(melu__vocab_find(vocab, keys[i], sizeof keys[i]), 2 * i);
+  melu__vocab_free(vocab);
+  ck_assert_uint_eq(heap.live, 0);
+}
+END_TEST
+
 START_TEST(vocabulary_without_memory) {
   enum { N = 400 }; /* its slots have become more by then */
   size_t n_failures = 0;
@@ -979,14 +1042,15 @@ int main(void) {
   CASE("error", status_has_its_name, version_is_that_of_the_header, error_is_filled, error_of_any_length_or_none);
   CASE("memory", sizes_saturate, memory_is_aligned_and_counted, memory_too_large_is_not_asked_for,
        array_grows_or_stays);
-  CASE("options", options_of_an_older_host, options_of_a_newer_host, options_without_a_size);
+  CASE("options", options_of_an_older_host, options_of_a_newer_host, options_without_a_size, options_for_any_host);
   CASE("rng", random_numbers_are_philox, random_streams_are_apart, random_below_has_no_bias,
        random_reals_have_their_moments, shuffle_gives_every_permutation);
   CASE("parallel", pool_does_every_task_once, pool_uses_all_its_threads, pool_runs_inside_a_run,
        pool_is_shared_by_turns, pool_rounds_as_its_caller, pool_is_forked, pool_of_the_parent, no_pool_runs_too);
-  CASE("number", numbers_are_rounded_to_the_nearest, numbers_are_shown);
+  CASE("number", numbers_are_rounded_to_the_nearest, numbers_are_shown, numbers_are_shown_anywhere);
   CASE("vocab", vocabulary_numbers_keys, vocabulary_against_an_array, vocabulary_keeps_keys_together,
-       vocabulary_copy_is_its_own, vocabulary_is_not_flooded, vocabulary_without_memory);
+       vocabulary_copy_is_its_own, vocabulary_is_not_flooded, vocabulary_tells_one_hash_apart,
+       vocabulary_without_memory);
   CASE("context", context_refuses_bad_options, context_keeps_what_the_host_gave, context_has_defaults,
        context_without_memory, context_without_threads_to_have, context_without_locks_to_have, error_without_a_locale,
        model_without_a_lock_to_have);

@@ -460,6 +460,41 @@ START_TEST(a_list_has_its_limit) {
 }
 END_TEST
 
+/* Of somebody's ratings the first 65,536 count, as many as can be put into an order. */
+START_TEST(a_list_of_ratings_has_its_limit) {
+  enum { LIMIT = 65536 };
+  const struct melu_candidate_options o = {.size = sizeof o, .rule = rules[_i], .max_items = 3, .n_splits = 1};
+  uint32_t items[3];
+  melu_dataset *large;
+  size_t n = 3;
+  people_open(&p, NULL, &settings[0], 0, 1);
+  WORLD_TRY(melu_dataset_new(&large, p.ctx, p.schema, &err));
+  WORLD_TRY(melu_dataset_add_user(large, 1, NULL, NULL, &err));
+  for (uint32_t i = 0; i < 3; i++) people_add_item(large, i);
+  for (uint32_t i = 0; i <= LIMIT; i++)
+    WORLD_TRY(melu_dataset_add_rating(large, 1, people_item_id(i < LIMIT ? i % 2 : 2), people_rating(&p, 0), &err));
+  WORLD_TRY(melu_dataset_freeze(large, &err));
+  WORLD_TRY(melu_candidates(items, NULL, &n, p.model, large, &o, &err));
+  ck_assert_uint_eq(n, 2);
+  ck_assert(items[0] + items[1] == 1);
+  melu_dataset_free(large);
+  people_close(&p);
+}
+END_TEST
+
+/* The only one that may be asked about stands out in no way, and is the best. */
+START_TEST(one_item_is_the_best) {
+  const uint32_t item = 4;
+  const struct melu_candidate_options o = {.size = sizeof o, .rule = MELU_GRADIENT_NORM, .items = &item, .n_items = 1};
+  uint32_t found;
+  double score;
+  people_open(&p, NULL, &settings[0], N_USERS, N);
+  ck_assert_uint_eq(candidates(&found, &score, 1, &o), 1);
+  ck_assert(found == item && score == 1);
+  people_close(&p);
+}
+END_TEST
+
 START_TEST(what_is_not_finite_is_refused) {
   const struct melu_candidate_options o = {.size = sizeof o, .rule = rules[_i]};
   float huge[8];
@@ -475,12 +510,13 @@ END_TEST
 /* Each request in turn is refused, in a world where no plan was made before. */
 START_TEST(no_memory_leaves_all_as_it_was) {
   const struct melu_candidate_options o = {.size = sizeof o, .rule = rules[_i % 2], .max_items = 2, .n_splits = 1};
+  const struct melu_context_options two_threads = {.size = sizeof two_threads, .n_threads = 2};
   size_t n_refused = 0;
   for (int failed = 1; failed; n_refused += (size_t)failed) {
     uint32_t items[1] = {77};
     double scores[1] = {77};
     size_t n = 1;
-    people_open(&p, NULL, &settings[kinds[_i / 2]], 6, 1);
+    people_open(&p, &two_threads, &settings[kinds[_i / 2]], 6, 1);
     p.heap.fail_at = p.heap.made + n_refused + 1;
     const melu_status status = melu_candidates(items, scores, &n, p.model, p.data, &o, &err);
     failed = p.heap.made >= p.heap.fail_at;
@@ -507,6 +543,8 @@ int main(void) {
   tcase_add_loop_test(t, bad_input_is_refused, 0, N_KINDS);
   tcase_add_loop_test(t, there_may_be_fewer, 0, 2);
   tcase_add_test(t, a_list_has_its_limit);
+  tcase_add_loop_test(t, a_list_of_ratings_has_its_limit, 0, 2);
+  tcase_add_test(t, one_item_is_the_best);
   tcase_add_loop_test(t, what_is_not_finite_is_refused, 0, 2);
   tcase_add_loop_test(t, no_memory_leaves_all_as_it_was, 0, 2 * N_KINDS);
   suite_add_tcase(s, t);

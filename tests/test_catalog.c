@@ -155,13 +155,19 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
   return __real_pthread_mutex_lock(mutex);
 }
 
+/* Under qemu-user, which makes system calls of its own and cannot be forbidden any: what is asked of allocator and
+ * locks is still counted there. */
+static int is_emulated(void) {
+  return getenv("MESON_EXE_WRAPPER") != NULL;
+}
+
 /* In a process that may no longer make any system call but to read, write and end: the kernel kills it at the first. */
 static void serve(int forbidden) {
   const melu_user *users[2] = {user, user};
   uint32_t top[3], tops[6];
   float scores[N];
   size_t counts[2];
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) _exit(2);
+  if (!is_emulated() && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) _exit(2);
   if (forbidden) getppid();
   const size_t made = heap.made, live = heap.live;
   n_locks = 0;
@@ -188,7 +194,7 @@ START_TEST(serving_asks_for_nothing) {
   WORLD_TRY(melu_catalog_new(&catalog, w.model, w.data, NULL, 0, &err));
   WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 8, &err)); /* room to remember eight */
   ck_assert(heap.made > 0 && n_locks > 0);                                         /* the counting works */
-  for (int forbidden = 0; forbidden < 2; forbidden++) {
+  for (int forbidden = 0; forbidden < (is_emulated() ? 1 : 2); forbidden++) {
     int status;
     const pid_t child = fork();
     if (child == 0) serve(forbidden);
@@ -739,6 +745,10 @@ START_TEST(bad_rankings_are_refused) {
   REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
   options[7] = (struct melu_top_options){.size = sizeof *options, .n_allow = 1};
   REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
+  options[7] = (struct melu_top_options){.size = sizeof *options, .exclude = list, .n_exclude = 1, .n_allow = 1};
+  REFUSES(TOP_USERS(top, scores, n, users), MELU_EINVAL, 7);
+  ck_assert_str_eq(err.message, "allow is NULL");
+  ck_assert_int_eq(melu_catalog_top(top, scores, &k, s->ws, c, users[0], &options[7], NULL), MELU_EINVAL);
   REFUSES(melu_catalog_top(top, scores, &k, s->ws, c, users[0], &options[7], &err), MELU_EINVAL, 0);
   REFUSES(melu_catalog_top(top, scores, &k, s->ws, c, NULL, NULL, &err), MELU_EINVAL, 0);
   ck_assert_uint_eq(k, 2);

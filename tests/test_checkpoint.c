@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Trainings that are written down, and go on elsewhere as if they had never ended. */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -291,6 +292,9 @@ START_TEST(altered_checkpoints_are_refused) {
   edit_header(path, "\"W1\":", "\"more\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},\"W1\":");
   refuse(&w, &fit, MELU_EFORMAT, "of this training");
   leave_checkpoint(LAYERS);
+  edit_header(path, "\"schema\":", "\"scheme\":");
+  refuse(&w, &fit, MELU_ESCHEMA, "another schema");
+  leave_checkpoint(LAYERS);
   edit_header(path, "\"kernels\":", "\"colonels\":");
   WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
   ck_assert_msg(strstr(host.line, "kernels \"\" is resumed"), "%s", host.line);
@@ -405,6 +409,38 @@ START_TEST(no_checkpoint_of_what_diverged) {
 }
 END_TEST
 
+/* jansson takes its memory from malloc; here it can be refused. */
+static size_t json_made, json_fail_at;
+
+static void *json_take(size_t n) {
+  return ++json_made == json_fail_at ? NULL : malloc(n);
+}
+
+/* What a checkpoint says of itself has no memory: the training ends at the update that it would have told of, and
+ * the same may be asked again. */
+START_TEST(a_checkpoint_without_memory) {
+  struct melu_fit_options fit = with_checkpoint(1, 0);
+  melu_status status = MELU_ENOMEM;
+  size_t n_failures = 0;
+  make_folder();
+  fit.n_epochs = 1;
+  json_set_alloc_funcs(json_take, free);
+  for (; status; n_failures++) {
+    struct host host = {.stop_at = NEVER};
+    json_made = 0;
+    json_fail_at = n_failures + 1;
+    fit.resume = n_failures % 2 && exists(path);
+    status = train(LAYERS, &fit, 1, &host, NULL, NULL);
+    if (!status) break;
+    ck_assert_int_eq(status, MELU_ENOMEM);
+    ck_assert_int_eq(err.status, MELU_ENOMEM);
+  }
+  json_set_alloc_funcs(malloc, free);
+  ck_assert_uint_gt(n_failures, 50);
+  remove_folder();
+}
+END_TEST
+
 START_TEST(other_kernels_are_told) {
   const struct melu_fit_options fit = with_checkpoint(0, 1);
   const char *kernels[2] = {NULL, "base"};
@@ -444,6 +480,7 @@ int main(void) {
   tcase_add_test(t, another_schema_is_refused);
   tcase_add_test(t, nowhere_to_write);
   tcase_add_test(t, no_checkpoint_of_what_diverged);
+  tcase_add_test(t, a_checkpoint_without_memory);
   tcase_add_test(t, other_kernels_are_told);
   suite_add_tcase(s, t);
   return run_suite(s);

@@ -184,11 +184,81 @@ START_TEST(histories_without_sense) {
 }
 END_TEST
 
+/* A history that is not all there names its owner, whatever comes behind what is missing. */
+START_TEST(histories_with_more_than_what_is_missing) {
+  const uint32_t user = 1;
+  struct melu_evaluate_options with = how();
+  struct melu_metrics metrics;
+  melu_dataset *history = new_history(0);
+  WORLD_TRY(melu_dataset_add_user(history, 1, NULL, NULL, &err));
+  for (uint64_t i = 0; i < 4; i++) {
+    WORLD_TRY(melu_dataset_add_item(history, 997 + i, NULL, NULL, &err));
+    WORLD_TRY(melu_dataset_add_rating(history, 1, 997 + i, 3, &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(history, &err));
+  with.users = &user;
+  with.n_users = 1;
+  with.history = history;
+  ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_ENOTFOUND);
+  ck_assert_msg(strstr(err.message, "user 1: ") == err.message, "%s", err.message);
+  melu_dataset_free(history);
+}
+END_TEST
+
+/* More ratings than can be put into an order, and more users than are judged between two reports. */
+START_TEST(judging_many) {
+  enum { MOST_RATINGS = 65536, MANY_USERS = 300 };
+  struct melu_evaluate_options with = how();
+  struct melu_metrics metrics;
+  melu_dataset *data;
+  WORLD_TRY(melu_dataset_new(&data, world.ctx, world.schema, &err));
+  WORLD_TRY(melu_dataset_add_item(data, 1, NULL, NULL, &err));
+  for (uint32_t u = 0; u < MANY_USERS; u++) {
+    WORLD_TRY(melu_dataset_add_user(data, u, NULL, NULL, &err));
+    for (uint32_t k = 0; k < (u == 290 ? MOST_RATINGS + 1 : 5); k++)
+      WORLD_TRY(melu_dataset_add_rating(data, u, 1, (float)(1 + k % 5), &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(data, &err));
+  with.max_support = 4;
+  WORLD_TRY(melu_evaluate(&metrics, best, data, &with, &err));
+  ck_assert_uint_eq(metrics.n_users, MANY_USERS - 1);
+  with.max_ratings = SIZE_MAX;
+  ck_assert_int_eq(melu_evaluate(&metrics, best, data, &with, &err), MELU_ERANGE);
+  ck_assert_msg(strstr(err.message, "user 290: ") == err.message, "%s", err.message);
+  melu_dataset_free(data);
+}
+END_TEST
+
+/* Scores are finite, but what the steps make of a few ratings is not. */
+START_TEST(judging_what_diverges) {
+  const struct melu_model_options steep = {.size = sizeof steep, .inner_lr = 1e38};
+  const struct melu_evaluate_options with = how();
+  struct melu_metrics metrics = {.n_users = 77};
+  melu_model *model;
+  WORLD_TRY(melu_model_new(&model, world.ctx, melu_dataset_schema(world.data), &steep, &err));
+  ck_assert_int_eq(melu_evaluate(&metrics, model, world.data, &with, &err), MELU_EDIVERGED);
+  ck_assert_msg(strncmp(err.message, "user ", 5) == 0, "%s", err.message);
+  ck_assert_uint_eq(metrics.n_users, 77);
+  melu_model_free(model);
+}
+END_TEST
+
 START_TEST(judging_refuses) {
+  const struct melu_field more = {.size = sizeof more, .name = "more", .owner = MELU_USER, .n_values = 2, .width = 1};
+  melu_schema *schema;
+  melu_dataset *strange;
+  WORLD_TRY(melu_schema_new(&schema, world.ctx, &err));
+  world_fields(schema);
+  WORLD_TRY(melu_schema_add(schema, &more, &err));
+  WORLD_TRY(melu_dataset_new(&strange, world.ctx, schema, &err));
+  WORLD_TRY(melu_dataset_freeze(strange, &err));
   melu_dataset *open = new_history(0);
   struct melu_evaluate_options with = how();
   struct melu_metrics metrics;
   ck_assert_int_eq(melu_evaluate(&metrics, best, open, &with, &err), MELU_ESTATE);
+  ck_assert_int_eq(melu_evaluate(&metrics, best, strange, &with, &err), MELU_ESCHEMA);
+  melu_dataset_free(strange);
+  melu_schema_free(schema);
   with.n_query = SIZE_MAX / 2;
   ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &with, &err), MELU_ELIMIT);
   with = how();
@@ -246,7 +316,16 @@ START_TEST(clicks) {
   ck_assert(metrics.auc == 0.5);
   scores[0] = NAN;
   ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err), MELU_ERANGE);
+  scores[0] = 0;
+  labels[4] = INFINITY;
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, N, &err), MELU_ERANGE);
+  ck_assert_uint_eq(err.index, 4);
   ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, labels, 0, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(NULL, world.ctx, scores, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, NULL, scores, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, NULL, labels, N, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_metrics_clicks(&metrics, world.ctx, scores, NULL, N, &err), MELU_EINVAL);
+  ck_assert(metrics.auc == 0.5); /* and nothing was changed */
 }
 END_TEST
 
@@ -323,8 +402,31 @@ START_TEST(chooses_none_that_diverges) {
 }
 END_TEST
 
-START_TEST(refuses) {
+/* Who has more ratings than the judging allows is not drawn: among users of whom each has one more than the next, only
+ * one is left. */
+START_TEST(chooses_by_who_may_be_judged) {
   const struct melu_fit_options fit = fit_of(1);
+  const struct melu_evaluate_options four = {.size = sizeof four,
+                                             .n_query = N_QUERY,
+                                             .min_ratings = 4,
+                                             .max_ratings = 4},
+                                     none = {
+                                         .size = sizeof none, .n_query = N_QUERY, .min_ratings = 40, .max_ratings = 41};
+  struct melu_choose_options options = {.size = sizeof options, .validation = 0.9, .evaluate = &four};
+  double error;
+  size_t chosen = 9;
+  WORLD_TRY(melu_choose(&chosen, &error, world.ctx, world.data, &shape, &fit, 1, &options, &err));
+  ck_assert(chosen == 0 && isfinite(error));
+  options.evaluate = &none;
+  ck_assert_int_eq(melu_choose(&chosen, &error, world.ctx, world.data, &shape, &fit, 1, &options, &err),
+                   MELU_ENOTFOUND);
+}
+END_TEST
+
+START_TEST(refuses) {
+  const struct melu_fit_options fit = fit_of(1), old_fit = {.size = 3};
+  const struct melu_evaluate_options judging = how();
+  const struct melu_choose_options usual = {.size = sizeof usual, .evaluate = &judging};
   const struct melu_choose_options half = {.size = sizeof half, .validation = 1};
   const uint32_t user = 0;
   size_t chosen = 9;
@@ -339,6 +441,7 @@ START_TEST(refuses) {
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, NULL, &shape, &fit, 1, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, NULL, &fit, 1, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, NULL, 1, NULL, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &old_fit, 1, &usual, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, open, &shape, &fit, 1, NULL, &err), MELU_ESTATE);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &negative, &err), MELU_ERANGE);
   ck_assert_int_eq(melu_choose(&chosen, NULL, world.ctx, world.data, &shape, &fit, 1, &old, &err), MELU_EINVAL);
@@ -380,11 +483,10 @@ START_TEST(chooses_by_the_loss_of_clicks) {
 END_TEST
 
 /* A call in a small world whose memory is counted from there on. */
-static melu_status judge_with(struct test_heap *heap, int choosing) {
+static melu_status judge_with(struct test_heap *heap, int choosing, const struct melu_model_options *model) {
   const struct melu_allocator allocator = test_allocator(heap);
   const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
-  const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
-  const struct melu_model_options models[] = {small, small};
+  const struct melu_model_options models[] = {*model, *model};
   const struct melu_fit_options fits[] = {fit_of(1), fit_of(1)};
   const struct melu_evaluate_options judging = how();
   const struct melu_choose_options half = {.size = sizeof half, .validation = 0.5, .evaluate = &judging};
@@ -398,11 +500,11 @@ static melu_status judge_with(struct test_heap *heap, int choosing) {
   heap->fail_at = 0;
   world_open(&w, &options, 6);
   melu_model_free(w.model);
-  WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
+  WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), model, &err));
   const size_t before = heap->made;
   heap->fail_at = fail_at ? before + fail_at : 0;
   with.history = w.data;
-  with.intervals = 1;
+  with.intervals = model->preset != NULL;
   if (choosing)
     status = melu_choose(&chosen, errors, w.ctx, w.data, models, fits, 2, &half, &err);
   else
@@ -415,12 +517,16 @@ static melu_status judge_with(struct test_heap *heap, int choosing) {
   return status;
 }
 
-/* Judging at every request for memory, choosing at some; once, and from there on. */
+/* Judging at every request for memory, choosing at some; once, and from there on. Models that adapt items ask while
+ * they judge, and may not be refused when they are asked again who it was. */
 START_TEST(no_memory) {
-  const int choosing = _i / 2, from_there_on = _i % 2;
+  static const struct melu_model_options kinds[] = {{.size = sizeof *kinds, .preset = "best", .rank = 2},
+                                                    {.size = sizeof *kinds, .adapt = 15, .inner_steps = 1}};
+  const struct melu_model_options *kind = &kinds[_i / 4];
+  const int choosing = _i / 2 % 2, from_there_on = _i % 2;
   for (size_t n = 1;; n += choosing ? 1 + n / 8 : 1) {
     struct test_heap heap = {.fail_at = n, .from_there_on = from_there_on};
-    const melu_status status = judge_with(&heap, choosing);
+    const melu_status status = judge_with(&heap, choosing, kind);
     if (!status && heap.made < n) break;
     ck_assert_int_eq(status, MELU_ENOMEM);
   }
@@ -436,15 +542,19 @@ int main(void) {
   tcase_add_test(tc, history_joins_the_support_set);
   tcase_add_test(tc, histories_of_others);
   tcase_add_test(tc, histories_without_sense);
+  tcase_add_test(tc, histories_with_more_than_what_is_missing);
+  tcase_add_test(tc, judging_many);
+  tcase_add_test(tc, judging_what_diverges);
   tcase_add_test(tc, judging_refuses);
   tcase_add_test(tc, coverage);
   tcase_add_test(tc, clicks);
   tcase_add_test(tc, chooses_the_better_one);
   tcase_add_test(tc, arrays_of_larger_options);
   tcase_add_test(tc, chooses_none_that_diverges);
+  tcase_add_test(tc, chooses_by_who_may_be_judged);
   tcase_add_test(tc, refuses);
   tcase_add_test(tc, chooses_by_the_loss_of_clicks);
-  tcase_add_loop_test(tc, no_memory, 0, 4);
+  tcase_add_loop_test(tc, no_memory, 0, 6); /* choosing is the same for both kinds */
   suite_add_tcase(s, tc);
   return run_suite(s);
 }

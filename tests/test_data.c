@@ -342,6 +342,10 @@ START_TEST(schema_equality_compares_fields) {
   schemas[n++] = example_schema();
   OK(melu__schema_copy(&schemas[n], ctx, schemas[n - 1], NULL)); /* zip learns in one, is complete and empty in this */
   melu__schema_close(schemas[n++]);
+  OK(melu__schema_copy(&schemas[n], ctx, schemas[0], NULL)); /* the first of the fields, with texts */
+  struct melu__vocab *texts = vocab_of((const char *const[]){"one", "two"}, 2);
+  OK(melu__schema_set_texts(schemas[n++], "x", texts, NULL));
+  melu__vocab_free(texts);
   for (size_t i = 0; i < n; i++) {
     OK(melu__schema_copy(&copy, ctx, schemas[i], NULL));
     for (size_t j = 0; j < n; j++) ck_assert_int_eq(melu__schema_equal(copy, schemas[j]), i == j);
@@ -1265,6 +1269,48 @@ START_TEST(every_allocation_may_fail) {
 }
 END_TEST
 
+/* Lists beside a long one are kept sorted too; a data set that has no memory for that is not frozen. */
+START_TEST(long_lists_are_kept_sorted) {
+  static const size_t sizes[] = {0, 1, MELU__SHORT_LIST + 1, 2, 0, 300};
+  enum { MOST = 500 };
+  melu_schema *schema;
+  melu_dataset *data;
+  melu_error err;
+  uint64_t state = 3;
+  uint32_t list[MOST];
+  size_t n_failures = 0;
+  OK(melu_schema_new(&schema, ctx, NULL));
+  add_field(schema, "tags", MELU_ITEM, MELU_MANY, MOST, 2);
+  OK(melu_dataset_new(&data, ctx, schema, NULL));
+  for (size_t i = 0; i < LENGTH(sizes); i++) {
+    for (size_t k = 0; k < sizes[i]; k++) list[k] = draw(&state, MOST);
+    const struct melu_value value = ids(list, sizes[i]);
+    OK(melu_dataset_add_item(data, i, &value, NULL, NULL));
+  }
+  while (host.fail_at = host.n_requests + n_failures + 1, melu_dataset_freeze(data, &err) != MELU_OK) {
+    ck_assert_int_eq(err.status, MELU_ENOMEM);
+    ck_assert_uint_lt(++n_failures, 20);
+  }
+  host.fail_at = 0;
+  ck_assert_uint_gt(n_failures, 0);
+  const struct melu__column *column = &data->tables[MELU_ITEM].columns[0];
+  for (size_t i = 0; i < LENGTH(sizes); i++) {
+    const uint32_t *const as_given = column->ids + column->offsets[i], *sorted = column->sorted + column->offsets[i];
+    for (size_t k = 0; k < sizes[i]; k++) {
+      size_t n_given = 0, n_sorted = 0;
+      for (size_t j = 0; j < sizes[i]; j++) {
+        n_given += as_given[j] == as_given[k];
+        n_sorted += sorted[j] == as_given[k];
+      }
+      ck_assert_uint_eq(n_given, n_sorted);
+      ck_assert(k == 0 || sorted[k - 1] <= sorted[k]);
+    }
+  }
+  melu_dataset_free(data);
+  melu_schema_free(schema);
+}
+END_TEST
+
 /* ------------------------------------------------------------------------------------------------------- program */
 
 static TCase *new_case(Suite *suite, const char *name) {
@@ -1301,6 +1347,7 @@ int main(void) {
   tcase_add_test(tc, split_order_sorts_any_length);
   tc = new_case(suite, "memory");
   tcase_add_test(tc, every_allocation_may_fail);
+  tcase_add_test(tc, long_lists_are_kept_sorted);
 
   return run_suite(suite);
 }

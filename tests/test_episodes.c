@@ -33,6 +33,7 @@ struct world_of {
   melu_loss loss;
   int is_layers;
   uint32_t changed; /* 1 + the user with other ratings; 0: none */
+  int in_pairs;     /* two items have one row of "self" */
 };
 
 struct world {
@@ -74,8 +75,9 @@ static void fill(melu_dataset *data, const struct world_of *of) {
   for (uint32_t i = 0; i < N_ITEMS; i++) {
     const uint32_t tags[2] = {i < N_RATED ? i % 3 : 3, i % 3};
     const float size = (float)(i % 4) / 4;
+    const uint32_t self = of->in_pairs ? i / 2 : i;
     const struct melu_value values[3] = {
-        {.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = 1 + i % 2}, {.numbers = &size, .n_numbers = 1}};
+        {.ids = &self, .n_ids = 1}, {.ids = tags, .n_ids = 1 + i % 2}, {.numbers = &size, .n_numbers = 1}};
     TRY(melu_dataset_add_item(data, i, values, NULL, &err));
   }
   for (uint32_t u = 0; u <= N_USERS; u++) {
@@ -404,6 +406,21 @@ START_TEST(second_training_does_not) {
 }
 END_TEST
 
+/* A field names items if no two of those that are rated have a value of it in common. */
+START_TEST(first_training_finds_names) {
+  for (int in_pairs = 0; in_pairs < 2; in_pairs++) {
+    const struct world_of of = {.hidden = 4, .in_pairs = in_pairs};
+    const struct melu_fit_options fit = still_fit();
+    struct world w;
+    open_world(&w, &of, NULL);
+    TRY(melu_fit(w.model, w.data, &fit, &err));
+    ck_assert(number(w.model, "names", 0) == !in_pairs);
+    ck_assert(number(w.model, "names", 1) == 0); /* "tags" */
+    close_world(&w);
+  }
+}
+END_TEST
+
 /* Clicks stay as they are; that there are few of them is what is known of a user of whom nothing is known. */
 START_TEST(first_training_on_clicks) {
   const struct world_of of = {.ratings = CLICKS, .loss = MELU_LOGISTIC};
@@ -462,7 +479,17 @@ static const struct world_of shapes[] = {
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_STEPS = 6, MOST_PARAMS = 20 };
 
-static const struct melu__prior strengths = {.vectors = 4, .offsets = 3, .pooled = 2, .dense = 1, .n_ratings = 50};
+/* All of them, each alone, and none. */
+static const struct melu__prior all_strengths[] = {
+    {.vectors = 4, .offsets = 3, .pooled = 2, .dense = 1, .n_ratings = 50},
+    {.vectors = 4, .n_ratings = 50},
+    {.offsets = 3, .n_ratings = 50},
+    {.pooled = 2, .n_ratings = 50},
+    {.dense = 1, .n_ratings = 50},
+    {.n_ratings = 50}};
+static struct melu__prior strengths; /* the test's */
+
+enum { N_STRENGTHS = sizeof all_strengths / sizeof *all_strengths };
 
 static double strength_of_item(size_t col) {
   return col < RANK ? strengths.vectors : col == RANK ? strengths.offsets : strengths.pooled;
@@ -526,11 +553,12 @@ static void check_added(const melu_gradient *g, size_t i, const real *before, st
 START_TEST(priors_are_their_formulas) {
   static const uint32_t users[N_STEPS] = {0, 3, 3, 0, NOBODY, 7};
   const struct melu__share whole = {1, {0, 1}};
-  struct melu__prior prior = strengths;
   struct world w;
   struct waiting t = {0};
   melu_gradient *g;
-  open_world(&w, &shapes[_i], NULL);
+  strengths = all_strengths[_i % N_STRENGTHS];
+  struct melu__prior prior = strengths;
+  open_world(&w, &shapes[_i / N_STRENGTHS], NULL);
   fill_model(w.model);
   ck_assert_uint_le(w.model->n_params, MOST_PARAMS);
   TRY(melu_gradient_new(&g, w.model, &err));
@@ -950,7 +978,7 @@ static void add_parts(Suite *suite) {
   tcase_add_test(t, draws_depend_on_seed_epoch_and_user);
   suite_add_tcase(suite, t);
   t = tcase_create("priors");
-  tcase_add_loop_test(t, priors_are_their_formulas, 0, N_SHAPES);
+  tcase_add_loop_test(t, priors_are_their_formulas, 0, N_SHAPES * N_STRENGTHS);
   tcase_add_test(t, priors_shrink);
   suite_add_tcase(suite, t);
 }
@@ -961,6 +989,7 @@ static void add_training(Suite *suite) {
   tcase_add_test(t, first_training_looks_at_the_data);
   tcase_add_test(t, second_training_does_not);
   tcase_add_test(t, first_training_on_clicks);
+  tcase_add_test(t, first_training_finds_names);
   tcase_add_test(t, ratings_that_are_all_the_same);
   tcase_add_test(t, decay_leaves_the_scale_alone);
   tcase_add_test(t, rates_follow_a_cosine);

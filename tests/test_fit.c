@@ -379,25 +379,32 @@ START_TEST(users_left_out_without_sense) {
 }
 END_TEST
 
-/* A training on short lists, with the user left out who has the longest: her batch asks for memory of its own. */
-static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_factors) {
+/* A training on few users, of whom one is left out, or most are: their batch asks for memory of its own; or nobody is,
+ * and what the noise is measured by may be larger than all that was trained on. */
+enum leaving { ONE_OUT, MOST_OUT, NOBODY_OUT, N_LEAVINGS };
+
+static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_factors, enum leaving leaving,
+                            uint64_t seed) {
   const struct melu_allocator allocator = test_allocator(heap);
   const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
   const struct melu_model_options small = {.size = sizeof small, .preset = "best", .rank = 2};
   struct melu_fit_options fit = small_fit();
   struct world w;
-  uint32_t longest = 0;
-  world_open(&w, &options, 6);
+  uint32_t longest = 0, users[16];
+  for (uint32_t u = 0; u < 16; u++) users[u] = u + 2;
+  world_open(&w, &options, leaving == ONE_OUT ? 6 : leaving == MOST_OUT ? 18 : 3);
   if (is_factors) {
     melu_model_free(w.model);
     WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &small, &err));
   }
-  for (uint32_t u = 1; u < 6; u++)
+  for (uint32_t u = 1; u < 6 && leaving == ONE_OUT; u++)
     if (melu_dataset_ratings(w.data, u, NULL, NULL) > melu_dataset_ratings(w.data, longest, NULL, NULL)) longest = u;
   fit.n_epochs = 1;
-  fit.batch_tasks = 1;
-  fit.validation_users = &longest;
-  fit.n_validation_users = 1;
+  fit.seed = seed;
+  fit.random_support = leaving == NOBODY_OUT;
+  fit.batch_tasks = leaving == ONE_OUT ? 1 : leaving == MOST_OUT ? 16 : 2;
+  fit.validation_users = leaving == ONE_OUT ? &longest : users;
+  fit.n_validation_users = leaving == ONE_OUT ? 1 : leaving == MOST_OUT ? 16 : 0;
   const size_t before = heap->made;
   heap->fail_at = before + fail_at;
   const melu_status status = melu_fit(w.model, w.data, &fit, &err);
@@ -411,16 +418,107 @@ static melu_status fit_with(struct test_heap *heap, size_t fail_at, int is_facto
   return status;
 }
 
-START_TEST(every_allocation_fails_once) {
+static void fail_each_once(int is_factors, enum leaving leaving, uint64_t seed) {
   for (size_t n = 1;; n++) {
     struct test_heap heap = {.fail_at = 0};
-    const melu_status status = fit_with(&heap, n, _i);
+    const melu_status status = fit_with(&heap, n, is_factors, leaving, seed);
     if (!status) {
       ck_assert_uint_lt(heap.made, n);
       break;
     }
     ck_assert_int_eq(status, MELU_ENOMEM);
   }
+}
+
+START_TEST(every_allocation_fails_once) {
+  const enum leaving leaving = (enum leaving)(_i / 2);
+  for (uint64_t seed = 1; seed <= (leaving == NOBODY_OUT ? 6 : 1); seed++) fail_each_once(_i % 2, leaving, seed);
+}
+END_TEST
+
+/* Gradients that need many plans: of more items than one plan encodes, and with rates that are learnt. */
+START_TEST(a_gradient_without_memory) {
+  static const struct melu_model_options options[] = {
+      {.size = sizeof *options, .preset = "best", .rank = 2},
+      {.size = sizeof *options, .rates = MELU_RATE_PER_TENSOR, .inner_steps = 1},
+      {.size = sizeof *options, .rates = MELU_RATE_PER_ENTRY, .inner_steps = 1, .adapt = 15}};
+  enum { ITEMS = 600, EACH = 30 };
+  uint32_t positions[EACH];
+  melu_status status = MELU_ENOMEM;
+  struct world w;
+  for (uint32_t i = 0; i < EACH; i++) positions[i] = i;
+  for (size_t n = 1; status; n++) {
+    struct test_heap heap = {0};
+    const struct melu_allocator allocator = test_allocator(&heap);
+    const struct melu_context_options context = {.size = sizeof context, .allocator = &allocator};
+    melu_batch *batch;
+    melu_gradient *g;
+    WORLD_TRY(melu_context_new(&w.ctx, &context, &err));
+    WORLD_TRY(melu_schema_new(&w.schema, w.ctx, &err));
+    world_fields(w.schema);
+    WORLD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
+    for (uint32_t i = 0; i < ITEMS; i++) WORLD_TRY(melu_dataset_add_item(w.data, i, NULL, NULL, &err));
+    for (uint32_t i = 0; i < ITEMS; i++) {
+      if (i % EACH == 0) WORLD_TRY(melu_dataset_add_user(w.data, i / EACH, NULL, NULL, &err));
+      WORLD_TRY(melu_dataset_add_rating(w.data, i / EACH, i, (float)(i % 5), &err));
+    }
+    WORLD_TRY(melu_dataset_freeze(w.data, &err));
+    WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &options[_i], &err));
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    WORLD_TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
+    for (uint32_t u = 0; u < ITEMS / EACH; u++)
+      WORLD_TRY(melu_batch_add(batch, u, positions + 2, EACH - 2, positions, 2, &err));
+    heap.fail_at = heap.made + n;
+    status = melu_meta_gradient(g, w.model, batch, &err);
+    ck_assert(status == MELU_OK || status == MELU_ENOMEM);
+    ck_assert((status == MELU_OK) == (heap.made < heap.fail_at));
+    heap.fail_at = 0;
+    WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+    melu_batch_free(batch);
+    melu_gradient_free(g);
+    world_close(&w);
+    ck_assert_uint_eq(heap.live, 0);
+  }
+}
+END_TEST
+
+/* The mean of a list is that of a longer one with each id as many times more; so is what comes back through it. */
+START_TEST(long_lists_have_their_gradient) {
+  enum { TIMES = 70 };
+  const struct melu_model_options o = {.size = sizeof o};
+  float short_lists[4 * 32], long_lists[4 * 32];
+  for (int is_long = 0; is_long < 2; is_long++) {
+    struct world w;
+    melu_gradient *g;
+    const struct melu_field field = {
+        .size = sizeof field, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = 3, .width = 32};
+    WORLD_TRY(melu_context_new(&w.ctx, NULL, &err));
+    WORLD_TRY(melu_schema_new(&w.schema, w.ctx, &err));
+    WORLD_TRY(melu_schema_add(w.schema, &field, &err));
+    WORLD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
+    for (uint32_t i = 0; i < 6; i++) {
+      uint32_t tags[2 * TIMES];
+      for (uint32_t k = 0; k < 2 * TIMES; k++) tags[k] = (i + k % 2) % 3;
+      const struct melu_value value = {.ids = tags, .n_ids = is_long ? 2 * TIMES : 2};
+      WORLD_TRY(melu_dataset_add_item(w.data, i, &value, NULL, &err));
+    }
+    for (uint32_t u = 0; u < 3; u++) {
+      WORLD_TRY(melu_dataset_add_user(w.data, u, NULL, NULL, &err));
+      for (uint32_t i = 0; i < 4; i++) WORLD_TRY(melu_dataset_add_rating(w.data, u, u + i, (float)(1 + i), &err));
+    }
+    WORLD_TRY(melu_dataset_freeze(w.data, &err));
+    WORLD_TRY(melu_model_new(&w.model, w.ctx, melu_dataset_schema(w.data), &o, &err));
+    WORLD_TRY(melu_gradient_new(&g, w.model, &err));
+    melu_batch *batch = first_users(&w, 3);
+    WORLD_TRY(melu_meta_gradient(g, w.model, batch, &err));
+    WORLD_TRY(melu_gradient_read(is_long ? long_lists : short_lists, g, "E.tags", &err));
+    melu_batch_free(batch);
+    melu_gradient_free(g);
+    world_close(&w);
+  }
+  for (size_t k = 0; k < sizeof short_lists / sizeof *short_lists; k++)
+    ck_assert(fabsf(long_lists[k] - short_lists[k]) <= 1e-5f * (1 + fabsf(short_lists[k])));
+  ck_assert(fabsf(short_lists[0]) > 0);
 }
 END_TEST
 
@@ -439,6 +537,97 @@ START_TEST(noise_of_many) {
   WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
   WORLD_TRY(melu_model_read(&after, w.model, "noise", 0, 1, &err));
   ck_assert(after > 0 && after < 10 && after != before);
+  world_close(&w);
+}
+END_TEST
+
+/* What n users rate as `rating` says; the last rating of the last of them can be another. */
+static void open_rated(struct world *w, const struct melu_model_options *o, uint32_t n, float rating, float step,
+                       float last) {
+  WORLD_TRY(melu_context_new(&w->ctx, NULL, &err));
+  WORLD_TRY(melu_schema_new(&w->schema, w->ctx, &err));
+  world_fields(w->schema);
+  WORLD_TRY(melu_dataset_new(&w->data, w->ctx, w->schema, &err));
+  const uint32_t genre = 1;
+  const struct melu_value values[2] = {{.ids = &genre, .n_ids = 1}, {0}};
+  for (uint32_t i = 0; i < 6; i++) WORLD_TRY(melu_dataset_add_item(w->data, i, values, NULL, &err));
+  for (uint32_t u = 0; u < n; u++) {
+    WORLD_TRY(melu_dataset_add_user(w->data, u, NULL, NULL, &err));
+    for (uint32_t i = 0; i < 6; i++)
+      WORLD_TRY(
+          melu_dataset_add_rating(w->data, u, i, u + 1 < n || i < 5 ? rating + step * (float)(i % 3) : last, &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(w->data, &err));
+  WORLD_TRY(melu_model_new(&w->model, w->ctx, melu_dataset_schema(w->data), o, &err));
+}
+
+/* Where nothing is left to be explained, the noise stays what it was: none would make variances of nothing. */
+START_TEST(noise_of_nothing) {
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = 2, .loss = MELU_SQUARED};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  float before, after;
+  fit.n_epochs = 1;
+  open_rated(&w, &o, 1, 3, 0, 3); /* of one user, who rates all alike */
+  for (size_t i = 0; i < melu_model_n_params(w.model); i++) {
+    struct melu_param p;
+    WORLD_TRY(melu_model_param(&p, w.model, i, &err));
+    float *values = calloc(p.rows * p.cols, sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    if (strcmp(p.name, "scale") == 0) values[0] = 3, values[1] = 1;
+    if (strcmp(p.name, "noise") == 0) values[0] = 0.25f;
+    WORLD_TRY(melu_model_write(w.model, p.name, 0, p.rows, values, &err));
+    free(values);
+  }
+  WORLD_TRY(melu_model_read(&before, w.model, "noise", 0, 1, &err));
+  WORLD_TRY(melu_fit(w.model, w.data, &fit, &err));
+  WORLD_TRY(melu_model_read(&after, w.model, "noise", 0, 1, &err));
+  ck_assert(after == before);
+  world_close(&w);
+}
+END_TEST
+
+/* The loss of the user left out is finite, and its square is not, at least where she is asked about that rating. */
+START_TEST(noise_that_is_not_finite) {
+  const uint32_t left_out = 7;
+  size_t n_diverged = 0;
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = 2, .loss = MELU_ABSOLUTE};
+  struct melu_fit_options fit = small_fit();
+  struct world w;
+  fit.n_epochs = 1;
+  fit.validation_users = &left_out;
+  fit.n_validation_users = 1;
+  for (fit.seed = 1; fit.seed <= 12; fit.seed++) {
+    size_t n;
+    float noise;
+    open_rated(&w, &o, 8, 2, 1, 1e25f);
+    const melu_status status = melu_fit(w.model, w.data, &fit, &err);
+    ck_assert(status == MELU_OK || status == MELU_EDIVERGED);
+    n_diverged += status != MELU_OK;
+    WORLD_TRY(melu_model_read(&noise, w.model, "noise", 0, 1, &err));
+    ck_assert(noise > 0 && isfinite(noise));
+    float *weights = world_weights(w.model, &n);
+    for (size_t i = 0; i < n; i++) ck_assert(isfinite(weights[i]));
+    free(weights);
+    world_close(&w);
+  }
+  ck_assert_uint_gt(n_diverged, 0);
+}
+END_TEST
+
+/* What diverges before it has made an update leaves the model as it was. */
+START_TEST(divergence_at_once) {
+  const struct melu_model_options o = {.size = sizeof o};
+  const struct melu_fit_options fit = small_fit();
+  struct world w;
+  size_t n;
+  open_rated(&w, &o, 3, 3e38f, 0, 3e38f);
+  float *before = world_weights(w.model, &n);
+  ck_assert_int_eq(melu_fit(w.model, w.data, &fit, &err), MELU_EDIVERGED);
+  float *after = world_weights(w.model, &n);
+  ck_assert(memcmp(before, after, n * sizeof *after) == 0);
+  free(before);
+  free(after);
   world_close(&w);
 }
 END_TEST
@@ -534,8 +723,13 @@ int main(void) {
   tcase_add_test(t, divergence_is_a_status_and_keeps_good_weights);
   tcase_add_test(t, fit_refuses_nonsense_and_changes_nothing);
   tcase_add_test(t, users_left_out_without_sense);
-  tcase_add_loop_test(t, every_allocation_fails_once, 0, 2);
+  tcase_add_loop_test(t, every_allocation_fails_once, 0, 2 * N_LEAVINGS);
+  tcase_add_loop_test(t, a_gradient_without_memory, 0, 3);
+  tcase_add_test(t, long_lists_have_their_gradient);
   tcase_add_test(t, noise_of_many);
+  tcase_add_test(t, noise_of_nothing);
+  tcase_add_test(t, noise_that_is_not_finite);
+  tcase_add_test(t, divergence_at_once);
   tcase_add_test(t, strangers_are_refused);
   tcase_set_timeout(t, 60);
   tcase_add_test(t, empty_support);

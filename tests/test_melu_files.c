@@ -291,6 +291,9 @@ static const struct {
     {"s_y.json", "{\"9\": [4,\n3, 5] \"7\": []}", MELU_EFORMAT, 2, "s_y.json:2: '}' expected"},
     {"s_y.json", "{\"9\": {}}", MELU_EFORMAT, 1, "s_y.json:1: \"9\": a list expected"},
     {"s_y.json", "{\"9\": [4, \"3\", 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
+    {"s_y.json", "{\"9\": [4, true, 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
+    {"s_y.json", "{\"9\": [4, false, 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
+    {"s_y.json", "{\"9\": [4, fals, 5]}", MELU_EFORMAT, 1, "s_y.json:1: a text or a number expected"},
     {"s_y.json", "{\"9\": [4, null, 5]}", MELU_EFORMAT, 0, "s_y.json: user 9: rating 1 is not a number"},
     {"s_y.json", "{\"9\": [4, 3, 1e39]}", MELU_ERANGE, 0, "s_y.json: user 9: rating 2 is not finite"},
     {"s_y.json", "{\n\"9\": [4, 3,\n1e999]}", MELU_ERANGE, 0, "s_y.json: user 9: rating 2 is not finite"},
@@ -373,6 +376,12 @@ START_TEST(test_refused_arguments) {
   ck_assert_int_eq(add_melu(schema, folder, &err), MELU_ESTATE);
   ck_assert_str_eq(err.message, "the schema is not empty");
 
+  melu_dataset *started;
+  ck_assert_int_eq(melu_dataset_new(&started, ctx, schema, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_add_item(started, 1, NULL, NULL, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_read_melu(started, folder, "s", &err), MELU_ESTATE);
+  ck_assert_str_eq(err.message, "the data set is not empty");
+  melu_dataset_free(started);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ESTATE);
   ck_assert_str_eq(err.message, "the data set is not empty");
@@ -391,7 +400,20 @@ START_TEST(test_refused_schema) {
   ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
   ck_assert_str_eq(err.message, "field \"gender\" is not as melu_schema_add_melu makes it");
   melu_dataset_free(strange);
+  melu_schema_free(other);
+  const struct melu_field odd[] = {{.size = sizeof *odd, .name = "sex", .n_values = 2},
+                                   {.size = sizeof *odd, .name = "gender", .kind = MELU_NUMERIC}};
+  for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+    ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
+    ck_assert_int_eq(melu_schema_add(other, &odd[i], &err), MELU_OK);
+    ck_assert_int_eq(melu_dataset_new(&strange, ctx, other, &err), MELU_OK);
+    ck_assert_int_eq(melu_dataset_read_melu(strange, folder, "s", &err), MELU_ESCHEMA);
+    ck_assert_str_eq(err.message, "field \"gender\" is not as melu_schema_add_melu makes it");
+    melu_dataset_free(strange);
+    melu_schema_free(other);
+  }
 
+  ck_assert_int_eq(melu_schema_new(&other, ctx, &err), MELU_OK);
   unlink(path_of("m_zipcode.txt"));
   ck_assert_int_eq(add_melu(other, folder, &err), MELU_ENOTFOUND);
   ck_assert_ptr_nonnull(strstr(err.message, "m_zipcode.txt: cannot be opened"));
@@ -532,6 +554,22 @@ START_TEST(test_limit) {
   ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
   ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ELIMIT);
   ck_assert_ptr_nonnull(strstr(err.message, "movies_extrainfos.dat: the file is larger than 40 bytes"));
+}
+END_TEST
+
+/* The limit of JSON files is no less the context's, where that is the lower one. */
+START_TEST(test_limit_of_lists) {
+  char text[1100];
+  close_context();
+  open_context(1000);
+  ck_assert_int_eq(add_melu(schema, folder, &err), MELU_OK);
+  ck_assert_int_eq(melu_dataset_new(&data, ctx, schema, &err), MELU_OK);
+  memset(text, ' ', sizeof text);
+  write_bytes("s.json", text, sizeof text);
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_ELIMIT);
+  ck_assert_ptr_nonnull(strstr(err.message, "s.json: the file is larger than 1000 bytes"));
+  write_all();
+  ck_assert_int_eq(melu_dataset_read_melu(data, folder, "s", &err), MELU_OK);
 }
 END_TEST
 
@@ -746,6 +784,7 @@ int main(void) {
       tcase_add_test(tiny, test_refused_movies);
     } else {
       tcase_add_test(tiny, test_limit);
+      tcase_add_test(tiny, test_limit_of_lists);
     }
     tcase_set_timeout(tiny, 60);
     suite_add_tcase(suite, tiny);

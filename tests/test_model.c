@@ -111,7 +111,7 @@ START_TEST(parameters_of_the_preset) {
   ck_assert_uint_eq(model->user_width, 41);
   ck_assert_uint_eq(melu_schema_n_fields(melu_model_schema(model), MELU_ITEM), 3);
   ck_assert_ptr_eq(melu__model_weight(model, 1), melu__model_find(model, "W2"));
-  ck_assert_ptr_eq(melu__model_bias(model, 2), melu__model_find(model, "b3"));
+  ck_assert_ptr_eq(melu__model_weight(model, 2) + 1, melu__model_find(model, "b3"));
   ck_assert_ptr_null(melu__model_find(model, "W4"));
   melu_model_free(model);
 }

@@ -13,6 +13,7 @@
 
 #include "data/schema.h"
 #include "io/json_read.h"
+#include "io/json_write.h"
 #include "io/safetensors.h"
 #include "model/model.h"
 #include "file_edit.h"
@@ -23,11 +24,14 @@
 
 /* ------------------------------------------------------------------------------------------ a system that fails */
 
-/* The library calls these instead of the C library's. Call number `at` (1-based; 0: none) fails with `error`; no write
- * takes more than `most` bytes (0: any number). */
-static struct fault { int at, error, calls; } failing_write, failing_fsync, failing_rename, failing_open, failing_stat;
+/* The library calls these instead of the C library's. Call number `at` (1-based; 0: none) fails with `error`, or, if
+ * that is 0, transfers nothing; no write takes more than `most` bytes (0: any number). */
+static struct fault {
+  int at, error, calls;
+} failing_write, failing_read, failing_fsync, failing_rename, failing_open, failing_stat;
 static size_t most;
 static char folder[] = "/tmp/melu-test-XXXXXX", path[64];
+static char opened[100]; /* the name that was last given to open */
 
 static int fails(struct fault *fault) {
   if (++fault->calls != fault->at) return 0;
@@ -37,7 +41,14 @@ static int fails(struct fault *fault) {
 
 ssize_t write(int fd, const void *bytes, size_t n) {
   const struct iovec piece = {(void *)(uintptr_t)bytes, most && n > most ? most : n};
-  return fails(&failing_write) ? -1 : writev(fd, &piece, 1);
+  if (fails(&failing_write)) return failing_write.error ? -1 : 0;
+  return writev(fd, &piece, 1);
+}
+
+ssize_t read(int fd, void *bytes, size_t n) {
+  const struct iovec piece = {bytes, n};
+  if (fails(&failing_read)) return failing_read.error ? -1 : 0;
+  return readv(fd, &piece, 1);
 }
 
 int fsync(int fd) {
@@ -58,6 +69,7 @@ int open(const char *name, int flags, ...) {
     mode = va_arg(arguments, mode_t);
     va_end(arguments);
   }
+  snprintf(opened, sizeof opened, "%s", name);
   return fails(&failing_open) ? -1 : openat(AT_FDCWD, name, flags, mode);
 }
 
@@ -66,7 +78,7 @@ int stat(const char *name, struct stat *info) {
 }
 
 static void all_is_well(void) {
-  failing_write = failing_fsync = failing_rename = failing_open = failing_stat = (struct fault){0};
+  failing_write = failing_read = failing_fsync = failing_rename = failing_open = failing_stat = (struct fault){0};
   most = 0;
 }
 
@@ -309,9 +321,8 @@ END_TEST
 /* What the file says of the options, read by jansson. */
 static json_t *saved_options(void) {
   size_t n;
-  uint64_t length;
   unsigned char *bytes = read_file(&n);
-  memcpy(&length, bytes, 8);
+  const size_t length = header_length(bytes);
   json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
   const json_t *meta = json_object_get(header, "__metadata__");
   json_t *options = json_loads(json_string_value(json_object_get(meta, "options")), JSON_REJECT_DUPLICATES, NULL);
@@ -527,10 +538,9 @@ static size_t n_dims_of(const char *name, int has_one_rate) {
 /* Anybody can read the file who reads JSON and floats. Here jansson does, of which the library uses nothing to read. */
 static void read_independently(const melu_model *model, int has_one_rate) {
   size_t n, at = 0;
-  uint64_t length;
   WORLD_TRY(melu_model_save(model, path, &err));
   unsigned char *bytes = read_file(&n);
-  memcpy(&length, bytes, 8);
+  const size_t length = header_length(bytes);
   const unsigned char *data = bytes + 8 + length;
   ck_assert_uint_eq(length % 8, 0);
   json_t *header = json_loadb((char *)bytes + 8, length, JSON_REJECT_DUPLICATES, NULL);
@@ -556,8 +566,11 @@ static void read_independently(const melu_model *model, int has_one_rate) {
     at += 4 * p.rows * p.cols;
     ck_assert_uint_eq((size_t)end, at);
     WORLD_TRY(melu_model_read(values, model, p.name, 0, p.rows, &err));
-    ck_assert(memcmp(values, data + begin, 4 * p.rows * p.cols) ==
-              0); /* this test runs where numbers are as in the file */
+    for (size_t k = 0; k < p.rows * p.cols; k++) {
+      unsigned char number[4];
+      put_float(number, values[k]);
+      ck_assert(memcmp(number, data + (size_t)begin + 4 * k, 4) == 0);
+    }
     free(values);
   }
   ck_assert_uint_eq(8 + length + at, n);
@@ -825,6 +838,13 @@ START_TEST(hostile_headers) {
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_uint_eq(f.n_tensors, 4);
   melu__safetensors_free(&f);
+  /* None at all is sound too. */
+  const struct melu__tensor wanted = {"a", MELU__F32, 0, {0, 0}, NULL};
+  write_hostile("\t" H "}\t", 0, 0);
+  WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
+  ck_assert_uint_eq(f.n_tensors, 0);
+  ck_assert_int_eq(melu__safetensors_expect(&f, &wanted, &err), MELU_EFORMAT);
+  melu__safetensors_free(&f);
   /* A header of more than 100 million bytes, in a file that has them: nobody reads it. */
   write_hostile("{}", 100000001, 0);
   ck_assert_int_eq(truncate(path, 100000100), 0);
@@ -837,6 +857,22 @@ START_TEST(hostile_headers) {
   ck_assert_int_eq(melu_model_load(&model, strict, path, &err), MELU_ELIMIT);
   ck_assert_ptr_null(model);
   melu_context_free(strict);
+}
+END_TEST
+
+/* Nor is such a header written. */
+START_TEST(a_header_may_be_too_long) {
+  enum { N = MELU__MAX_HEADER / 6 }; /* each of these takes six bytes */
+  char *long_text = malloc(N);
+  ck_assert_ptr_nonnull(long_text);
+  memset(long_text, '\1', N);
+  json_t *metadata = json_pack("{s:s#}", "who", long_text, N);
+  ck_assert_ptr_nonnull(metadata);
+  free(long_text);
+  ck_assert_int_eq(melu__safetensors_save(w.ctx, path, metadata, NULL, 0, &err), MELU_ELIMIT);
+  ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
+  ck_assert_int_eq(files_in_folder(), 0);
+  json_decref(metadata);
 }
 END_TEST
 
@@ -889,13 +925,11 @@ START_TEST(a_right_checksum_is_not_enough) {
   WORLD_TRY(melu_model_save(w.model, path, &err));
   unsigned char *bytes = read_file(&n);
   ck_assert_ptr_nonnull(bytes);
-  const uint32_t nan_bits = 0x7fc00000u;
-  char from[4], to[4];
-  memcpy(from, weights, 4);
-  memcpy(to, &nan_bits, 4);
+  unsigned char from[4];
+  put_float(from, weights[0]);
   for (size_t i = 8; i + 4 <= n; i++)
     if (memcmp(bytes + i, from, 4) == 0) {
-      memcpy(bytes + i, to, 4);
+      put_bits(bytes + i, NAN_BITS);
       break;
     }
   set_checksum(bytes, n);
@@ -963,6 +997,10 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
       /* vocabularies */
       {"[\\\"ab\\\",\\\"c\\\",[\\\"ff\\\"]]", "[\\\"ab\\\",\\\"c\\\",[\\\"FF\\\"]]", MELU_EFORMAT, "vocabulary"},
       {"[\\\"ff\\\"]", "[\\\"fff\\\"]", MELU_EFORMAT, "vocabulary"},
+      {"[\\\"ff\\\"]", "[\\\"f/\\\"]", MELU_EFORMAT, "vocabulary"},
+      {"[\\\"ff\\\"]", "[\\\":f\\\"]", MELU_EFORMAT, "vocabulary"},
+      {"[\\\"ff\\\"]", "[\\\"`f\\\"]", MELU_EFORMAT, "vocabulary"},
+      {"[\\\"ff\\\"]", "[\\\"fg\\\"]", MELU_EFORMAT, "vocabulary"},
       {"[\\\"ff\\\"]", "[\\\"fe\\\",\\\"ff\\\"]", MELU_EFORMAT, "vocabulary"},
       {"[\\\"ff\\\"]", "[]", MELU_EFORMAT, "vocabulary"},
       {"[\\\"ff\\\"]", "1", MELU_EFORMAT, "vocabulary"},
@@ -976,6 +1014,7 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
       {"\\\"n_values\\\":3", "\\\"n_values\\\":2147483647", MELU_EFORMAT, "vocabulary"},
       {"\\\"n_values\\\":3", "\\\"n_values\\\":18446744073709551614", MELU_ELIMIT, "2147483647"},
       {"\\\"n_values\\\":3", "\\\"n_values\\\":18446744073709551615", MELU_EFORMAT, "n_values"},
+      {"3,\\\"texts\\\":[\\\"ab\\\",\\\"c\\\",[\\\"ff\\\"]]", "0", MELU_EFORMAT, "has no values"},
       /* fields */
       {",\\\"texts\\\"", ",\\\"tests\\\"", MELU_EFORMAT, "unknown"},
       {"[\\\"ff\\\"]]}", "[\\\"ff\\\"]],\\\"a\\\":1}", MELU_EFORMAT, "unknown"},
@@ -998,6 +1037,7 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
       {"\\\"seed\\\":\\\"0\\\"", "\\\"seed\\\":0", MELU_EFORMAT, "seed"},
       {"\\\"hidden\\\":[1]", "\\\"hidden\\\":[]", MELU_EFORMAT, "n_hidden is 0"},
       {"\\\"hidden\\\":[1]", "\\\"hidden\\\":[65537]", MELU_EFORMAT, "65537"},
+      {"\\\"hidden\\\":[1]", "\\\"hidden\\\":[1 1]", MELU_EFORMAT, "hidden widths"},
       {"\\\"hidden\\\":[1]", "\\\"hidden\\\":[1,1,1,1,1,1,1,1,1]", MELU_EFORMAT, "hidden widths"},
       {"\\\"hidden\\\":[1]", "\\\"hidden\\\":[1,1]", MELU_EFORMAT, "\"W3\" is missing"},
       {"\\\"inner_steps\\\":5", "\\\"inner_steps\\\":65", MELU_ELIMIT, "65"},
@@ -1023,6 +1063,12 @@ START_TEST(schema_options_and_tensors_are_held_against_each_other) {
   static const struct bytes texts[] = {BYTES("ab"), BYTES("c"), BYTES("\xff")};
   melu_model *model = model_of_texts(texts, 3);
   check_changes(model, changes, sizeof changes / sizeof *changes);
+  /* Who does not want to know why is told that much. */
+  melu_model *none = model;
+  WORLD_TRY(melu_model_save(model, path, &err));
+  edit_header(path, "\\\"rank\\\"", "\\\"link\\\"");
+  ck_assert_int_eq(melu_model_load(&none, w.ctx, path, NULL), MELU_EFORMAT);
+  ck_assert_ptr_null(none);
   melu_model_free(model);
 }
 END_TEST
@@ -1258,10 +1304,9 @@ START_TEST(a_refused_vocabulary_takes_little_memory) {
   WORLD_TRY(melu_model_save(model, path, &err));
   ck_assert_int_eq(load_metered(), MELU_OK);
   unsigned char *bytes = read_file(&n);
-  const uint32_t nan_bits = 0x7fc00000u;
   unsigned char kept[4];
   memcpy(kept, bytes + n - 4, 4); /* b2, the last number of all */
-  memcpy(bytes + n - 4, &nan_bits, 4);
+  put_bits(bytes + n - 4, NAN_BITS);
   set_checksum(bytes, n);
   write_file(bytes, n);
   ck_assert_int_eq(load_metered(), MELU_ERANGE);
@@ -1382,6 +1427,8 @@ START_TEST(json_is_read_as_jansson_reads_it) {
                                         "\"\\ud83d\\udbff\"",
                                         "\"\\ud83dude00\"",
                                         "\"\\ud83d\"",
+                                        "\"\\ud83d\\ude0\"",
+                                        "\"\\ud83d\\ude0g\"",
                                         "\"\\ud83d\\n\"",
                                         "\"\\udc00\\ud83d\"",
                                         "\"\\ud7ff\\ue000\"",
@@ -1402,6 +1449,7 @@ START_TEST(json_is_read_as_jansson_reads_it) {
                                         "\"",
                                         "",
                                         " \"\" ",
+                                        "\t\r\n\"\"\n\r\t",
                                         "\"\" x",
                                         "x\"\"",
                                         "\"\xf4\x8f\xbf\xbf\"",
@@ -1466,6 +1514,19 @@ START_TEST(json_numbers_come_back) {
                 {"1.0", 0, 0},
                 {"1e1", 0, 0},
                 {"", 0, 0}};
+  /* Of more than 40 characters before an exponent none is written. */
+  static const struct { const char *sign, *point; } forms[] = {{"", ""}, {"-", ""}, {"", "0."}, {"-", "0."}};
+  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+    for (int n = 38; n < 43; n++) {
+      char text[64];
+      double back;
+      const int length = snprintf(text, sizeof text, "%s%s%.*se1", forms[i].sign, forms[i].point, n,
+                                  "1234567890123456789012345678901234567890123");
+      struct melu__json j = {text, text + length};
+      const int n_kept = n + (int)strlen(forms[i].sign) + (*forms[i].point != 0);
+      ck_assert_msg(melu__json_real(&j, &back) == (n_kept <= 40), "%s", text);
+      if (n_kept <= 40) ck_assert(back == strtod(text, NULL));
+    }
   for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++) {
     char text[32];
     strcpy(text, wholes[i].text);
@@ -1485,6 +1546,9 @@ START_TEST(bad_arguments_and_paths) {
   ck_assert_int_eq(melu_model_save(w.model, NULL, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_model_load(NULL, w.ctx, path, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_model_load(&model, NULL, path, &err), MELU_EINVAL);
+  ck_assert_ptr_null(model);
+  model = w.model;
+  ck_assert_int_eq(melu_model_load(&model, w.ctx, NULL, &err), MELU_EINVAL);
   ck_assert_ptr_null(model);
   ck_assert_int_eq(melu_model_load(&model, w.ctx, path, &err), MELU_ENOTFOUND);
   ck_assert_int_eq(err.sys_errno, ENOENT);
@@ -1541,6 +1605,43 @@ START_TEST(a_failed_save_leaves_the_old_file) {
   }
   free(old);
   melu_model_free(newer);
+}
+END_TEST
+
+/* A system that takes nothing and does not say why, one that has no way to force a folder to the disk, and a file that
+ * becomes shorter while it is read. */
+START_TEST(strange_systems) {
+  size_t n;
+  WORLD_TRY(melu_model_save(w.model, path, &err));
+  unsigned char *old = read_file(&n);
+  failing_write = (struct fault){.at = 2};
+  ck_assert_int_eq(melu_model_save(w.model, path, &err), MELU_EIO);
+  ck_assert_int_eq(err.sys_errno, EIO);
+  all_is_well();
+  check_old_file(old, n);
+  failing_fsync = (struct fault){.at = 2, .error = EINVAL};
+  WORLD_TRY(melu_model_save(w.model, path, &err));
+  ck_assert_int_eq(failing_fsync.calls, 2);
+  all_is_well();
+  check_old_file(old, n);
+  failing_read = (struct fault){.at = 1};
+  ck_assert_int_eq(load(), MELU_ECORRUPT);
+  ck_assert_msg(strstr(err.message, "became shorter") != NULL, "%s", err.message);
+  all_is_well();
+  free(old);
+}
+END_TEST
+
+/* The folder of a path is what stands before its last slash, or the one that the process is in. */
+START_TEST(the_folder_of_a_path) {
+  static const char *const paths[][2] = {{"nothing-there", "."}, {"/nothing-there", "/"}, {"../nothing", ".."}};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    failing_open = (struct fault){.at = 1, .error = EMFILE};
+    ck_assert_int_eq(melu_model_save(w.model, paths[i][0], &err), MELU_EIO);
+    ck_assert_msg(strstr(err.message, "open the folder") != NULL, "%s", err.message);
+    ck_assert_str_eq(opened, paths[i][1]);
+    all_is_well();
+  }
 }
 END_TEST
 
@@ -1671,6 +1772,41 @@ START_TEST(a_temporary_name_is_taken) {
 }
 END_TEST
 
+/* And if all of them are, the save says so. */
+START_TEST(all_temporary_names_are_taken) {
+  enum { NAMES = 1000 };
+  char taken[96];
+  for (int i = 0; i < NAMES; i++) {
+    snprintf(taken, sizeof taken, "%s.tmp-%ld-%d", path, (long)getpid(), i);
+    ck_assert_int_eq(symlink("nowhere", taken), 0);
+  }
+  ck_assert_int_eq(melu_model_save(w.model, path, &err), MELU_EIO);
+  ck_assert_int_eq(err.sys_errno, EEXIST);
+  ck_assert_int_eq(files_in_folder(), NAMES);
+  for (int i = 0; i < NAMES; i++) {
+    snprintf(taken, sizeof taken, "%s.tmp-%ld-%d", path, (long)getpid(), i);
+    unlink(taken);
+  }
+}
+END_TEST
+
+/* The end of a long path says more than its beginning. */
+START_TEST(long_paths_are_named_by_their_ends) {
+  char long_path[256];
+  melu_model *model;
+  snprintf(long_path, sizeof long_path, "%s/%s%s", folder,
+           "a-name-that-is-so-long-that-no-message-could-have-all-of-it-and-its-folder-and-the-reason-too",
+           "-of-this-model");
+  WORLD_TRY(melu_model_save(w.model, long_path, &err));
+  edit_header(long_path, "\\\"rank\\\"", "\\\"link\\\"");
+  const melu_status status = melu_model_load(&model, w.ctx, long_path, &err);
+  unlink(long_path);
+  ck_assert_int_eq(status, MELU_EFORMAT);
+  ck_assert_msg(strncmp(err.message, long_path + strlen(long_path) - 100, 100) == 0, "%s", err.message);
+  ck_assert_msg(strstr(err.message, "an option is missing") != NULL, "%s", err.message);
+}
+END_TEST
+
 /* The JSON is written by jansson, whose memory is malloc's: what it cannot have is reported like our own. */
 START_TEST(every_allocation_of_jansson_fails_once) {
   melu_model *models[2] = {model_with_texts(), model_of_texts((const struct bytes[]){{"\xff", 1}, {"a", 1}}, 2)};
@@ -1700,6 +1836,30 @@ START_TEST(every_allocation_of_jansson_fails_once) {
 }
 END_TEST
 
+/* However long the names are, so that memory runs out at any mark. */
+START_TEST(json_without_memory) {
+  for (int length = 0; length < 70; length++) {
+    char name[80], expected[200];
+    size_t n, n_failures = 0;
+    snprintf(name, sizeof name, "%.*s", length,
+             "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqr");
+    snprintf(expected, sizeof expected, "{\"%s\":[1.0,-0.25],\"b\":{\"c\":1e+30}}", name);
+    json_t *json = json_pack("{s:[f,f],s:{s:f}}", name, 1.0, -0.25, "b", "c", 1e30);
+    for (int has_failed = 1; has_failed; n_failures += (size_t)has_failed) {
+      struct test_heap heap = {.fail_at = n_failures + 1};
+      const struct melu_allocator a = test_allocator(&heap);
+      char *text = melu__json_dump(&n, json, &a);
+      has_failed = text == NULL;
+      if (text) ck_assert(n == strlen(expected) && strcmp(text, expected) == 0);
+      melu__free(&a, text);
+      ck_assert_uint_eq(heap.live, 0);
+    }
+    ck_assert_uint_gt(n_failures, 0);
+    json_decref(json);
+  }
+}
+END_TEST
+
 /* Saving and loading with each allocation refused: a status, nothing leaked, and the old file as it was. */
 static melu_status save_and_load(struct test_heap *heap, size_t fail_at, int from_there_on) {
   const struct melu_allocator allocator = test_allocator(heap);
@@ -1723,8 +1883,10 @@ static melu_status save_and_load(struct test_heap *heap, size_t fail_at, int fro
 }
 
 START_TEST(every_allocation_fails_once) {
+  static const struct bytes texts[] = {BYTES("a"), BYTES("\xff")};
   size_t n_before, n_after;
-  WORLD_TRY(melu_model_save(w.model, path, &err));
+  melu_model *model = _i ? model_of_texts(texts, 2) : w.model;
+  WORLD_TRY(melu_model_save(model, path, &err));
   unsigned char *before = read_file(&n_before);
   for (int from_there_on = 0; from_there_on < 2; from_there_on++) {
     melu_status status = MELU_ENOMEM;
@@ -1738,6 +1900,7 @@ START_TEST(every_allocation_fails_once) {
     ck_assert_int_eq(status, MELU_OK);
   }
   free(before);
+  if (_i) melu_model_free(model);
 }
 END_TEST
 
@@ -1756,6 +1919,7 @@ int main(void) {
   tcase_add_test(t, truncated_at_every_byte);
   tcase_add_test(t, every_bit_flipped);
   tcase_add_test(t, hostile_headers);
+  tcase_add_test(t, a_header_may_be_too_long);
   tcase_add_test(t, a_right_checksum_is_not_enough);
   tcase_add_test(t, schema_options_and_tensors_are_held_against_each_other);
   tcase_add_test(t, every_word_matters);
@@ -1768,14 +1932,19 @@ int main(void) {
   tcase_add_test(t, json_numbers_come_back);
   tcase_add_test(t, bad_arguments_and_paths);
   tcase_add_test(t, a_failed_save_leaves_the_old_file);
+  tcase_add_test(t, strange_systems);
+  tcase_add_test(t, the_folder_of_a_path);
   tcase_add_test(t, what_is_interrupted_goes_on);
   tcase_add_test(t, a_save_that_cannot_begin_changes_nothing);
   tcase_add_test(t, interrupted_and_short_writes_go_on);
   tcase_add_test(t, a_folder_without_permission);
   tcase_add_test(t, devices_and_pipes);
   tcase_add_test(t, a_temporary_name_is_taken);
+  tcase_add_test(t, all_temporary_names_are_taken);
+  tcase_add_test(t, long_paths_are_named_by_their_ends);
   tcase_add_test(t, every_allocation_of_jansson_fails_once);
-  tcase_add_test(t, every_allocation_fails_once);
+  tcase_add_test(t, json_without_memory);
+  tcase_add_loop_test(t, every_allocation_fails_once, 0, 2);
   suite_add_tcase(s, t);
   return run_suite(s);
 }

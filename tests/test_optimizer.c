@@ -116,7 +116,9 @@ START_TEST(rows_of_a_gradient) {
   ck_assert(melu_gradient_loss(empty, &losses) == 0);
   ck_assert_ptr_null(losses);
   ck_assert_uint_eq(melu_gradient_n_rows(empty, "W2"), 0);
+  ck_assert_uint_eq(melu_gradient_n_rows(empty, "E.genre"), 0);
   WORLD_TRY(melu_gradient_read_rows(NULL, NULL, empty, "W2", &err));
+  WORLD_TRY(melu_gradient_read_rows(NULL, NULL, empty, "E.genre", &err));
   ck_assert_uint_eq(melu_gradient_n_rows(s.g, "W2"), 6);
   WORLD_TRY(melu_gradient_read(all, s.g, "W2", &err));
   WORLD_TRY(melu_gradient_read_rows(rows, by_row, s.g, "W2", &err));

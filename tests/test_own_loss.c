@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A loss of the host's own: with the library's loss written by the host, the library's gradient. */
 #include <check.h>
+#include <float.h>
 #include <math.h>
 #include <melu.h>
 
@@ -16,6 +17,7 @@ static melu_error err;
 struct squared {
   double spread, weight[N_TASKS]; /* of a query row */
   size_t n_calls, stop_at, spoil_at;
+  float slope, loss; /* with which that call spoils its answer */
 };
 
 static int squared_error(void *arg, size_t task, const float *scores, const float *ratings, size_t n, double *loss,
@@ -29,7 +31,9 @@ static int squared_error(void *arg, size_t task, const float *scores, const floa
     *loss += s->weight[task] * e * e;
     slopes[k] = (float)(2 * s->weight[task] * e / s->spread);
   }
-  if (s->n_calls == s->spoil_at) slopes[0] = NAN;
+  if (s->n_calls != s->spoil_at) return 0;
+  slopes[0] = s->slope;
+  *loss = (double)s->loss;
   return 0;
 }
 
@@ -77,7 +81,8 @@ static void check_equal(const melu_gradient *a, const melu_gradient *b, const me
   }
 }
 
-/* The paper's network in both forms (many inputs, few), one that adapts items, factors by both rules. */
+/* The paper's network in both forms (many inputs, few), one that adapts items, factors by both rules; and those of
+ * which the library's own loss would be that of each step. */
 static const struct melu_model_options shapes[] = {
     {.size = sizeof shapes[0], .seed = 2},
     {.size = sizeof shapes[0], .seed = 2, .first_order = 1, .inner_steps = 2},
@@ -90,16 +95,27 @@ static const struct melu_model_options shapes[] = {
      .rating_min = 1,
      .rating_max = 9},
     {.size = sizeof shapes[0], .preset = "best", .rank = 4, .seed = 2, .loss = MELU_SQUARED, .rule = MELU_STEPS},
+    {.size = sizeof shapes[0], .seed = 2, .multi_step = 1},
+    {.size = sizeof shapes[0],
+     .preset = "best",
+     .rank = 4,
+     .seed = 2,
+     .loss = MELU_SQUARED,
+     .rule = MELU_STEPS,
+     .multi_step = 1},
 };
 
 START_TEST(same_loss_same_gradient) {
   struct world w;
-  melu_model *model;
+  melu_model *model, *of_last_step;
   melu_gradient *own, *librarys;
+  struct melu_model_options last_step = shapes[_i];
+  last_step.multi_step = 0;
   world_open(&w, NULL, N_USERS);
   WORLD_TRY(melu_model_new(&model, w.ctx, melu_dataset_schema(w.data), &shapes[_i], &err));
+  WORLD_TRY(melu_model_new(&of_last_step, w.ctx, melu_dataset_schema(w.data), &last_step, &err));
   WORLD_TRY(melu_gradient_new(&own, model, &err));
-  WORLD_TRY(melu_gradient_new(&librarys, model, &err));
+  WORLD_TRY(melu_gradient_new(&librarys, of_last_step, &err));
   melu_batch *batch = new_batch(&w);
   struct squared s = judge_of(model, shapes[_i].preset != NULL);
   for (int round = 0; round < 2; round++) { /* again in the same memory */
@@ -107,11 +123,12 @@ START_TEST(same_loss_same_gradient) {
     WORLD_TRY(melu_meta_gradient_of(own, model, batch, squared_error, &s, &err));
     ck_assert_uint_eq(s.n_calls, N_TASKS);
   }
-  WORLD_TRY(melu_meta_gradient(librarys, model, batch, &err));
+  WORLD_TRY(melu_meta_gradient(librarys, of_last_step, batch, &err));
   check_equal(own, librarys, model);
   melu_batch_free(batch);
   melu_gradient_free(librarys);
   melu_gradient_free(own);
+  melu_model_free(of_last_step);
   melu_model_free(model);
   world_close(&w);
 }
@@ -128,10 +145,33 @@ START_TEST(refuses) {
   ck_assert_int_eq(melu_meta_gradient_of(g, w.model, batch, squared_error, &s, &err), MELU_ECANCELED);
   ck_assert_uint_eq(err.index, 2);
   ck_assert(melu_gradient_loss(g, NULL) == 0 && melu_gradient_n_rows(g, "W1") == 0);
+  /* What is not finite: a slope, the loss, the gradient that finite slopes come to, and, before the host hears of
+   * them, the scores. */
+  static const float spoilt[][2] = {{NAN, 0}, {0, INFINITY}};
+  for (size_t i = 0; i < sizeof spoilt / sizeof *spoilt; i++) {
+    s = judge_of(w.model, 0);
+    s.spoil_at = 5;
+    s.slope = spoilt[i][0];
+    s.loss = spoilt[i][1];
+    ck_assert_int_eq(melu_meta_gradient_of(g, w.model, batch, squared_error, &s, &err), MELU_EDIVERGED);
+    ck_assert_uint_eq(err.index, 4);
+  }
   s = judge_of(w.model, 0);
   s.spoil_at = 5;
+  s.slope = FLT_MAX;
+  const float steep[6] = {50, 50, 50, 50, 50, 50};
+  WORLD_TRY(melu_model_write(w.model, "W3", 0, 1, steep, &err));
   ck_assert_int_eq(melu_meta_gradient_of(g, w.model, batch, squared_error, &s, &err), MELU_EDIVERGED);
-  ck_assert_uint_eq(err.index, 4);
+  ck_assert_msg(strstr(err.message, "the meta-gradient is not finite") != NULL, "%s", err.message);
+  ck_assert(melu_gradient_loss(g, NULL) == 0 && melu_gradient_n_rows(g, "W1") == 0);
+  s = judge_of(w.model, 0);
+  const float large[8] = {3e38f, 3e38f, 3e38f, 3e38f, 3e38f, 3e38f, 3e38f, 3e38f};
+  WORLD_TRY(melu_model_write(w.model, "b1", 0, 1, large, &err));
+  ck_assert_int_eq(melu_meta_gradient_of(g, w.model, batch, squared_error, &s, &err), MELU_EDIVERGED);
+  ck_assert_msg(strstr(err.message, "task 0: a score is not finite") != NULL, "%s", err.message);
+  ck_assert_uint_eq(s.n_calls, 0);
+  ck_assert_int_eq(melu_meta_gradient_of(g, NULL, batch, squared_error, &s, &err), MELU_EINVAL);
+  ck_assert_int_eq(melu_meta_gradient_of(g, w.model, NULL, squared_error, &s, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_meta_gradient_of(g, w.model, batch, NULL, &s, &err), MELU_EINVAL);
   ck_assert_int_eq(melu_meta_gradient_of(NULL, w.model, batch, squared_error, &s, &err), MELU_EINVAL);
   melu_batch_clear(batch);

@@ -94,12 +94,16 @@ static melu__ref record_wrong(struct melu__tape *t, int which) {
       return melu__tape_diagonal(t, melu__tape_transpose(t, x));
     case 29:
       return melu__tape_diagonal(t, empty);
+    case 30:
+      return melu__tape_add(t, x, melu__tape_slice(t, x, 0, 2));
+    case 31:
+      return melu__tape_fill(t, melu__tape_sum_rows(t, x), 4, 4);
     default:
       return x;
   }
 }
 
-enum { N_WRONG = 30 };
+enum { N_WRONG = 32 };
 
 START_TEST(wrong_shapes) {
   struct melu__tape t = new_tape();
@@ -268,6 +272,22 @@ START_TEST(equal_nodes_are_shared) {
 }
 END_TEST
 
+/* A factor that is a mask comes second, whichever way it was written, and once; of two masks both stay. */
+START_TEST(masks_come_second) {
+  struct simple s = simple_new();
+  struct melu__tape *t = &s.from;
+  const melu__ref mask = melu__tape_step(t, s.x), other = melu__tape_step(t, s.y);
+  melu__ref keep[] = {melu__tape_mul(t, s.y, mask), melu__tape_mul(t, mask, s.y),
+                      melu__tape_mul(t, melu__tape_mul(t, mask, s.y), mask), melu__tape_mul(t, mask, other)};
+  simplify(&s, keep, sizeof keep / sizeof *keep);
+  const struct melu__node *masked = &s.to.nodes[keep[0]], *both = &s.to.nodes[keep[3]];
+  ck_assert(s.to.nodes[masked->a].op == MELU__INPUT && s.to.nodes[masked->b].op == MELU__STEP);
+  ck_assert(keep[1] == keep[0] && keep[2] == keep[0]);
+  ck_assert(s.to.nodes[both->a].op == MELU__STEP && s.to.nodes[both->b].op == MELU__STEP && both->a != both->b);
+  simple_free(&s);
+}
+END_TEST
+
 START_TEST(what_changes_nothing_is_dropped) {
   struct simple s = simple_new();
   struct melu__tape *t = &s.from;
@@ -353,7 +373,7 @@ static size_t count_op(const struct melu__tape *t, enum melu__op op) {
 
 /* s A X and s A' X somewhere in a sum are one product; not with other scales, other factors, or the same A twice. */
 START_TEST(twin_products_are_joined) {
-  for (int order = 0; order < 4; order++)
+  for (int order = 0; order < 8; order++)
     for (int variant = 0; variant < 4; variant++) {
       struct melu__tape from = new_tape(), to = new_tape();
       const melu__ref a = melu__tape_input(&from, 0, 4, 4), x = melu__tape_input(&from, 1, 4, 7),
@@ -361,8 +381,10 @@ START_TEST(twin_products_are_joined) {
       const melu__ref one = melu__tape_scale(&from, melu__tape_matmul(&from, a, x, 0, 0), 3);
       const melu__ref other = melu__tape_scale(
           &from, melu__tape_matmul(&from, a, variant == 1 ? y : x, variant != 2, 0), variant == 3 ? 2 : 3);
-      const melu__ref sum = order % 2 ? melu__tape_add(&from, y, one) : melu__tape_add(&from, one, y);
-      melu__ref keep = order / 2 ? melu__tape_add(&from, other, sum) : melu__tape_add(&from, sum, other);
+      /* The twin may stand below a sum that has a ReLU on its other side. */
+      const melu__ref apart = order / 4 ? melu__tape_relu(&from, y) : y;
+      const melu__ref sum = order % 2 ? melu__tape_add(&from, apart, one) : melu__tape_add(&from, one, apart);
+      melu__ref keep = order / 2 % 2 ? melu__tape_add(&from, other, sum) : melu__tape_add(&from, sum, other);
       melu__simplify(&to, &from, NULL, &keep, 1);
       ck_assert_int_eq(to.status, MELU_OK);
       size_t live = 0;
@@ -884,6 +906,7 @@ int main(void) {
   tcase_add_test(tape, gradient_is_pruned);
   tcase_add_test(tape, gradient_of_any_node);
   tcase_add_test(plan, equal_nodes_are_shared);
+  tcase_add_test(plan, masks_come_second);
   tcase_add_test(plan, what_changes_nothing_is_dropped);
   tcase_add_test(plan, constants_are_folded);
   tcase_add_test(plan, twin_products_are_joined);

@@ -5,7 +5,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "io/text_file.h"
+#include "locales.h"
 #include "run_suite.h"
 
 /* ---------------------------------------------------------------------------------------------------- the scene */
@@ -282,6 +282,7 @@ static const struct {
 } refused[] = {
     {USERS, "", 0, MELU_EFORMAT, 1, "1: the file is empty; its first line should name the columns"},
     {USERS, "\n\r\n", 0, MELU_EFORMAT, 1, "1: the file is empty; its first line should name the columns"},
+    {USERS, "user,\"gender,tags,age,place\n", 0, MELU_EFORMAT, 1, "1: the quotation mark of a cell is never closed"},
     {USERS, "user,gender,tags,age,place,x\n", 0, MELU_EFORMAT, 1, "1: unknown column \"x\""},
     {USERS, "user,gender,tags,age,place,\n", 0, MELU_EFORMAT, 1, "1: unknown column \"\""},
     {USERS, "\nuser,gender,tags,age\n", 0, MELU_EFORMAT, 2, "2: there is no column \"place\""},
@@ -324,6 +325,7 @@ static const struct {
     {RATINGS, R "1,10,5\n1,10,\"5\n", 0, MELU_EFORMAT, 3, "3: the quotation mark of a cell is never closed"},
     {RATINGS, R "1,10,5\n1,10,\"5\"6\n", 0, MELU_EFORMAT, 3, "3: text follows a closing quotation mark"},
     {RATINGS, R "1,10,5\n1,10\r,5\n", 0, MELU_EFORMAT, 3, "3: a carriage return that is not at the end of a line"},
+    {RATINGS, R "1,10,\"5\"\r\n1,10,\"x\"\r\n", 0, MELU_EFORMAT, 3, "3: rating \"x\" is not a number"},
     {RATINGS, R "1,10,5\n1,10,5\r", 0, MELU_EFORMAT, 3, "3: a carriage return that is not at the end of a line"},
     {RATINGS, R "1,10,5\n1,10,5\0\n", sizeof R + 15, MELU_EFORMAT, 3, "3: a NUL byte, this is no text"},
     {RATINGS, R "1,10,5\n1,10,\xff\n", 0, MELU_EFORMAT, 3, "3: byte 0xff is not UTF-8"},
@@ -378,6 +380,15 @@ START_TEST(test_refused_files) {
   ck_assert_int_ne(err.sys_errno, 0);
   ck_assert_ptr_nonnull(strstr(err.message, "table.csv: cannot be opened: "));
   ck_assert_uint_eq(melu_dataset_n_users(data), 1);
+  /* Of a long path the name of the file is said, or as much as there is room for. */
+  char long_path[160], expected[100];
+  snprintf(long_path, sizeof long_path, "%s%050d/no-table.csv", path, 0);
+  ck_assert_int_eq(melu_dataset_read_users(data, long_path, NULL, &err), MELU_ENOTFOUND);
+  ck_assert_msg(strncmp(err.message, "no-table.csv: cannot be opened", 30) == 0, "%s", err.message);
+  snprintf(long_path, sizeof long_path, "%0120d", 7);
+  snprintf(expected, sizeof expected, "%080d: cannot be opened", 0);
+  ck_assert_int_eq(melu_dataset_read_users(data, long_path, NULL, &err), MELU_ENOTFOUND);
+  ck_assert_msg(strncmp(err.message, expected, strlen(expected)) == 0, "%s", err.message);
   READ(USERS, U "2,,,,\n");
   ck_assert_int_eq(melu_dataset_freeze(data, &err), MELU_OK);
   for (int t = USERS; t <= RATINGS; t++) {
@@ -394,6 +405,7 @@ START_TEST(test_refused_options) {
     const char *message;
   } bad[] = {
       {{.size = sizeof bad[0].options, .separator = '"'}, "separator is no printable ASCII character"},
+      {{.size = sizeof bad[0].options, .separator = '\x7f'}, "separator is no printable ASCII character"},
       {{.size = sizeof bad[0].options, .separator = '\n'}, "separator is no printable ASCII character"},
       {{.size = sizeof bad[0].options, .list_separator = '\r'}, "list_separator is no printable ASCII character"},
       {{.size = sizeof bad[0].options, .n_skip = 1}, "skip is NULL"},
@@ -404,8 +416,9 @@ START_TEST(test_refused_options) {
     ck_assert_int_eq(read_text(USERS, U "1,,,,\n", &bad[i].options), MELU_EINVAL);
     ck_assert_str_eq(err.message, bad[i].message);
   }
-  const struct melu_table_options no_size = {.size = 0};
+  const struct melu_table_options no_size = {.size = 0}, tabs = {.size = sizeof tabs, .separator = '\t'};
   ck_assert_int_eq(read_text(USERS, U "1,,,,\n", &no_size), MELU_EINVAL);
+  ck_assert_int_eq(read_text(USERS, "user\tgender\ttags\tage\tplace\n2\t\t\t\t\n", &tabs), MELU_OK);
   READ(USERS, U "1,,,,\n");
 }
 END_TEST
@@ -655,9 +668,9 @@ START_TEST(test_floats) {
       "0."
       "000000000000000000000000000000000000011754943508222875079687365372222456778186655567720875215087517062784172594"
       "5471728284912109375000000000000000000000000000000000000000000"};
-  static const char *const bad[] = {"",        "+",    "-",   ".",  "e5", "1e", "1e+",   "1.2.3",          "1,5",
-                                    "0x1",     "1e5.", "--1", "1 ", " 1", "1f", "1_000", "\xe2\x88\x92.5", "na",
-                                    "infinit", "nano", "+-1"};
+  static const char *const bad[] = {"",    "+",       "-",    ".",   "e5", "1e", "1e+", "1.2.3", "1,5",
+                                    "0x1", "1e5.",    "1e5:", "--1", "1 ", " 1", "1f",  "1_000", "\xe2\x88\x92.5",
+                                    "na",  "infinit", "nano", "+-1"};
   static const char *const not_finite[] = {"nan", "NaN", "-nan", "inf", "Infinity", "-INF", "+inf"};
   for (size_t i = 0; i < sizeof good / sizeof *good; i++) check_float(good[i]);
   float unused;
@@ -686,17 +699,22 @@ END_TEST
 
 /* Where the decimal point is a comma, files are read as everywhere. */
 START_TEST(test_locale) {
-  static const char *const commas[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "ru_RU.UTF-8"};
-  int found = 0;
-  for (size_t i = 0; i < sizeof commas / sizeof *commas && !found; i++) {
-    found = setlocale(LC_ALL, commas[i]) && localeconv()->decimal_point[0] == ',';
-  }
-  if (!found) puts("test_read: no locale with a decimal comma is installed, numbers were only read in the C locale");
   float value;
+  ck_assert(locale_go_to("de_DE"));
+  ck_assert_str_eq(localeconv()->decimal_point, ",");
   ck_assert_int_eq(melu__parse_float(&value, slice("3.14159265358979")), MELU_OK);
   ck_assert_float_eq(value, 0x1.921fb6p+1f);
   ck_assert_int_eq(melu__parse_float(&value, slice("3,5")), MELU_EFORMAT);
   setlocale(LC_ALL, "C");
+}
+END_TEST
+
+/* What has no beginning of a character is shown as nothing but that there was something. */
+START_TEST(test_shown) {
+  char bytes[100];
+  memset(bytes, 0x80, sizeof bytes);
+  ck_assert_str_eq(melu__show((struct melu__slice){bytes, sizeof bytes}).text, "...");
+  ck_assert_str_eq(melu__show((struct melu__slice){"a\n\x7f", 3}).text, "a??");
 }
 END_TEST
 
@@ -772,6 +790,7 @@ int main(void) {
   TCase *numbers = tcase_create("numbers");
   tcase_add_test(numbers, test_floats);
   tcase_add_test(numbers, test_locale);
+  tcase_add_test(numbers, test_shown);
   tcase_add_test(numbers, test_whole_numbers);
   tcase_set_timeout(tables, 60);
   tcase_set_timeout(numbers, 60);

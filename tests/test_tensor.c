@@ -196,7 +196,7 @@ static const struct melu__kernels kernels_blas = {.name = "BLAS", .gemm = blas_g
 
 START_TEST(large_products) {
   const struct melu__kernels *set;
-  ck_assert(!melu__blas_takes(64, 1 << 30) && !melu__blas_takes(1 << 30, 64));
+  ck_assert(!melu__blas_takes(64, 1 << 30) && !melu__blas_takes(1 << 30, 64) && !melu__blas_takes(520, 600));
   EACH_SET(set) check_product(set, 5, 1030, 1025);
   check_product(&kernels_wide, 300, 200, 280); /* several blocks of rows, B gathered */
   EACH_SET(blas_packer) {

@@ -77,6 +77,9 @@ START_TEST(arguments_that_are_not_there) {
   REFUSED(melu_adapt(user, ws, w.model, w.data, NULL, items, NULL, 1, &err), "ratings is NULL");
   WORLD_TRY(melu_adapt(user, ws, w.model, w.data, NULL, items, ratings, 2, &err));
   REFUSED(melu_predict(NULL, ws, w.model, user, w.data, items, 1, &err), "scores is NULL");
+  REFUSED(melu_predict_variance(NULL, ws, w.model, user, w.data, items, 1, &err), "variances is NULL");
+  REFUSED(melu_predict_variance(NULL, NULL, w.model, user, w.data, items, 1, &err), "workspace is NULL");
+  REFUSED(melu_predict_variance(NULL, ws, w.model, user, w.data, NULL, 0, &err), "variances are for MELU_FACTORS");
   WORLD_TRY(melu_predict(NULL, ws, w.model, user, w.data, NULL, 0, &err));
   ck_assert(!other && !space && !catalog);
 }
@@ -309,6 +312,69 @@ static melu_dataset *data_of_lists(size_t times) {
   return data;
 }
 
+/* A schema without fields of users: who gives a profile and who gives none are told the same. */
+START_TEST(users_without_fields) {
+  const struct melu_field field = {.size = sizeof field, .name = "self", .owner = MELU_ITEM, .n_values = 4};
+  const struct melu_value profile[1] = {{0}};
+  melu_schema *schema;
+  melu_dataset *data;
+  WORLD_TRY(melu_schema_new(&schema, w.ctx, &err));
+  WORLD_TRY(melu_schema_add(schema, &field, &err));
+  WORLD_TRY(melu_dataset_new(&data, w.ctx, schema, &err));
+  for (uint32_t i = 0; i < 4; i++) {
+    const struct melu_value self = {.ids = &i, .n_ids = 1};
+    WORLD_TRY(melu_dataset_add_item(data, i, &self, NULL, &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(data, &err));
+  for (int network = MELU_LAYERS; network <= MELU_FACTORS; network++) {
+    const struct melu_model_options o = {.size = sizeof o, .preset = network == MELU_FACTORS ? "best" : "melu"};
+    float scores[2][4];
+    melu_model *model;
+    melu_workspace *space;
+    melu_user *somebody;
+    WORLD_TRY(melu_model_new(&model, w.ctx, schema, &o, &err));
+    WORLD_TRY(melu_workspace_new(&space, model, 3, &err));
+    WORLD_TRY(melu_user_new(&somebody, model, &err));
+    for (int i = 0; i < 2; i++) {
+      WORLD_TRY(melu_adapt(somebody, space, model, data, i ? profile : NULL, items, ratings, 3, &err));
+      WORLD_TRY(melu_predict(scores[i], space, model, somebody, data, items, 4, &err));
+    }
+    ck_assert_mem_eq(scores[0], scores[1], sizeof scores[0]);
+    melu_user_free(somebody);
+    melu_workspace_free(space);
+    melu_model_free(model);
+  }
+  melu_dataset_free(data);
+  melu_schema_free(schema);
+}
+END_TEST
+
+/* The user is sound, but the item has a number that makes the score of it none. */
+START_TEST(scores_that_are_not_finite) {
+  const struct melu_model_options o = {.size = sizeof o, .preset = "best", .rank = 2};
+  melu_model *model;
+  melu_workspace *space;
+  melu_user *somebody;
+  float scores[4] = {0}, row[16];
+  struct melu_param p = {0};
+  WORLD_TRY(melu_model_new(&model, w.ctx, melu_dataset_schema(w.data), &o, &err));
+  WORLD_TRY(melu_model_param(&p, model, 0, &err));
+  ck_assert_str_eq(p.name, "E.genre");
+  for (size_t i = 0; i < 16; i++) row[i] = 3e38f;
+  WORLD_TRY(melu_model_write(model, p.name, 2, 1, row, &err)); /* of items 2, 4, 5 ... and of no other */
+  WORLD_TRY(melu_workspace_new(&space, model, 3, &err));
+  WORLD_TRY(melu_user_new(&somebody, model, &err));
+  const uint32_t good[2] = {0, 3}, some[4] = {0, 3, 0, 2};
+  WORLD_TRY(melu_adapt(somebody, space, model, w.data, NULL, good, ratings, 2, &err));
+  WORLD_TRY(melu_predict(scores, space, model, somebody, w.data, good, 2, &err));
+  ck_assert_int_eq(melu_predict(scores, space, model, somebody, w.data, some, 4, &err), MELU_EDIVERGED);
+  ck_assert_uint_eq(err.index, 3);
+  melu_user_free(somebody);
+  melu_workspace_free(space);
+  melu_model_free(model);
+}
+END_TEST
+
 /* Lists of 300,000 ids overlap by as much as lists of 3; they would take hours if each id of one were compared with
  * each of the other. */
 START_TEST(long_lists_overlap_as_short_ones) {
@@ -373,6 +439,8 @@ int main(void) {
   tcase_add_test(t, evaluate_does_what_a_host_would);
   tcase_add_test(t, evaluate_refuses_and_stops);
   tcase_add_test(t, long_lists_overlap_as_short_ones);
+  tcase_add_test(t, users_without_fields);
+  tcase_add_test(t, scores_that_are_not_finite);
   suite_add_tcase(s, t);
   return run_suite(s);
 }

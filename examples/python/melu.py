@@ -63,7 +63,8 @@ class Metrics(ctypes.Structure):
     c_name = 'melu_metrics'
     _fields_ = [('n_users', c_size_t), ('n_queries', c_size_t), ('mae', c_double), ('mse', c_double),
                 ('rmse', c_double), ('rmse_pooled', c_double), ('rmse_user', c_double), ('ndcg_paper', c_double * 4),
-                ('ndcg_linear', c_double * 4), ('log_loss', c_double), ('auc', c_double), ('coverage', c_double)]
+                ('ndcg_linear', c_double * 4), ('log_loss', c_double), ('auc', c_double), ('coverage', c_double),
+                ('reserved', c_double * 8)]
 
 
 PROGRESS = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(Progress))

@@ -84,11 +84,17 @@ static uint64_t make_seed(const struct melu__vocab *vocab) {
   return XXH3_64bits(parts, sizeof parts);
 }
 
-struct melu__vocab *melu__vocab_new(const struct melu_allocator *a) {
+struct melu__vocab *melu__vocab_new_seeded(const struct melu_allocator *a, uint64_t seed) {
   struct melu__vocab *vocab = melu__calloc(a, 1, sizeof *vocab);
   if (!vocab) return NULL;
   vocab->alloc = a;
-  vocab->seed = make_seed(vocab);
+  vocab->seed = seed;
+  return vocab;
+}
+
+struct melu__vocab *melu__vocab_new(const struct melu_allocator *a) {
+  struct melu__vocab *vocab = melu__vocab_new_seeded(a, 0);
+  if (vocab) vocab->seed = make_seed(vocab);
   return vocab;
 }
 

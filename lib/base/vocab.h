@@ -13,6 +13,8 @@ struct melu__vocab; /* a hash table; keys are copied, one after the other, into 
 
 /* NULL if there is no memory. The allocator is borrowed. */
 struct melu__vocab *melu__vocab_new(const struct melu_allocator *a);
+struct melu__vocab *melu__vocab_new_seeded(const struct melu_allocator *a,
+                                           uint64_t seed); /* of the hash; to be secret */
 struct melu__vocab *melu__vocab_copy(const struct melu__vocab *vocab, const struct melu_allocator *a);
 void melu__vocab_free(struct melu__vocab *vocab);
 

@@ -40,7 +40,7 @@ static melu_status check_ids(const struct place *place, const struct melu_value 
   const struct melu__field *field = place->field;
   if (value->n_numbers) return refuse(place, err, MELU_EINVAL, "%zu numbers for a field of ids", value->n_numbers);
   if (value->n_ids && !value->ids) return refuse(place, err, MELU_EINVAL, "ids is NULL, but n_ids is not 0");
-  if (field->kind == MELU_ONE && value->n_ids > 1)
+  if (!melu__kinds[field->kind].is_list && value->n_ids > 1)
     return refuse(place, err, MELU_EINVAL, "%zu ids are more than one", value->n_ids);
   const size_t n = melu__field_n_ids(field);
   for (size_t i = 0; i < value->n_ids; i++) {
@@ -78,7 +78,7 @@ melu_status melu__values_check(const melu_schema *schema, melu_owner owner, cons
     if (place.field->owner != owner) continue;
     const struct melu_value *value = &values[place.index];
     const melu_status status =
-        place.field->kind == MELU_NUMERIC ? check_numbers(&place, value, err) : check_ids(&place, value, err);
+        melu__has_numbers(place.field) ? check_numbers(&place, value, err) : check_ids(&place, value, err);
     if (status) return status;
     place.index++;
   }
@@ -88,7 +88,7 @@ melu_status melu__values_check(const melu_schema *schema, melu_owner owner, cons
 /* ------------------------------------------------------------------------------------------------------- columns */
 
 static size_t count_cells(const struct melu__column *column, const struct melu_value *value) {
-  return column->field->kind == MELU_NUMERIC ? value->n_numbers != 0 : value->n_ids;
+  return melu__has_numbers(column->field) ? value->n_numbers != 0 : value->n_ids;
 }
 
 /* Room for one more entity, the n-th, with n_cells. */
@@ -100,7 +100,7 @@ static melu_status column_reserve(struct melu__column *column, const struct melu
   if (!melu__grow(a, &column->offsets, &column->offsets_capacity, n + 1, n + 2, sizeof *column->offsets))
     return melu__fail_memory(err);
   const int grown =
-      column->field->kind == MELU_NUMERIC
+      melu__has_numbers(column->field)
           ? melu__grow(a, &column->numbers, &column->cells_capacity, used, used + n_cells,
                        melu__size_mul(column->field->width, sizeof *column->numbers))
           : melu__grow(a, &column->ids, &column->cells_capacity, used, used + n_cells, sizeof *column->ids);
@@ -110,7 +110,7 @@ static melu_status column_reserve(struct melu__column *column, const struct melu
 static void column_append(struct melu__column *column, size_t n, const struct melu_value *value) {
   const size_t used = column->offsets[n], n_cells = count_cells(column, value);
   const size_t width = column->field->width;
-  if (n_cells && column->field->kind == MELU_NUMERIC)
+  if (n_cells && melu__has_numbers(column->field))
     memcpy(column->numbers + used * width, value->numbers, width * sizeof *column->numbers);
   else if (n_cells)
     memcpy(column->ids + used, value->ids, n_cells * sizeof *column->ids);
@@ -206,7 +206,7 @@ void melu__table_values(struct melu_value *values, const struct melu__table *tab
   for (size_t i = 0; i < table->n_columns; i++) {
     const struct melu__column *column = &table->columns[i];
     values[i] = (struct melu_value){0};
-    if (column->field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(column->field)) {
       values[i].numbers = melu__column_numbers(column, position);
       values[i].n_numbers = values[i].numbers ? column->field->width : 0;
     } else {

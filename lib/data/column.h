@@ -11,7 +11,7 @@
 #define MELU__SHORT_LIST 64
 
 /* One field of all users, or of all items: a list of cells for each, in CSR. Those of entity e are the cells
- * offsets[e] .. offsets[e + 1] - 1. A cell is an id, or the `width` numbers of a MELU_NUMERIC field, which has one
+ * offsets[e] .. offsets[e + 1] - 1. A cell is an id, or the `width` numbers of a field of numbers, which has one
  * cell, or none where the value is missing. */
 struct melu__column {
   const struct melu__field *field; /* in the data set's schema */
@@ -43,6 +43,12 @@ static inline const uint32_t *melu__column_ids(const struct melu__column *column
 static inline const float *melu__column_numbers(const struct melu__column *column, size_t e) {
   if (column->offsets[e] == column->offsets[e + 1]) return NULL;
   return column->numbers + (size_t)column->offsets[e] * column->field->width;
+}
+
+/* By what the sum of the rows of a cell's n ids is divided. */
+static inline size_t melu__cell_divisor(const struct melu__field *field, size_t n) {
+  (void)field;
+  return n;
 }
 
 /* What enters the network for a number; a missing one enters as 0. Fits in a float when melu__values_check passed. */

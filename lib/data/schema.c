@@ -9,6 +9,14 @@
 
 #include "base/error.h"
 
+const char *const melu__owner_names[2] = {"user", "item"};
+const char *const melu__kind_names[MELU__N_KINDS] = {"one", "many", "numeric"};
+const struct melu__kind melu__kinds[MELU__N_KINDS] = {
+    [MELU_ONE] = {.has_numbers = 0, .is_list = 0},
+    [MELU_MANY] = {.has_numbers = 0, .is_list = 1},
+    [MELU_NUMERIC] = {.has_numbers = 1, .is_list = 0},
+};
+
 /* ------------------------------------------------------------------------------------------------- making one */
 
 melu_status melu_schema_new(melu_schema **out, const melu_context *ctx, melu_error *err) {
@@ -84,9 +92,9 @@ static melu_status check_field(const melu_schema *schema, struct melu_field *kno
   const char *name = known->name;
   if (known->owner != MELU_USER && known->owner != MELU_ITEM)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": owner %d is none", name, (int)known->owner);
-  if (known->kind != MELU_ONE && known->kind != MELU_MANY && known->kind != MELU_NUMERIC)
+  if ((unsigned)known->kind >= MELU__N_KINDS)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": kind %d is none", name, (int)known->kind);
-  if (known->kind == MELU_NUMERIC) {
+  if (melu__kinds[known->kind].has_numbers) {
     if (!isfinite(known->shift)) return melu__fail(err, MELU_EINVAL, "field \"%s\": shift is not finite", name);
     if (!isfinite(known->scale)) return melu__fail(err, MELU_EINVAL, "field \"%s\": scale is not finite", name);
     if (known->scale == 0) known->scale = 1;
@@ -125,7 +133,7 @@ melu_status melu_schema_add(melu_schema *schema, const struct melu_field *field,
       .name = melu__strdup(a, known.name),
       .owner = known.owner,
       .kind = known.kind,
-      .learns = known.kind != MELU_NUMERIC && known.n_values == 0,
+      .learns = !melu__kinds[known.kind].has_numbers && known.n_values == 0,
       .n_values = known.n_values,
       .width = known.width,
       .shift = known.shift,
@@ -210,8 +218,7 @@ const char *melu_schema_value_text(const melu_schema *schema, const char *field,
 /* Each text is hashed with the digest of those before it as the seed, so that order and boundaries count. */
 static uint64_t texts_digest(const struct melu__vocab *texts) {
   uint64_t digest = 0;
-  const size_t count = texts ? melu__vocab_count(texts) : 0;
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < melu__vocab_count(texts); i++) {
     size_t n_bytes;
     const char *text = melu__vocab_key(texts, (uint32_t)i, &n_bytes);
     digest = XXH3_64bits_withSeed(text, n_bytes, digest);
@@ -224,8 +231,7 @@ melu_status melu__schema_set_texts(melu_schema *schema, const char *name, const 
   struct melu__field *field = melu__schema_find(schema, name);
   if (!field) return melu__fail(err, MELU_ENOTFOUND, "there is no field \"%.64s\"", name);
   const size_t n = melu__vocab_count(texts);
-  if (field->kind == MELU_NUMERIC)
-    return melu__fail(err, MELU_EINVAL, "field \"%s\": numbers have no vocabulary", name);
+  if (melu__has_numbers(field)) return melu__fail(err, MELU_EINVAL, "field \"%s\": numbers have no vocabulary", name);
   if (!field->learns && field->n_values != n)
     return melu__fail(err, MELU_EINVAL, "field \"%s\": %zu texts for %zu values", name, n, field->n_values);
   if (n > MELU__MAX_VALUES)
@@ -267,10 +273,11 @@ static uint64_t digest_now(const struct melu__field *field) {
   return field->learns ? texts_digest(field->texts) : field->digest;
 }
 
+/* Of fields of one owner. */
 static int fields_equal(const struct melu__field *a, const struct melu__field *b) {
-  return strcmp(a->name, b->name) == 0 && a->owner == b->owner && a->kind == b->kind && a->learns == b->learns &&
-         a->n_values == b->n_values && a->width == b->width && a->shift == b->shift && a->scale == b->scale &&
-         !a->texts == !b->texts && digest_now(a) == digest_now(b);
+  return strcmp(a->name, b->name) == 0 && a->kind == b->kind && a->learns == b->learns && a->n_values == b->n_values &&
+         a->width == b->width && a->shift == b->shift && a->scale == b->scale && !a->texts == !b->texts &&
+         digest_now(a) == digest_now(b);
 }
 
 /* Users' and items' fields enter the network in two separate parts, so the order counts within an owner only. */

@@ -13,6 +13,17 @@
 #define MELU__MAX_NAME 63
 #define MELU__MAX_VALUES 0x7fffffffu /* the table has one row more */
 
+/* What tells the kinds of fields apart. Elsewhere a kind is not asked for by
+ * name, so that a new one is a line of schema.c and, if its ids do not count alike, of melu__cell_divisor (column.h).
+ */
+enum { MELU__N_KINDS = MELU_NUMERIC + 1 };
+extern const char *const melu__owner_names[2]; /* what they are called in files */
+extern const char *const melu__kind_names[MELU__N_KINDS];
+extern const struct melu__kind {
+  int has_numbers; /* a cell is numbers, not ids with rows of a table */
+  int is_list;     /* there may be more than one id */
+} melu__kinds[MELU__N_KINDS];
+
 struct melu__field {
   char *name; /* allocated: it stays where it is when more fields are added */
   melu_owner owner;
@@ -44,6 +55,10 @@ struct melu__field *melu__schema_find(const melu_schema *schema, const char *nam
  * MELU_ENOMEM. */
 melu_status melu__schema_set_texts(melu_schema *schema, const char *name, const struct melu__vocab *texts,
                                    melu_error *err);
+
+static inline int melu__has_numbers(const struct melu__field *field) {
+  return melu__kinds[field->kind].has_numbers;
+}
 
 /* Ids of the field are below this now: n_values, or the number of texts so far. */
 size_t melu__field_n_ids(const struct melu__field *field);

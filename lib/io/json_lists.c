@@ -61,11 +61,12 @@ static melu_status take_item(struct cursor *c, melu_error *err) {
   return MELU_OK;
 }
 
+/* What follows a list's opening bracket. */
 static melu_status take_list(struct cursor *c, melu_error *err) {
-  char mark;
+  char mark = '[';
+  melu_status status = MELU_OK;
   c->n = 0;
-  melu_status status = take(&mark, c, '[', '[', err);
-  if (status == MELU_OK && next(c) == ']') return take(&mark, c, ']', ']', err);
+  if (next(c) == ']') return take(&mark, c, ']', ']', err);
   while (status == MELU_OK && mark != ']') {
     status = take_item(c, err);
     if (status == MELU_OK) status = take(&mark, c, ',', ']', err);
@@ -83,7 +84,9 @@ static melu_status take_member(struct cursor *c, melu__json_list_fn *each, void 
   melu_status status = take(&colon, c, ':', ':', err);
   if (status == MELU_OK && next(c) != '[')
     status = melu__text_fail(err, MELU_EFORMAT, c->text, c->line, "\"%s\": a list expected", melu__show(key).text);
-  if (status == MELU_OK) status = take_list(c, err);
+  if (status != MELU_OK) return status;
+  c->json.at++;
+  status = take_list(c, err);
   if (status == MELU_OK) status = each(arg, key, c->items, c->n, err);
   return status;
 }

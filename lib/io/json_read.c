@@ -53,11 +53,11 @@ int melu__json_null(struct melu__json *j) {
 
 /* --------------------------------------------------------------------------------------------------- texts */
 
-/* The length of the UTF-8 character that begins the n bytes; 0 if there is none. */
+/* The length of the UTF-8 character that begins the n bytes, of which there is one; 0 if it is none. */
 static size_t utf8_length(const char *bytes, size_t n) {
   static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* what a shorter form could not say */
   const unsigned char *p = (const unsigned char *)bytes;
-  if (n == 0 || p[0] < 0x80) return n != 0;
+  if (p[0] < 0x80) return 1;
   const size_t length = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
   if (p[0] < 0xc2 || p[0] > 0xf4 || n < length) return 0;
   uint32_t code = p[0] & (0x7fu >> length);

@@ -67,7 +67,7 @@ static melu_status file_read(struct file *file, const melu_context *ctx, const c
 
 static void file_free(struct file *file) {
   melu__text_free(&file->text);
-  if (file->ctx) melu__free(&file->ctx->allocator, file->path);
+  melu__free(&file->ctx->allocator, file->path);
 }
 
 static int is_blank(char c) {

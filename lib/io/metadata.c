@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/json_write.h"
-#include "io/model_names.h"
 #include "io/schema_text.h"
 #include "io/text_file.h"
+#include "model/option_names.h"
 
 static json_t *widths_json(const struct melu_model_options *o) {
   json_t *list = json_array();

@@ -5,10 +5,10 @@
 
 #include "base/error.h"
 #include "io/metadata.h"
-#include "io/model_names.h"
 #include "io/param_tensors.h"
 #include "io/schema_text.h"
 #include "io/text_file.h"
+#include "model/option_names.h"
 
 #define FORMAT "melu-model"
 

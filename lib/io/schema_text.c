@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/metadata.h"
-#include "io/model_names.h"
 
 /* ---------------------------------------------------------------------------------------------------- writing */
 
@@ -36,10 +35,10 @@ static json_t *texts_json(const struct melu__vocab *texts, const struct melu_all
 }
 
 static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
-  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", owner_names[f->owner], "kind",
-                            kind_names[f->kind], "width", (json_int_t)f->width);
+  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", melu__owner_names[f->owner], "kind",
+                            melu__kind_names[f->kind], "width", (json_int_t)f->width);
   int failed = !field;
-  if (f->kind == MELU_NUMERIC) {
+  if (melu__has_numbers(f)) {
     failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
     failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
   } else {
@@ -132,14 +131,15 @@ static melu_status load_field(struct melu__schema_text *s, struct melu__json *j,
   char *name;
   int owner, kind;
   if (!melu__json_member(j, '{', "name") || !melu__json_string(j, &name, NULL) || !melu__json_member(j, ',', "owner") ||
-      !melu__json_choice(j, owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
-      !melu__json_choice(j, kind_names, 3, &kind) || !melu__json_member(j, ',', "width") ||
+      !melu__json_choice(j, melu__owner_names, 2, &owner) || !melu__json_member(j, ',', "kind") ||
+      !melu__json_choice(j, melu__kind_names, MELU__N_KINDS, &kind) || !melu__json_member(j, ',', "width") ||
       !melu__json_size(j, &field.width) || field.width == 0)
     return bad(err, "a field has not name, owner, kind and width");
   field.name = name;
   field.owner = (melu_owner)owner;
   field.kind = (melu_field_kind)kind;
-  if (field.kind == MELU_NUMERIC) {
+  const int has_numbers = melu__kinds[kind].has_numbers;
+  if (has_numbers) {
     if (!melu__json_member(j, ',', "shift") || !melu__json_real(j, &field.shift) ||
         !melu__json_member(j, ',', "scale") || !melu__json_real(j, &field.scale) || field.scale == 0)
       return bad(err, "a field of numbers has not shift and scale");
@@ -150,9 +150,8 @@ static melu_status load_field(struct melu__schema_text *s, struct melu__json *j,
   melu_status status = melu_schema_add(s->schema, &field, err);
   if (status) return status;
   if (melu__json_mark(j, '}'))
-    return field.kind == MELU_NUMERIC || field.n_values > 0 ? MELU_OK : bad(err, "a field of ids has no values");
-  if (field.kind == MELU_NUMERIC || !melu__json_member(j, ',', "texts"))
-    return bad(err, "a field has something unknown");
+    return has_numbers || field.n_values > 0 ? MELU_OK : bad(err, "a field of ids has no values");
+  if (has_numbers || !melu__json_member(j, ',', "texts")) return bad(err, "a field has something unknown");
   status = load_texts(s, j, index, field.n_values, err);
   if (!status && !melu__json_mark(j, '}')) status = bad(err, "a field has something unknown");
   return status;

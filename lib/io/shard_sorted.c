@@ -71,7 +71,7 @@ static int take_cells(struct melu_value *values, struct melu__sorted_shard *s, c
     values[f] = (struct melu_value){.ids = s->ids, .numbers = s->numbers}; /* NULL if there are no cells at all */
   for (size_t i = 0; i < n; i++) {
     struct melu_value *v = &values[cells[i].what];
-    if (s->users.columns[cells[i].what].field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(s->users.columns[cells[i].what].field)) {
       if (!v->n_numbers++) v->numbers = s->numbers + n_numbers;
       s->numbers[n_numbers++] = melu__bits_float(cells[i].value);
     } else {

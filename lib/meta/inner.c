@@ -196,7 +196,7 @@ melu__ref melu__inner_spread(struct melu__inner *in, uint32_t overlap, size_t n_
   melu__ref all = MELU__NO_NODE;
   for (size_t i = 0, col = 0; (field = melu__schema_owner_field(in->model->schema, MELU_ITEM, i)) != NULL; i++) {
     melu__ref part;
-    if (field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(field)) {
       part = melu__tape_const(t, n_rows, field->width, 0);
     } else {
       const melu__ref rows = melu__tape_input(t, overlap++, n_rows, in->n_support);

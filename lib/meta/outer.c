@@ -23,7 +23,6 @@ struct task_cost {
 };
 
 static void free_outer(struct melu__outer *o, const melu_model *model) {
-  if (!o) return;
   const struct melu_allocator *a = &model->ctx->allocator;
   void *const all[] = {o->l.parts, o->l.tasks, o->l.lanes, o->l.memory, o->l.zeros, o->l.transposed,
                        o->order,   o->slots,   o->sums,    o->arenas,   o->largest, o};

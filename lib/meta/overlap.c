@@ -45,10 +45,11 @@ static size_t equal_pairs_sorted(struct list a, struct list b) {
   return n;
 }
 
-/* Equal pairs of two items' ids, over the number of all. */
+/* Equal pairs of two items' ids, each for what it counts. */
 static real share(const struct melu__column *column, struct list a, struct list b) {
   const size_t n = column->sorted ? equal_pairs_sorted(a, b) : equal_pairs(a, b);
-  return n ? (real)n / ((real)a.n * (real)b.n) : 0;
+  return n ? (real)n / ((real)melu__cell_divisor(column->field, a.n) * (real)melu__cell_divisor(column->field, b.n))
+           : 0;
 }
 
 static uint32_t item_of(const struct melu__rated *rated, size_t row) {
@@ -69,7 +70,7 @@ real *melu__overlap(real **slots, const melu_model *model, const melu_dataset *d
   const struct melu__table *items = &data->tables[MELU_ITEM];
   if (!(model->options.adapt & MELU_ADAPT_ITEMS)) return memory;
   for (size_t i = 0; i < items->n_columns; i++) {
-    if (items->columns[i].field->kind == MELU_NUMERIC) continue;
+    if (melu__has_numbers(items->columns[i].field)) continue;
     fill(memory, &items->columns[i], rated, first, n_rows, n_support);
     *slots++ = memory;
     memory += n_rows * n_support;

@@ -43,7 +43,7 @@ struct start {
 /* A table of one id an item. */
 static int may_name(const melu_model *model, size_t table) {
   const struct melu__field *field = melu__table_field(model->schema, table);
-  return field->owner == MELU_ITEM && field->kind == MELU_ONE;
+  return field->owner == MELU_ITEM && !melu__kinds[field->kind].is_list;
 }
 
 static void count_row(struct row_counts *c, size_t row, unsigned count, uint64_t id) {

@@ -61,7 +61,7 @@ static void sum_values(const melu_model *model, melu_owner owner, const struct m
   real *numbers = row + first_number(model, owner);
   model->ctx->kernels->fill(1, first_number(model, owner), 0, (struct melu__mat){row, 0});
   for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
-    if (field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(field)) {
       embed_numbers(field, values->n_numbers ? values->numbers : NULL, numbers);
       numbers += field->width;
     } else {
@@ -78,7 +78,7 @@ static void sum_many(const melu_model *model, const struct melu__table *known, m
   model->ctx->kernels->fill(n, number, 0, (struct melu__mat){rows, width});
   for (size_t i = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
-    if (column->field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(column->field)) {
       for (size_t k = 0; k < n; k++)
         embed_numbers(column->field, melu__column_numbers(column, entities[k]), rows + k * width + number);
       number += column->field->width;
@@ -96,7 +96,7 @@ void melu__embed_values(const melu_model *model, melu_owner owner, const struct 
     return;
   }
   for (size_t i = 0; (field = melu__schema_owner_field(model->schema, owner, i)) != NULL; i++, values++) {
-    if (field->kind == MELU_NUMERIC)
+    if (melu__has_numbers(field))
       embed_numbers(field, values->n_numbers ? values->numbers : NULL, row);
     else
       embed_ids(model, table++, values->ids, values->n_ids, row);
@@ -116,7 +116,7 @@ void melu__embed_many(const melu_model *model, const melu_dataset *data, melu_ow
   }
   for (size_t i = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
-    if (column->field->kind == MELU_NUMERIC) {
+    if (melu__has_numbers(column->field)) {
       for (size_t k = 0; k < n; k++)
         embed_numbers(column->field, melu__column_numbers(column, entities[k]), rows + k * width);
     } else {
@@ -146,10 +146,9 @@ struct melu__table_use melu__embed_use(const melu_model *model, size_t table) {
     use.owner = MELU_USER;
     table -= n_item_tables;
   }
-  const struct melu__field *field;
-  for (; (field = melu__schema_owner_field(model->schema, use.owner, use.column)) != NULL; use.column++) {
-    if (field->kind != MELU_NUMERIC && table-- == 0) break;
+  for (;; use.column++) {
+    const struct melu__field *field = melu__schema_owner_field(model->schema, use.owner, use.column);
+    if (!melu__has_numbers(field) && table-- == 0) return use;
     if (!melu__is_factors(model)) use.first_col += field->width;
   }
-  return use;
 }

@@ -16,7 +16,7 @@ static int add_params(melu_model *model, size_t n) {
   const struct melu_model_options given = melu__options_given(&model->options);
   melu__model_describe(model->params, model->schema, &given);
   model->n_params = n;
-  while (model->n_tables < n && model->params[model->n_tables].is_table) model->n_tables++;
+  while (model->params[model->n_tables].is_table) model->n_tables++; /* there are others behind the tables */
   if (!melu__is_factors(model)) model->n_layers = model->options.n_hidden + 1;
   for (size_t i = 0; i < n; i++) {
     struct melu__param *p = &model->params[i];
@@ -59,7 +59,7 @@ static void initialise_layers(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
     const uint32_t number = (uint32_t)i;
-    if (p->is_table && melu__table_field(model->schema, i)->kind == MELU_ONE) {
+    if (p->is_table && !melu__kinds[melu__table_field(model->schema, i)->kind].is_list) {
       fill_normal(p, p->rows - 1, 1, model->options.seed, number);
     } else if (p->is_table) {
       if (p->rows > 1) fill_uniform(p, p->rows - 1, 1 / sqrt((double)(p->rows - 1)), model->options.seed, number);

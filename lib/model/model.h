@@ -59,12 +59,9 @@ static inline size_t melu__slot_of_row(const melu_model *model, size_t table, co
   return row % share->n_slots;
 }
 
-/* The parameters of layer l = 0, 1, ...: weights (out, in) and bias (1, out). */
+/* The weights (out, in) of layer l = 0, 1, ...; its bias, (1, out), is behind them. */
 static inline struct melu__param *melu__model_weight(const melu_model *model, size_t l) {
   return &model->params[model->n_tables + 2 * l];
-}
-static inline struct melu__param *melu__model_bias(const melu_model *model, size_t l) {
-  return &model->params[model->n_tables + 2 * l + 1];
 }
 
 #endif

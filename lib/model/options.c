@@ -7,6 +7,7 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "base/number.h"
+#include "model/option_names.h"
 
 #define MAX_WIDTH 65536
 
@@ -82,8 +83,9 @@ static melu_status check_layers(const struct melu_model_options *o, melu_error *
   return MELU_OK;
 }
 
+/* 0 has become the preset's, and what is negative is large. */
 static melu_status check_kind(const char *name, unsigned value, unsigned most, melu_error *err) {
-  if (value >= 1 && value <= most) return MELU_OK;
+  if (value <= most) return MELU_OK;
   return melu__fail(err, MELU_EINVAL, "%s is %u, not in 1 .. %u", name, value, most);
 }
 
@@ -104,14 +106,14 @@ static melu_status check_combination(const struct melu_model_options *o, melu_er
 
 static melu_status check(const struct melu_model_options *o, melu_error *err) {
   melu_status status = check_layers(o, err);
-  if (!status) status = check_kind("network", o->network, MELU_FACTORS, err);
-  if (!status) status = check_kind("rule", o->rule, MELU_CLOSED_FORM, err);
-  if (!status) status = check_kind("rates", o->rates, MELU_RATE_PER_ENTRY, err);
-  if (!status) status = check_kind("loss", o->loss, MELU_PAIRWISE, err);
-  if (!status) status = check_kind("adapt", o->adapt, 15, err);
+  if (!status) status = check_kind("network", o->network, MELU__N_NAMES(network_names), err);
+  if (!status) status = check_kind("rule", o->rule, MELU__N_NAMES(rule_names), err);
+  if (!status) status = check_kind("rates", o->rates, MELU__N_NAMES(rates_names), err);
+  if (!status) status = check_kind("loss", o->loss, MELU__N_NAMES(loss_names), err);
+  if (!status) status = check_kind("adapt", o->adapt, (1 << MELU__N_NAMES(adapt_names)) - 1, err);
   if (!status) status = check_combination(o, err);
   if (status) return status;
-  if (o->rank == 0 || o->rank > MELU__MAX_RANK)
+  if (o->rank > MELU__MAX_RANK)
     return melu__fail(err, MELU_EINVAL, "rank is %zu, not in 1 .. %d", o->rank, MELU__MAX_RANK);
   if (o->inner_steps > MELU__MAX_STEPS)
     return melu__fail(err, MELU_ELIMIT, "inner_steps is %zu, above %d", o->inner_steps, MELU__MAX_STEPS);

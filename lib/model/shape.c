@@ -11,7 +11,7 @@
 size_t melu__schema_numbers(const melu_schema *schema, melu_owner owner) {
   size_t n = 0;
   for (size_t i = 0; i < schema->n_fields; i++)
-    if (schema->fields[i].owner == owner && schema->fields[i].kind == MELU_NUMERIC) n += schema->fields[i].width;
+    if (schema->fields[i].owner == owner && melu__has_numbers(&schema->fields[i])) n += schema->fields[i].width;
   return n;
 }
 
@@ -20,7 +20,7 @@ const struct melu__field *melu__table_field(const melu_schema *schema, size_t ta
   for (size_t o = 0; o < 2; o++) {
     for (size_t i = 0; i < schema->n_fields; i++) {
       const struct melu__field *field = &schema->fields[i];
-      if (field->owner == owners[o] && field->kind != MELU_NUMERIC && table-- == 0) return field;
+      if (field->owner == owners[o] && !melu__has_numbers(field) && table-- == 0) return field;
     }
   }
   return NULL;
@@ -176,5 +176,6 @@ void melu__model_describe(struct melu__param *params, const melu_schema *schema,
   struct melu_model_options o;
   size_t hidden[MELU__MAX_HIDDEN];
   struct list l = {.at = params};
-  if (!melu__model_options(&o, hidden, options, NULL)) list_all(&l, schema, &o);
+  (void)melu__model_options(&o, hidden, options, NULL); /* they were measured: melu__model_measure */
+  list_all(&l, schema, &o);
 }

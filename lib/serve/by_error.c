@@ -30,17 +30,16 @@ struct known {
   size_t n_open, n_judges;
 };
 
-static melu_status split_ratings(struct known *k, const struct melu__search *s, size_t u, uint64_t split,
-                                 struct melu__asker *a, melu_error *err) {
+static void split_ratings(struct known *k, const struct melu__search *s, size_t u, uint64_t split,
+                          struct melu__asker *a) {
   const uint32_t user = s->users[u];
   const size_t n = melu__search_ratings(s, u, &k->items, &k->ratings);
   k->n_judges = count_judges(n);
   k->n_open = n - k->n_judges;
   k->order = a->order;
-  melu_status status = melu_dataset_user_values(a->profile, s->data, user, err);
-  if (!status) status = melu_split_order(a->order, melu_dataset_user_id(s->data, user), split, n, err);
-  for (size_t i = 0; i < k->n_judges && !status; i++) a->judges[i] = k->items[a->order[k->n_open + i]];
-  return status;
+  (void)melu_dataset_user_values(a->profile, s->data, user, NULL); /* she is there */
+  (void)melu_split_order(a->order, melu_dataset_user_id(s->data, user), split, n, NULL);
+  for (size_t i = 0; i < k->n_judges; i++) a->judges[i] = k->items[a->order[k->n_open + i]];
 }
 
 /* What was asked already, as far as the user has an answer. */
@@ -72,10 +71,9 @@ static melu_status judge_split(struct melu__search *s, size_t u, uint64_t split,
                                melu_error *err) {
   struct known k;
   double before, after;
-  melu_status status = split_ratings(&k, s, u, split, a, err);
-  if (status) return status;
+  split_ratings(&k, s, u, split, a);
   const size_t n_known = gather_answers(s, a, &k);
-  status = judge(&before, s, a, &k, n_known, err);
+  melu_status status = judge(&before, s, a, &k, n_known, err);
   s->errors[u] += before;
   s->n_errors[u] += k.n_judges;
   for (size_t i = 0; i < k.n_open && !status && !s->is_base; i++) {
@@ -125,7 +123,7 @@ melu_status melu__choose_by_error(uint32_t *items, double *scores, struct melu__
   if (count_judges(s->longest) == 0)
     return melu__fail(err, MELU_ENOTFOUND, "no user has three ratings: there is nothing to judge by");
   s->n_total = (s->n_wanted + 1) * s->n_users;
-  for (size_t i = 0; i <= s->n_wanted; i++) {
+  for (size_t i = 0;; i++) {
     s->is_base = i == s->n_wanted;
     const melu_status status = melu__search_users(s, judge_candidates, err);
     if (status) return status;

@@ -32,15 +32,15 @@ static melu_status take_norms(struct melu__search *s, size_t u, struct melu__ask
   const uint32_t *items;
   const float *ratings;
   const size_t n = melu__search_ratings(s, u, &items, &ratings);
-  const melu_status status = melu_dataset_user_values(a->profile, s->data, s->users[u], err);
-  for (size_t i = 0; i < n && !status; i++) {
+  (void)melu_dataset_user_values(a->profile, s->data, s->users[u], NULL); /* she is there */
+  for (size_t i = 0; i < n; i++) {
     const double square = (melu__is_factors(s->model) ? melu__factor_gradient : layers_gradient)(
         a->workspace, s->data, a->profile, items[i], ratings[i], s->norm);
     if (!isfinite(square))
       return melu__fail(err, MELU_EDIVERGED, "a gradient is not finite: the weights are too large");
     s->said[s->start[u] + i] = sqrt(square);
   }
-  return status;
+  return MELU_OK;
 }
 
 static int better(const void *a, const void *b) {

@@ -227,11 +227,9 @@ static double coverage(const struct evaluation *e, size_t n) {
 static melu_status add_up(struct melu_metrics *out, const struct evaluation *e, melu_error *err) {
   const size_t n_query = e->options.n_query;
   const struct melu_model_options *o = &e->model->options;
-  for (size_t i = 0; i < e->n_users; i++) {
-    const melu_status status = melu_metrics_add(out, e->scores + i * n_query, e->truth + i * n_query, n_query,
-                                                o->rating_min, o->rating_max, err);
-    if (status) return status;
-  }
+  for (size_t i = 0; i < e->n_users; i++) /* of finite scores and ratings */
+    (void)melu_metrics_add(out, e->scores + i * n_query, e->truth + i * n_query, n_query, o->rating_min, o->rating_max,
+                           NULL);
   const size_t n = e->n_users * n_query;
   if (o->loss == MELU_LOGISTIC) return melu_metrics_clicks(out, e->ctx, e->scores, e->truth, n, err);
   if (e->variances) out->coverage = coverage(e, n);

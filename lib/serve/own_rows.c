@@ -45,7 +45,7 @@ int melu__own_rows_find(struct melu__own_rows *own, const melu_model *model, con
   own->n_numbers = 0;
   memset(own->fields, 0, sizeof own->fields);
   for (size_t i = 0; i < known->n_columns; i++) {
-    if (known->columns[i].field->kind == MELU_NUMERIC) continue;
+    if (melu__has_numbers(known->columns[i].field)) continue;
     *field = (struct melu__own_field){.first_id = n_ids, .first_number = own->n_numbers};
     if (!add_ids(own, a, &known->columns[i], items, n, &n_ids)) return 0;
     field->n = n_ids - field->first_id;
@@ -86,13 +86,14 @@ static void exchange(const struct melu__own_rows *own, const melu_model *model, 
   for (size_t i = 0, col = 0; i < known->n_columns; i++) {
     const struct melu__column *column = &known->columns[i];
     const size_t width = column->field->width;
-    if (column->field->kind != MELU_NUMERIC) {
+    if (!melu__has_numbers(column->field)) {
       size_t n;
       const uint32_t *ids = melu__column_ids(column, item, &n);
+      const real divisor = (real)melu__cell_divisor(column->field, n);
       for (size_t k = 0; k < n; k++) {
         real *row = find_row(own, field, width, ids[k]);
-        if (row && moved) add(model, width, -1 / (real)n, moved + col, row);
-        if (row && x) add(model, width, 1 / (real)n, row, x + col);
+        if (row && moved) add(model, width, -1 / divisor, moved + col, row);
+        if (row && x) add(model, width, 1 / divisor, row, x + col);
       }
       field++;
     }

@@ -118,16 +118,15 @@ static unsigned char *put_support(unsigned char *to, const struct melu__support 
 }
 
 static uint64_t number_bits(real value) {
-  uint64_t bits = 0;
-  if (sizeof value == sizeof(float)) return melu__float_bits((float)value);
-  memcpy(&bits, &value, sizeof value);
+  melu__real_bits bits;
+  memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
 static real bits_number(uint64_t bits) {
+  const melu__real_bits narrow = (melu__real_bits)bits;
   real value;
-  if (sizeof value == sizeof(float)) return (real)melu__bits_float(bits);
-  memcpy(&value, &bits, sizeof value);
+  memcpy(&value, &narrow, sizeof value);
   return value;
 }
 
@@ -202,8 +201,8 @@ static melu_status read_counts(struct melu_value *values, const melu_schema *sch
   for (size_t i = 0; i < h->n_fields; i++, *from += 4) {
     const struct melu__field *field = melu__schema_owner_field(schema, MELU_USER, i);
     const size_t n = (size_t)melu__get_bits(*from, 4);
-    const int is_numeric = field->kind == MELU_NUMERIC;
-    if ((is_numeric && n != 0 && n != field->width) || (field->kind == MELU_ONE && n > 1))
+    const int is_numeric = melu__has_numbers(field);
+    if ((is_numeric && n != 0 && n != field->width) || (!is_numeric && n > 1 && !melu__kinds[field->kind].is_list))
       return melu__fail(err, MELU_EFORMAT, "field \"%s\" of the user cannot have %zu cells", field->name, n);
     values[i] = (struct melu_value){.n_ids = is_numeric ? 0 : n, .n_numbers = is_numeric ? n : 0};
     n_cells = melu__size_add(n_cells, n);

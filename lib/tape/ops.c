@@ -13,10 +13,15 @@ static const struct melu__node *node_b(const struct melu__tape *t, const struct 
   return &t->nodes[n->b];
 }
 
-static int set(struct melu__node *n, uint32_t rows, uint32_t cols) {
+/* Sets the shape, and returns whether those of a and b fit. */
+static int set_if(int fits, struct melu__node *n, uint32_t rows, uint32_t cols) {
   n->rows = rows;
   n->cols = cols;
-  return 1;
+  return fits;
+}
+
+static int set(struct melu__node *n, uint32_t rows, uint32_t cols) {
+  return set_if(1, n, rows, cols);
 }
 
 static int shape_given(const struct melu__tape *t, struct melu__node *n) {
@@ -28,7 +33,7 @@ static int shape_given(const struct melu__tape *t, struct melu__node *n) {
 static int shape_matmul(const struct melu__tape *t, struct melu__node *n) {
   const struct melu__node *a = node_a(t, n), *b = node_b(t, n);
   const uint32_t inner_a = n->trans_a ? a->rows : a->cols, inner_b = n->trans_b ? b->cols : b->rows;
-  return inner_a == inner_b && set(n, n->trans_a ? a->cols : a->rows, n->trans_b ? b->rows : b->cols);
+  return set_if(inner_a == inner_b, n, n->trans_a ? a->cols : a->rows, n->trans_b ? b->rows : b->cols);
 }
 
 static int shape_like_a(const struct melu__tape *t, struct melu__node *n) {
@@ -36,11 +41,13 @@ static int shape_like_a(const struct melu__tape *t, struct melu__node *n) {
 }
 
 static int shape_same(const struct melu__tape *t, struct melu__node *n) {
-  return node_a(t, n)->rows == node_b(t, n)->rows && node_a(t, n)->cols == node_b(t, n)->cols && shape_like_a(t, n);
+  const struct melu__node *a = node_a(t, n), *b = node_b(t, n);
+  return set_if(a->rows == b->rows && a->cols == b->cols, n, a->rows, a->cols);
 }
 
 static int shape_add_row(const struct melu__tape *t, struct melu__node *n) {
-  return node_b(t, n)->rows == 1 && node_b(t, n)->cols == node_a(t, n)->cols && shape_like_a(t, n);
+  const struct melu__node *a = node_a(t, n), *b = node_b(t, n);
+  return set_if(b->rows == 1 && b->cols == a->cols, n, a->rows, a->cols);
 }
 
 static int shape_sum_rows(const struct melu__tape *t, struct melu__node *n) {
@@ -48,7 +55,7 @@ static int shape_sum_rows(const struct melu__tape *t, struct melu__node *n) {
 }
 
 static int shape_rows(const struct melu__tape *t, struct melu__node *n) {
-  return node_a(t, n)->rows == 1 && set(n, n->rows, node_a(t, n)->cols);
+  return set_if(node_a(t, n)->rows == 1, n, n->rows, node_a(t, n)->cols);
 }
 
 static int shape_sum_all(const struct melu__tape *t, struct melu__node *n) {
@@ -65,21 +72,21 @@ static int shape_transpose(const struct melu__tape *t, struct melu__node *n) {
 }
 
 static int shape_concat(const struct melu__tape *t, struct melu__node *n) {
-  return node_a(t, n)->rows == node_b(t, n)->rows &&
-         set(n, node_a(t, n)->rows, node_a(t, n)->cols + node_b(t, n)->cols);
+  const struct melu__node *a = node_a(t, n), *b = node_b(t, n);
+  return set_if(a->rows == b->rows, n, a->rows, a->cols + b->cols);
 }
 
 static int shape_slice(const struct melu__tape *t, struct melu__node *n) {
   const uint32_t cols = node_a(t, n)->cols;
-  return n->index <= cols && n->cols <= cols - n->index && set(n, node_a(t, n)->rows, n->cols);
+  return set_if(n->index <= cols && n->cols <= cols - n->index, n, node_a(t, n)->rows, n->cols);
 }
 
 static int shape_diag(const struct melu__tape *t, struct melu__node *n) {
-  return node_a(t, n)->rows == 1 && set(n, node_a(t, n)->cols, node_a(t, n)->cols);
+  return set_if(node_a(t, n)->rows == 1, n, node_a(t, n)->cols, node_a(t, n)->cols);
 }
 
 static int shape_diagonal(const struct melu__tape *t, struct melu__node *n) {
-  return node_a(t, n)->rows == node_a(t, n)->cols && set(n, 1, node_a(t, n)->cols);
+  return set_if(node_a(t, n)->rows == node_a(t, n)->cols, n, 1, node_a(t, n)->cols);
 }
 
 static int shape_bag(const struct melu__tape *t, struct melu__node *n) {
@@ -88,7 +95,7 @@ static int shape_bag(const struct melu__tape *t, struct melu__node *n) {
 
 static int shape_solve(const struct melu__tape *t, struct melu__node *n) {
   const struct melu__node *a = node_a(t, n), *b = node_b(t, n);
-  return a->rows == a->cols && b->rows == a->rows && set(n, b->rows, b->cols);
+  return set_if(a->rows == a->cols && b->rows == a->rows, n, b->rows, b->cols);
 }
 
 /* ---------------------------------------------------------------------------------------------- gradients */

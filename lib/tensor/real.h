@@ -5,12 +5,15 @@
 #define MELU__REAL_H
 
 #include <float.h>
+#include <stdint.h>
 
 #ifdef MELU__DOUBLE
 typedef double real;
+typedef uint64_t melu__real_bits; /* as many */
 #define MELU__REAL_MAX DBL_MAX
 #else
 typedef float real;
+typedef uint32_t melu__real_bits;
 #define MELU__REAL_MAX FLT_MAX
 #endif
 

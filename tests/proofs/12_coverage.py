@@ -17,13 +17,14 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BESIDE = pathlib.Path(os.environ.get('MELU_BUILD', SOURCE / 'build-test')).resolve()
 BUILD = BESIDE.with_name(re.sub('-test$', '', BESIDE.name) + '-coverage').resolve()
 PROFILES = pathlib.Path(os.environ.get('TMPDIR', '/tmp')) / 'profiles'
-LIBRARY = BUILD / 'lib' / 'libmelu.so'  # a link to the file, which has the version in its name
+LIBRARY = BUILD / 'lib' / 'libmelu.so'
 EXCLUSIONS = SOURCE / 'tests' / 'proofs' / 'coverage_exclusions.txt'
 # Atomic: counters of threads must not get lost, since llvm-cov subtracts them.
 FLAGS = ['-fprofile-instr-generate', '-fcoverage-mapping', '-fprofile-update=atomic']
 # Counting is slow: fewer random trials (tests/support.h), which are for errors of arithmetic, and longer ones.
 SLOW = {'MELU_TEST_DIVISOR': '5', 'CK_TIMEOUT_MULTIPLIER': '20'}
-PROOFS = ['03_io_errors', '07_readers']
+PROOFS = ['03_io_errors', '07_readers']  # that are programs
+SCRIPTS = ['01_allocations']  # that build their own
 LARGEST = 2 ** 63  # counts above it are negative ones
 CODE = 0  # the kind of region that has statements
 NEVER_RUNS = 'never runs'
@@ -54,6 +55,7 @@ def tool(name):
 
 def configure():
     if (BUILD / 'build.ninja').exists():
+        to_stderr('ninja', '-C', BUILD, 'build.ninja')
         return
     only_lib = BUILD / 'only_lib.txt'
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -64,16 +66,22 @@ def configure():
         raise Broken('it cannot be configured')
 
 
+def introspect(what):
+    return json.loads(run('meson', 'introspect', what, BUILD, capture_output=True).stdout)
+
+
 def build():
     """Returns the test programs' tests by name."""
     configure()
     tests = {}
-    for test in json.loads(run('meson', 'introspect', '--tests', BUILD, capture_output=True).stdout):
+    for test in introspect('--tests'):
         if os.path.basename(test['cmd'][0]).startswith('test_') and not re.match('hpp|.*_double$', test['name']):
             tests[test['name']] = test
     programs = [os.path.relpath(test['cmd'][0], BUILD) for test in tests.values()]
     programs += [f'tests/proofs/proof_{proof}' for proof in PROOFS]
-    if to_stderr('ninja', '-C', BUILD, *programs, os.path.relpath(LIBRARY.resolve(), BUILD)):
+    # Its file has the version in its name.
+    libraries = [file for target in introspect('--targets') if target['name'] == 'melu' for file in target['filename']]
+    if to_stderr('ninja', '-C', BUILD, *programs, *[os.path.relpath(file, BUILD) for file in libraries]):
         raise Broken('it cannot be built')
     return tests
 
@@ -207,7 +215,7 @@ def main():
     profile_all({'base': tests.pop('base')}, [])
     if any(part.ran for part in look()['lib/meta/fit.c'].parts.values()):
         raise Broken('a training is seen where there is none')
-    profile_all(tests, PROOFS)
+    profile_all(tests, PROOFS + SCRIPTS)
     return judge(look())
 
 

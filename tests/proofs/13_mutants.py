@@ -3,16 +3,20 @@
 """Proof 13: one small error after another is planted in the operators and conditions of lib/, and the test programs must
 notice. The source tree is left alone: the changed file is compiled beside it, as the build folder compiles it but with
 less optimisation, and linked in front of the library. Which mutants are drawn depends on the seed alone. Tests that
-noticed something in the same file before come first; who survives was given to all of them.
-Usage: 13_mutants.py [--full] [--seed N] [--mutants N] [--jobs N] [--only TEXT] [--report FILE]"""
+noticed something in the same file before come first, with few random trials; who survives all of them meets them again
+with as many as usual. A program that computes much longer than before, or waits forever, has noticed.
+Usage: 13_mutants.py [--full] [--seed N] [--mutants N] [--jobs N] [--only TEXT] [--report FILE]
+FILE gets a line for each mutant; what stands in it already, as of a run that was cut off, is not tried again."""
 import argparse
 import collections
 import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
 import random
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -23,6 +27,7 @@ import time
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get('MELU_BUILD', SOURCE / 'build-test')).resolve()
 SMALL, FULL, MUST = 20, 500, 0.95
+DIVISORS = [10, 1]  # of random trials: tests/support.h
 EXPLAINED = SOURCE / 'tests' / 'proofs' / 'survivors.txt'
 
 # What is put in place of what. Of an operator that has several meanings in C only the one between two operands counts.
@@ -135,23 +140,36 @@ class Workshop:
         subprocess.run(args[:at] + [str(o) for o in objects] + args[at:], cwd=BUILD, check=True, capture_output=True)
 
 
-def runs(program, limit, folder):
-    """Seconds, or None if it fails."""
-    begin = time.monotonic()
-    env = {**os.environ, 'MELU_SOURCE_DIR': str(SOURCE), 'CK_VERBOSITY': 'silent', 'CK_TIMEOUT_MULTIPLIER': '50',
-           'TMPDIR': str(folder)}
+def wait(process, seconds):
+    """The exit status and what was used, or None after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage
+        time.sleep(0.01)
+    return None
+
+
+def runs(program, usual, folder, divisor):
+    """Seconds of a core, or None if it fails: also if any of its processes takes much longer than all of them usually
+    do, in which case the clock is given more, since other programs may be in the way."""
+    limit = int(10 + 5 * usual)
+    env = {**os.environ, 'MELU_SOURCE_DIR': str(SOURCE), 'CK_VERBOSITY': 'silent', 'CK_TIMEOUT_MULTIPLIER': '500',
+           'MELU_TEST_DIVISOR': str(divisor), 'TMPDIR': str(folder)}
     process = subprocess.Popen([program], env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
+                               start_new_session=True,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)))
     try:
-        status = process.wait(timeout=limit)
-    except subprocess.TimeoutExpired:
-        status = None
+        ended = wait(process, 120 + 10 * limit)
     finally:
         try:
             os.killpg(process.pid, 9)
         except ProcessLookupError:
             pass
-    return time.monotonic() - begin if status == 0 else None
+        process.wait()
+    return ended[1].ru_utime + ended[1].ru_stime if ended and ended[0] == 0 else None
 
 
 class Trial:
@@ -163,15 +181,17 @@ class Trial:
 
     def measure(self, folder):
         for name in sorted(self.w.programs):
-            self.seconds[name] = runs(BUILD / 'tests' / ('proofs' if name.startswith('proof') else '') / name, 600, folder)
-            if self.seconds[name] is None:
-                raise SystemExit(f'proof 13: broken, {name} fails before anything is changed')
+            program = BUILD / 'tests' / ('proofs' if name.startswith('proof') else '') / name
+            for divisor in DIVISORS:
+                self.seconds[name, divisor] = runs(program, 200, folder, divisor)
+                if self.seconds[name, divisor] is None:
+                    raise SystemExit(f'proof 13: broken, {name} fails before anything is changed')
 
     def order(self, path):
         """Those that are known to notice much of this file, or of its folder, for their time."""
         def worth(name):
             hits = 100 * self.kills[name, path] + 10 * self.kills[name, path.parent] + self.kills[name]
-            return (hits + 1 + 50 * (path.stem.split('_')[0] in name)) / (0.2 + self.seconds[name])
+            return (hits + 1 + 50 * (path.stem.split('_')[0] in name)) / (0.2 + self.seconds[name, DIVISORS[0]])
         with self.lock:
             return sorted(self.w.programs, key=worth, reverse=True)
 
@@ -184,21 +204,25 @@ class Trial:
             text = (SOURCE / 'lib' / path).read_text()
             (folder / 'lib' / path).write_text(text[:at] + new + text[at + len(old):])
             objects = {}
-            for program in self.order(path):
+            for divisor, program in itertools.product(DIVISORS, self.order(path)):
                 double = program.endswith('_double')
                 if double not in objects:
                     objects[double] = [self.w.compiled(folder, o) for o in self.w.objects_of(path, double)]
                 if None in objects[double]:
                     return 'nonsense'
-                if not objects[double]:
+                if not objects[double] or (divisor != DIVISORS[0] and not self.has_trials(program)):
                     continue
                 self.w.link(program, objects[double], folder / 'program')
-                if runs(folder / 'program', 10 + 5 * self.seconds[program], folder) is None:
+                if runs(folder / 'program', self.seconds[program, divisor], folder, divisor) is None:
                     with self.lock:
                         for what in ((program, path), (program, path.parent), program):
                             self.kills[what] += 1
                     return program
         return 'survived'
+
+    def has_trials(self, program):
+        """Whether random trials are much of it."""
+        return self.seconds[program, DIVISORS[-1]] > 1.1 * self.seconds[program, DIVISORS[0]] + 0.05
 
 
 def describe(site):
@@ -209,10 +233,53 @@ def describe(site):
     return f'{path}:{line}: {old.split(chr(10))[0]} -> {new.split(chr(10))[0]}: {whole}'
 
 
+def earlier(report):
+    """What became of mutants by an earlier report."""
+    lines = pathlib.Path(report).read_text().splitlines() if report and os.path.exists(report) else []
+    return {line.split('\t', 1)[1]: line.split('\t', 1)[0] for line in lines}
+
+
 def explained():
     """Survivors that are known to change nothing: a line of lib/, what is changed, and why, separated by tabs."""
     lines = [line.split('\t') for line in EXPLAINED.read_text().splitlines() if line and not line.startswith('#')]
     return {(line[0], line[1]): line[2] for line in lines}
+
+
+class Ends:
+    """What became of mutants; a report keeps it."""
+
+    def __init__(self, report):
+        self.before = earlier(report)
+        self.file = open(report, 'a') if report else sys.stderr
+        self.count, self.survivors = collections.Counter(), []
+
+    def n(self):
+        return sum(self.count.values()) - self.count['nonsense']
+
+    def note(self, site, end):
+        self.count[end] += 1
+        if end == 'survived':
+            self.survivors.append(site)
+        if describe(site) not in self.before:
+            print(f'{end}\t{describe(site)}', file=self.file, flush=True)
+
+
+def judge_some(ends, trial, sites, wanted, jobs):
+    """The first so many of the sites at which there is something to be judged."""
+    waiting = {}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for site in sites:
+            if describe(site) in ends.before:
+                ends.note(site, ends.before[describe(site)])
+            else:
+                waiting[pool.submit(trial.judge, site)] = site
+            while waiting and (len(waiting) == jobs or ends.n() + len(waiting) >= wanted):
+                for done in concurrent.futures.wait(waiting, return_when='FIRST_COMPLETED').done:
+                    ends.note(waiting.pop(done), done.result())
+            if ends.n() >= wanted:
+                break
+        for done, site in waiting.items():
+            ends.note(site, done.result())
 
 
 def main():
@@ -224,40 +291,20 @@ def main():
     parser.add_argument('--only', default='')
     parser.add_argument('--report')
     args = parser.parse_args()
-    wanted = args.mutants or (FULL if args.full else SMALL)
     sites = [s for s in all_sites() if args.only in str(s[0])]
     random.Random(args.seed).shuffle(sites)
     subprocess.run(['ninja', '-C', BUILD], check=True, stdout=sys.stderr)
-    trial = Trial(Workshop())
-    ends, survivors = collections.Counter(), []
-    report = open(args.report, 'a') if args.report else sys.stderr
+    trial, ends = Trial(Workshop()), Ends(args.report)
     with tempfile.TemporaryDirectory() as folder:
         trial.measure(folder)
-    remaining = iter(sites)
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        waiting = {}
-        while len(ends) == 0 or sum(ends.values()) - ends['nonsense'] < wanted or waiting:
-            room = wanted - (sum(ends.values()) - ends['nonsense']) - len(waiting)
-            while len(waiting) < args.jobs and room > 0 and (site := next(remaining, None)):
-                waiting[pool.submit(trial.judge, site)] = site
-                room -= 1
-            if not waiting:
-                break
-            for done in concurrent.futures.wait(waiting, return_when='FIRST_COMPLETED').done:
-                site = waiting.pop(done)
-                end = done.result()
-                ends[end] += 1
-                print(f'{end}\t{describe(site)}', file=report, flush=True)
-                if end == 'survived':
-                    survivors.append(site)
-    n = sum(ends.values()) - ends['nonsense']
-    known = explained()
-    unknown = [s for s in survivors if (f'lib/{s[0]}', describe(s).split(': ', 1)[1]) not in known]
+    judge_some(ends, trial, sites, args.mutants or (FULL if args.full else SMALL), args.jobs)
+    n, n_survived, known = ends.n(), len(ends.survivors), explained()
+    unknown = [s for s in ends.survivors if (f'lib/{s[0]}', describe(s).split(': ', 1)[1]) not in known]
     print(f'{n} of {len(sites)} mutants; survivors without an explanation:' if unknown else f'{n} of {len(sites)} mutants')
     for site in unknown:
         print(f'  lib/{describe(site)}')
-    share = 1 - len(survivors) / n
-    figures = f'{n - len(survivors)} of {n} mutants noticed ({100 * share:.1f} %), seed {args.seed}, {len(survivors)} survived'
+    share = 1 - n_survived / n
+    figures = f'{n - n_survived} of {n} mutants noticed ({100 * share:.1f} %), seed {args.seed}, {n_survived} survived'
     if share < MUST or unknown:
         print(f'proof 13: broken, {figures}, {len(unknown)} of them unexplained')
         return 1

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What schema and options are called in a file: for the two that write and read them. */
-#ifndef MELU__MODEL_NAMES_H
-#define MELU__MODEL_NAMES_H
+/* What the values of options are called in a file, which is also which ones there are: those of an enum by their
+ * numbers from 1 on, those of melu_model_options.adapt by their bits from 0 on. */
+#ifndef MELU__OPTION_NAMES_H
+#define MELU__OPTION_NAMES_H
 
-static const char *const owner_names[] = {"user", "item"};
-static const char *const kind_names[] = {"one", "many", "numeric"};
-
-/* Of options: those of an enum by their numbers from 1 on, those of melu_model_options.adapt by their bits from 0 on.
- */
 static const char *const network_names[] = {"layers", "factors"};
 static const char *const rule_names[] = {"steps", "closed_form"};
 static const char *const adapt_names[] = {"head", "hidden", "user", "items"};

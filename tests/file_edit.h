@@ -14,9 +14,13 @@
 
 /* Numbers as files have them, little-endian, on every machine. */
 static inline size_t header_length(const unsigned char *bytes) {
-  size_t n = 0;
-  for (int i = 0; i < 8; i++) n |= (size_t)bytes[i] << 8 * i;
-  return n;
+  uint64_t n = 0;
+  for (int i = 0; i < 8; i++) n |= (uint64_t)bytes[i] << 8 * i;
+  return (size_t)n;
+}
+
+static inline void put_length(unsigned char *bytes, uint64_t n_header) {
+  for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(n_header >> 8 * i);
 }
 
 #define NAN_BITS 0x7fc00000u
@@ -64,7 +68,7 @@ static inline struct edited edit_begin(const char *path) {
 }
 
 static inline void edit_end(struct edited *e, const char *path) {
-  for (int i = 0; i < 8; i++) e->bytes[i] = (unsigned char)(e->n_header >> 8 * i);
+  put_length(e->bytes, e->n_header);
   set_checksum(e->bytes, e->n);
   FILE *file = fopen(path, "wb");
   ck_assert_ptr_nonnull(file);

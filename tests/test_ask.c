@@ -397,11 +397,12 @@ END_TEST
 
 /* Where answers are tried out, there must be room for one, and what she rated must be there. */
 START_TEST(answers_need_room) {
-  open_setting(TRIED, 3);
-  struct told t = people_told(&p, 3, 1);
+  open_setting(TRIED, 4);
+  struct told t = people_told(&p, 4, 1);
+  t.items[3] = 7; /* and not one that is there already */
   people_adapt(&p, p.user, &t);
   check_refusal(MELU_ELIMIT, p.user, p.ws, p.data, NULL);
-  t.n = 2;
+  t.n = 3;
   people_adapt(&p, p.user, &t);
   uint32_t item;
   ck_assert_uint_eq(ask(&item, NULL, 1, NULL), 1);

@@ -42,7 +42,7 @@ START_TEST(numbers_are_rounded_to_the_nearest) {
     fesetround(FE_TONEAREST);
     ck_assert_int_eq(mode, modes[i]);
     ck_assert_int_eq(raised, 0);
-    ck_assert(tenth == 0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
+    ck_assert(tenth == (double)0.1 && large == -(double)INFINITY && third == (float)0.333333333f && beyond == INFINITY);
     ck_assert_str_eq(shown.text, "0.10000000000000001");
   }
 }
@@ -249,7 +249,7 @@ START_TEST(options_without_a_size) {
     given.size = sizes[i];
     ck_assert_int_eq(melu__options(&known, sizeof known, &given, "options", &err), MELU_EINVAL);
   }
-  static size_t zeros[1024] = {sizeof zeros}; /* nothing unknown is set, and yet this is no struct's size */
+  static size_t zeros[2048] = {sizeof zeros}; /* nothing unknown is set, and yet this is no struct's size */
   ck_assert_int_eq(melu__options(&known, sizeof known, zeros, "options", &err), MELU_EINVAL);
 }
 END_TEST
@@ -257,7 +257,7 @@ END_TEST
 /* What the library fills keeps to the size that the host says, too. */
 START_TEST(options_for_any_host) {
   const struct options known = {.size = sizeof known, .a = 1, .b = 2};
-  static size_t room[1024];
+  static size_t room[2048];
   struct options filled;
   melu_error err;
   const size_t wrong[] = {0, sizeof(size_t) - 1, sizeof room};

@@ -238,8 +238,16 @@ START_TEST(judging_what_diverges) {
   WORLD_TRY(melu_model_new(&model, world.ctx, melu_dataset_schema(world.data), &steep, &err));
   ck_assert_int_eq(melu_evaluate(&metrics, model, world.data, &with, &err), MELU_EDIVERGED);
   ck_assert_msg(strncmp(err.message, "user ", 5) == 0, "%s", err.message);
-  ck_assert_uint_eq(metrics.n_users, 77);
   melu_model_free(model);
+  /* Or they are not, of items that nobody is adapted to. */
+  float row[16];
+  struct melu_evaluate_options cold = how();
+  cold.max_support = MELU_NONE;
+  for (size_t i = 0; i < 16; i++) row[i] = 3e38f;
+  WORLD_TRY(melu_evaluate(&(struct melu_metrics){0}, best, world.data, &cold, &err));
+  WORLD_TRY(melu_model_write(best, "E.genre", 2, 1, row, &err));
+  ck_assert_int_eq(melu_evaluate(&metrics, best, world.data, &cold, &err), MELU_EDIVERGED);
+  ck_assert_uint_eq(metrics.n_users, 77);
 }
 END_TEST
 

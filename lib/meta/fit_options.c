@@ -72,6 +72,11 @@ static double clip_of(double resolved) {
   return isinf(resolved) ? -1 : resolved;
 }
 
+/* No limit is the same number in the files of machines of 32 and of 64 bits. */
+static uint64_t limit_of(size_t resolved) {
+  return resolved == SIZE_MAX ? UINT64_MAX : resolved;
+}
+
 void melu__fit_list_options(struct melu__count counts[MELU__N_COUNTS],
                             struct melu__number_option numbers[MELU__N_NUMBERS], const struct melu__fit *f) {
   const struct melu_fit_options *o = &f->options;
@@ -81,7 +86,7 @@ void melu__fit_list_options(struct melu__count counts[MELU__N_COUNTS],
                                                          {"batch_tasks", o->batch_tasks},
                                                          {"n_query", o->n_query},
                                                          {"min_ratings", o->min_ratings},
-                                                         {"max_ratings", o->max_ratings},
+                                                         {"max_ratings", limit_of(o->max_ratings)},
                                                          {"max_support", o->max_support},
                                                          {"random_support", (uint64_t)o->random_support},
                                                          {"cosine", (uint64_t)o->cosine},

@@ -167,7 +167,8 @@ melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_
   list_all(&l, schema, &o);
   *n_params = l.n;
   *n_numbers = l.n_numbers;
-  if ((uint64_t)l.n_numbers >= MAX_NUMBERS) return melu__fail(err, MELU_ELIMIT, "the model has 2^40 numbers or more");
+  const uint64_t numbers = l.n_numbers; /* wider than a size_t of 32 bits, which cannot be so many */
+  if (numbers >= MAX_NUMBERS) return melu__fail(err, MELU_ELIMIT, "the model has 2^40 numbers or more");
   return MELU_OK;
 }
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 new_root blas
-add_packages blas gcc libc6-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev libjansson-dev check python3 \
+add_packages blas gcc libc6-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev libjansson-dev check locales python3 \
   libblis-serial-dev libblis-pthread-dev libblis-openmp-dev libopenblas-pthread-dev libblas-dev
 add_sources blas
 

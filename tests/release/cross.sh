@@ -22,7 +22,7 @@ compiler=${triplet}-gcc packages=(gcc-"${triplet//_/-}" libc6-dev-"$arch"-cross 
 
 new_root "$root"
 in_root "$root" dpkg --add-architecture "$arch"
-add_packages "$root" gcc libc6-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev python3 "${packages[@]}" \
+add_packages "$root" gcc libc6-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev locales python3 "${packages[@]}" \
   {libc6-dev,libblis-serial-dev,libjansson-dev,check}:"$arch"
 add_sources "$root"
 

@@ -6,14 +6,15 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 new_root musl
 echo "deb-src $mirror bookworm main" > "$roots/musl/etc/apt/sources.list.d/sources.list"
-add_packages musl musl-tools make dpkg-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev python3
+add_packages musl musl-tools cmake make dpkg-dev meson ninja-build pkg-config librandom123-dev libxxhash-dev locales python3
 add_sources musl
 in_root musl sh -ec '
-  [ -d jansson-* ] || apt-get source -q jansson check > source.log 2>&1
-  export CC=musl-gcc
-  (cd jansson-*/ && ./configure --prefix=/root/musl --disable-shared > log && make -C src install > log 2>&1 && make install-pkgconfigDATA > log)
-  (cd check-*/ && ./configure --prefix=/root/musl --disable-shared --disable-subunit > log 2>&1 && make -C lib > log 2>&1 &&
-    make -C src install > log 2>&1 && make install-pkgconfigDATA > log 2>&1)
+  ls -d jansson-*/ > /dev/null 2>&1 || apt-get source -q jansson check > source.log 2>&1
+  for part in jansson check; do
+    cmake -S $part-*/ -B build-$part -DCMAKE_C_COMPILER=musl-gcc -DCMAKE_INSTALL_PREFIX=/root/musl -DCMAKE_INSTALL_LIBDIR=lib \
+      -DJANSSON_WITHOUT_TESTS=ON -DJANSSON_BUILD_DOCS=OFF -DJANSSON_EXAMPLES=OFF -DBUILD_TESTING=OFF -DCHECK_ENABLE_SUBUNIT=OFF \
+      > $part.log 2>&1 && cmake --build build-$part --target install >> $part.log 2>&1 || { tail $part.log; exit 1; }
+  done
   ln -sf /usr/include/Random123 /usr/include/xxhash.h musl/include/
   rm -rf build
   CC="musl-gcc -isystem /root/musl/include" PKG_CONFIG_LIBDIR=/root/musl/lib/pkgconfig \

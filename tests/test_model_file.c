@@ -1292,7 +1292,7 @@ START_TEST(tensors_of_every_type) {
   const size_t n = sizeof tensors / sizeof *tensors, sizes[] = {sizeof reals, 16, 12, 8, 16, 0};
   struct melu__safetensors f;
   json_t *metadata = json_pack("{s:s}", "who", "a test");
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, tensors, n, &err));
+  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, tensors, n, NULL, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_uint_eq(f.n_tensors, n);
@@ -1316,7 +1316,7 @@ START_TEST(tensors_of_every_type) {
   const struct melu__tensor bad[] = {{"reals", MELU__F32, 2, {3, 2}, not_finite},
                                      {"doubles", MELU__F64, 1, {2, 0}, infinite}};
   metadata = json_object();
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, &err));
+  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, NULL, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_int_eq(melu__safetensors_expect(&f, &bad[0], &err), MELU_ERANGE);

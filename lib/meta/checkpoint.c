@@ -119,7 +119,7 @@ melu_status melu__fit_save(const struct melu__fit *f, melu_error *err) {
   json_t *metadata = melu__metadata(f->model, FORMAT);
   if (metadata && !json_object_set_new(metadata, "data", json_string(f->identity)) &&
       !json_object_set_new(metadata, "kernels", json_string(f->ctx->kernels->name)))
-    status = melu__safetensors_save(f->ctx, f->options.checkpoint, metadata, c.tensors, c.n, err);
+    status = melu__safetensors_save(f->ctx, f->options.checkpoint, metadata, c.tensors, c.n, NULL, err);
   else
     status = melu__fail_memory(err);
   json_decref(metadata);

@@ -17,6 +17,7 @@ struct melu__step {
   melu_batch *batch;
   size_t *n_tasks; /* up to and with each of this rank's slots */
   struct melu__batch_parts parts;
+  struct melu__draft draft; /* with sharded tables: what is computed instead of `batch` */
 };
 
 struct melu__fit {
@@ -35,8 +36,9 @@ struct melu__fit {
   uint32_t epoch;
   double *by_slot; /* (n_slots): scratch */
 
-  melu_gradient *gradient; /* of this rank's tasks */
-  int is_apart;            /* the whole gradient is exchange.own, and not that one */
+  melu_gradient *gradient;      /* of this rank's tasks */
+  int is_apart;                 /* the whole gradient is exchange.own, and not that one */
+  struct melu__working working; /* with sharded tables */
   struct melu__ranks ranks;
   struct melu__exchange exchange;
   struct melu__numbers numbers;

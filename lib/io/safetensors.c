@@ -465,9 +465,7 @@ static const struct melu__stored *tensor_at(const struct melu__safetensors *f, u
   return t;
 }
 
-melu_status melu__safetensors_scan(struct melu__safetensors *f, const char *path,
-                                   melu_status (*visit)(void *arg, const struct melu__stored *tensor, size_t first,
-                                                        const unsigned char *bytes, size_t n, melu_error *err),
+melu_status melu__safetensors_scan(struct melu__safetensors *f, const char *path, melu__visit_numbers_fn visit,
                                    void *arg, melu_error *err) {
   unsigned char bytes[PIECE];
   const struct melu__stored *t = NULL;
@@ -481,8 +479,16 @@ melu_status melu__safetensors_scan(struct melu__safetensors *f, const char *path
     XXH3_64bits_update(&f->hash, bytes, (size_t)piece);
     status = visit(arg, t, (size_t)(at - t->begin) / size, bytes, (size_t)piece / size, err);
   }
-  if (!status) status = check_hash(f, err);
-  if (status) melu__safetensors_name(err, path);
+  return status ? status : check_hash(f, err);
+}
+
+melu_status melu__safetensors_each(const struct melu__safetensors *f, melu__visit_numbers_fn visit, void *arg,
+                                   melu_error *err) {
+  melu_status status = MELU_OK;
+  for (size_t i = 0; i < f->n_tensors && !status; i++) {
+    const struct melu__stored *t = &f->tensors[i];
+    status = visit(arg, t, 0, f->data + t->begin, (size_t)(t->end - t->begin) / dtypes[t->dtype].size, err);
+  }
   return status;
 }
 

@@ -83,13 +83,18 @@ melu_status melu__safetensors_load(struct melu__safetensors *file, const melu_co
 melu_status melu__safetensors_open(struct melu__safetensors *file, const melu_context *ctx, const char *path,
                                    melu_error *err);
 
-/* Reads the data of a file that was opened, once: visit(arg, tensor, first, bytes, n) is called for numbers [first,
- * first + n) of each tensor, as the file has them, all numbers in their order. What came is not to be believed before
- * this returns. Errors: MELU_EIO, MELU_ECORRUPT, those of `visit`; the message names the file. */
-melu_status melu__safetensors_scan(struct melu__safetensors *file, const char *path,
-                                   melu_status (*visit)(void *arg, const struct melu__stored *tensor, size_t first,
-                                                        const unsigned char *bytes, size_t n, melu_error *err),
+/* Is called for numbers [first, first + n) of a tensor, as the file has them. */
+typedef melu_status (*melu__visit_numbers_fn)(void *arg, const struct melu__stored *tensor, size_t first,
+                                              const unsigned char *bytes, size_t n, melu_error *err);
+
+/* Reads the data of a file that was opened, once: all numbers of all tensors are visited, each tensor's in their order.
+ * What came is not to be believed before this returns. Errors: MELU_EIO, MELU_ECORRUPT, those of `visit`. */
+melu_status melu__safetensors_scan(struct melu__safetensors *file, const char *path, melu__visit_numbers_fn visit,
                                    void *arg, melu_error *err);
+
+/* The same visits of a file that was loaded. Errors: those of `visit`. */
+melu_status melu__safetensors_each(const struct melu__safetensors *file, melu__visit_numbers_fn visit, void *arg,
+                                   melu_error *err);
 
 /* A file that could not be loaded, or is all zeros, has nothing to free. */
 void melu__safetensors_free(struct melu__safetensors *file);

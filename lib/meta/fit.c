@@ -390,6 +390,7 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
                                   .n_ratings = f->ratings.n};
   if (!status && (!melu__prior_init(&f->prior, f->model) || !melu__numbers_init(&f->numbers, f->model)))
     status = melu__fail_memory(err);
+  if (!status) status = melu__fit_prepare_parts(f, err);
   if (!status && f->n_left_out) {
     size_t n = 0;
     for (size_t i = 0; i < f->model->n_params; i++) n += f->model->params[i].rows * f->model->params[i].cols;
@@ -399,17 +400,40 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
   return status;
 }
 
-/* Whether a checkpoint could be written there: better known now than after the first epoch. */
-static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+/* Whether a file could be written there: better known now than after the first epoch. */
+static melu_status try_file(const struct melu__fit *f, const char *path, melu_error *err) {
   struct melu__atomic_file file;
-  const melu_status status = melu__atomic_open(&file, f->ctx, f->options.checkpoint, err);
+  const melu_status status = melu__atomic_open(&file, f->ctx, path, err);
   if (!status) melu__atomic_abandon(&file);
   return status;
+}
+
+static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+  struct melu__part_file part = {.slots = f->share.own};
+  melu_status status = try_file(f, f->options.checkpoint, err);
+  if (status || !f->is_apart) return status;
+  status = melu__part_name(&part, f->options.checkpoint, f->n_users * f->options.n_epochs, err);
+  if (status) return status;
+  char *path = melu__part_path(f->options.checkpoint, &part, &f->ctx->allocator);
+  status = path ? try_file(f, path, err) : melu__fail_memory(err);
+  melu__free(&f->ctx->allocator, path);
+  return status;
+}
+
+/* What the first checkpoint of this training replaces. */
+static melu_status begin_checkpoints(struct melu__fit *f, melu_error *err) {
+  melu_status status = melu__fit_identify(f, err);
+  if (!status) status = melu__ranks_agree(&f->ranks, try_checkpoint(f, err), err);
+  if (status) return status;
+  if (f->options.resume) return melu__fit_resume(f, err);
+  melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, NULL); /* anything may be there, or nothing */
+  return MELU_OK;
 }
 
 static void release(struct melu__fit *f) {
   const struct melu_allocator *a = &f->ctx->allocator;
   melu__undo_free(&f->undo);
+  melu__fit_free_parts(f);
   melu__numbers_free(&f->numbers, f->model);
   melu__prior_free(&f->prior);
   melu__exchange_free(&f->exchange);
@@ -447,13 +471,8 @@ static melu_status begin(struct melu__fit *f, const melu_dataset *data, const st
   status = check_arguments(f, data, options, err);
   status = melu__fit_find_users(f, status ? NULL : data, err);
   if (status) return status;
-  status = prepare(f, err);
-  if (!status && f->options.checkpoint) {
-    status = melu__fit_identify(f, err);
-    if (!status) status = try_checkpoint(f, err);
-  }
-  if (!status && f->options.resume) status = melu__fit_resume(f, err);
-  status = melu__ranks_agree(&f->ranks, status, err);
+  status = melu__ranks_agree(&f->ranks, prepare(f, err), err);
+  if (!status && f->options.checkpoint) status = begin_checkpoints(f, err);
   if (!status) status = melu__compare_items(f, err);
   if (!status && f->n_done == 0 && f->model->version == 1) {
     status = melu__start(f->model, &f->source, &f->ratings, f->is_apart ? &f->exchange.mail : NULL, err);

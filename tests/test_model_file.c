@@ -1286,9 +1286,12 @@ START_TEST(tensors_of_every_type) {
   const uint64_t u64[1] = {UINT64_MAX - 1};
   const int64_t i64[2] = {INT64_MIN, -2};
   const struct melu__tensor tensors[] = {
-      {"reals", MELU__F32, 2, {2, 3}, reals}, {"doubles", MELU__F64, 1, {2, 0}, doubles},
-      {"u32", MELU__U32, 1, {3, 0}, u32},     {"one", MELU__U64, 0, {0, 0}, u64},
-      {"i64", MELU__I64, 2, {2, 1}, i64},     {"none", MELU__F64, 2, {0, 5}, NULL}};
+      {.name = "reals", .dtype = MELU__F32, .n_dims = 2, .dims = {2, 3}, .data = reals},
+      {.name = "doubles", .dtype = MELU__F64, .n_dims = 1, .dims = {2, 0}, .data = doubles},
+      {.name = "u32", .dtype = MELU__U32, .n_dims = 1, .dims = {3, 0}, .data = u32},
+      {.name = "one", .dtype = MELU__U64, .n_dims = 0, .dims = {0, 0}, .data = u64},
+      {.name = "i64", .dtype = MELU__I64, .n_dims = 2, .dims = {2, 1}, .data = i64},
+      {.name = "none", .dtype = MELU__F64, .n_dims = 2, .dims = {0, 5}, .data = NULL}};
   const size_t n = sizeof tensors / sizeof *tensors, sizes[] = {sizeof reals, 16, 12, 8, 16, 0};
   struct melu__safetensors f;
   json_t *metadata = json_pack("{s:s}", "who", "a test");
@@ -1313,8 +1316,9 @@ START_TEST(tensors_of_every_type) {
 
   const real not_finite[6] = {0, 0, 0, 0, (real)NAN, 0};
   const double infinite[2] = {0, -INFINITY};
-  const struct melu__tensor bad[] = {{"reals", MELU__F32, 2, {3, 2}, not_finite},
-                                     {"doubles", MELU__F64, 1, {2, 0}, infinite}};
+  const struct melu__tensor bad[] = {
+      {.name = "reals", .dtype = MELU__F32, .n_dims = 2, .dims = {3, 2}, .data = not_finite},
+      {.name = "doubles", .dtype = MELU__F64, .n_dims = 1, .dims = {2, 0}, .data = infinite}};
   metadata = json_object();
   WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, NULL, &err));
   json_decref(metadata);

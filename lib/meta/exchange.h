@@ -6,7 +6,7 @@
 
 #include "base/mail.h"
 #include "meta/outer.h"
-#include "meta/working.h"
+#include "meta/draft.h"
 #include "model/optimizer.h"
 #include "model/undo.h"
 

@@ -28,7 +28,7 @@ static size_t begin_section(const struct melu__exchange *x, struct melu__cursor 
 int melu__put_asks(struct melu__exchange *x, size_t to, struct melu__packing *p) {
   struct melu__cursor *c = &x->cursors[to];
   for (; x->next && c->table < x->model->n_tables; c->table++, c->row = 0) {
-    const struct melu__working_table *t = &x->next->tables[c->table];
+    const struct melu__draft_table *t = &x->next->tables[c->table];
     const size_t first = t->first[to], n_rows = t->first[to + 1] - first;
     if (!x->model->params[c->table].is_sharded || n_rows == 0) continue;
     const size_t n = begin_section(x, c, n_rows, sizeof *t->rows, p);
@@ -73,7 +73,7 @@ void melu__get_answers(struct melu__exchange *x, size_t from, const struct melu_
                        struct melu__unpacking *p) {
   const size_t table = section->what - x->model->n_tables - 1, cols = x->model->params[table].cols;
   struct melu__asked *asked = asked_of(x, from, table);
-  struct melu__working_table *t = &x->next->tables[table];
+  struct melu__draft_table *t = &x->next->tables[table];
   for (size_t i = 0; i < section->n; i++) {
     const uint32_t number = t->order[t->first[from] + asked->n_come++];
     melu__get(p, t->values + number * cols, cols * sizeof *t->values);

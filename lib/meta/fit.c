@@ -22,13 +22,13 @@ static melu_status fill(struct melu__fit *f, struct melu__step *step, struct mel
   const melu_status status = f->source.fill(f->source.arg, step->batch, list, draw, first, end, step->n_tasks, err);
   if (status) return status;
   for (size_t i = 0; i < step->batch->n_tasks; i++) step->parts.n_query += step->batch->tasks[i].n_query;
-  if (!f->model->is_sharded || melu__draft_make(&step->draft, &f->working, step->batch)) return MELU_OK;
+  if (!f->model->is_sharded || melu__draft_make(&step->draft, &f->draft_model, step->batch)) return MELU_OK;
   return melu__fail_memory(err);
 }
 
 /* The model and the batch that gradients are computed of. */
 static const melu_model *computed_model(const struct melu__fit *f) {
-  return f->model->is_sharded ? &f->working.model : f->model;
+  return f->model->is_sharded ? &f->draft_model.model : f->model;
 }
 
 static const melu_batch *computed_batch(const struct melu__fit *f) {
@@ -38,7 +38,7 @@ static const melu_batch *computed_batch(const struct melu__fit *f) {
 /* The step's rows, which have come, become those of the working model. */
 static melu_status take_rows(struct melu__fit *f, melu_error *err) {
   if (!f->model->is_sharded) return MELU_OK;
-  melu__working_take(&f->working, &f->step->draft);
+  melu__draft_model_take(&f->draft_model, &f->step->draft);
   f->exchange.now = &f->step->draft;
   return melu__gradient_fit(f->gradient) ? MELU_OK : melu__fail_memory(err);
 }
@@ -378,7 +378,8 @@ static melu_status prepare_batches(struct melu__fit *f, melu_error *err) {
 
 static melu_status prepare(struct melu__fit *f, melu_error *err) {
   melu_status status = prepare_batches(f, err);
-  if (!status && f->model->is_sharded && !melu__working_init(&f->working, f->model)) status = melu__fail_memory(err);
+  if (!status && f->model->is_sharded && !melu__draft_model_init(&f->draft_model, f->model))
+    status = melu__fail_memory(err);
   if (!status) status = melu__gradient_new(&f->gradient, computed_model(f), err);
   if (!status) status = melu__optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
   if (!status && f->is_apart)
@@ -444,7 +445,7 @@ static void release(struct melu__fit *f) {
     melu__free(a, f->steps[i].n_tasks);
     melu__draft_free(&f->steps[i].draft, f->model);
   }
-  melu__working_free(&f->working);
+  melu__draft_model_free(&f->draft_model);
   melu__schedule_free(&f->schedule, a);
   melu__schedule_free(&f->left_out, a);
   melu__source_free(&f->source);

@@ -52,9 +52,9 @@ struct melu__fit {
   uint32_t epoch;
   double *by_slot; /* (n_slots): scratch */
 
-  melu_gradient *gradient;      /* of this rank's tasks */
-  int is_apart;                 /* the whole gradient is exchange.own, and not that one */
-  struct melu__working working; /* with sharded tables */
+  melu_gradient *gradient;              /* of this rank's tasks */
+  int is_apart;                         /* the whole gradient is exchange.own, and not that one */
+  struct melu__draft_model draft_model; /* with sharded tables */
   struct melu__ranks ranks;
   struct melu__exchange exchange;
   struct melu__numbers numbers;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "meta/working.h"
+#include "meta/draft.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,8 @@
 
 /* --------------------------------------------------------------------------------------------------- life */
 
-int melu__working_init(struct melu__working *w, const melu_model *model) {
-  *w = (struct melu__working){.whole = model, .model = *model};
+int melu__draft_model_init(struct melu__draft_model *w, const melu_model *model) {
+  *w = (struct melu__draft_model){.whole = model, .model = *model};
   w->params = melu__alloc(&model->ctx->allocator, model->n_params, sizeof *w->params);
   if (!w->params) return 0;
   memcpy(w->params, model->params, model->n_params * sizeof *w->params);
@@ -19,7 +19,7 @@ int melu__working_init(struct melu__working *w, const melu_model *model) {
   return 1;
 }
 
-void melu__working_free(struct melu__working *w) {
+void melu__draft_model_free(struct melu__draft_model *w) {
   if (!w->whole) return;
   melu__free(&w->whole->ctx->allocator, w->params);
   melu__free(&w->whole->ctx->allocator, w->number);
@@ -43,7 +43,7 @@ int melu__draft_init(struct melu__draft *d, const melu_model *model) {
 void melu__draft_free(struct melu__draft *d, const melu_model *model) {
   const struct melu_allocator *a = &model->ctx->allocator;
   for (size_t t = 0; d->tables && t < model->n_tables; t++) {
-    struct melu__working_table *w = &d->tables[t];
+    struct melu__draft_table *w = &d->tables[t];
     void *const all[] = {w->rows, w->order, w->first, w->values};
     melu__row_map_free(&w->map, a);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
@@ -79,7 +79,7 @@ static int copy_entity(struct melu__table *to, const struct melu__table *from, u
 }
 
 /* The number of an item, which is added if it is new; UINT32_MAX if there is no memory. */
-static uint32_t number_of(struct melu__draft *d, struct melu__working *w, const melu_dataset *from, uint32_t item) {
+static uint32_t number_of(struct melu__draft *d, struct melu__draft_model *w, const melu_dataset *from, uint32_t item) {
   const struct melu_allocator *a = &w->whole->ctx->allocator;
   struct melu__table *items = &d->data.tables[MELU_ITEM];
   if (w->number[item]) return w->number[item] - 1;
@@ -92,7 +92,7 @@ static uint32_t number_of(struct melu__draft *d, struct melu__working *w, const 
 }
 
 /* A task's user, with those of her ratings that the task has, in its order. */
-static int copy_task(struct melu__draft *d, struct melu__working *w, const melu_batch *batch, size_t task) {
+static int copy_task(struct melu__draft *d, struct melu__draft_model *w, const melu_batch *batch, size_t task) {
   const struct melu__task *t = &batch->tasks[task];
   const uint32_t *items;
   const float *ratings;
@@ -110,7 +110,7 @@ static int copy_task(struct melu__draft *d, struct melu__working *w, const melu_
   return copy_entity(&d->data.tables[MELU_USER], &batch->data->tables[MELU_USER], t->user, &w->whole->ctx->allocator);
 }
 
-static int make_room(struct melu__draft *d, struct melu__working *w, const melu_batch *batch) {
+static int make_room(struct melu__draft *d, struct melu__draft_model *w, const melu_batch *batch) {
   const struct melu_allocator *a = &w->whole->ctx->allocator;
   const size_t n_items = melu_dataset_n_items(batch->data), n_tasks = batch->n_tasks, n = batch->n_positions;
   if (n_items > w->number_capacity) {
@@ -124,7 +124,7 @@ static int make_room(struct melu__draft *d, struct melu__working *w, const melu_
          melu__grow(a, &d->data.rating, &d->rating_capacity, 0, n, sizeof *d->data.rating);
 }
 
-static int copy_batch(struct melu__draft *d, struct melu__working *w, const melu_batch *batch) {
+static int copy_batch(struct melu__draft *d, struct melu__draft_model *w, const melu_batch *batch) {
   int copied = make_room(d, w, batch);
   d->n_items = d->data.tables[MELU_USER].n = d->data.tables[MELU_ITEM].n = 0;
   d->batch.n_tasks = batch->n_tasks;
@@ -140,7 +140,7 @@ static int copy_batch(struct melu__draft *d, struct melu__working *w, const melu
 #define LAST UINT32_MAX /* the table's last row, until it is known how many there are before it */
 
 /* Ids become numbers of the rows that they touch. */
-static int number_rows(struct melu__working_table *t, const struct melu__param *p, struct melu__column *column,
+static int number_rows(struct melu__draft_table *t, const struct melu__param *p, struct melu__column *column,
                        size_t n_entities, const struct melu_allocator *a) {
   const size_t n_ids = column->offsets[n_entities];
   melu__row_map_clear(&t->map);
@@ -168,7 +168,7 @@ static int number_rows(struct melu__working_table *t, const struct melu__param *
   return 1;
 }
 
-static void sort_by_rank(struct melu__working_table *t, const melu_context *ctx) {
+static void sort_by_rank(struct melu__draft_table *t, const melu_context *ctx) {
   const size_t n = ctx->collective.n_ranks;
   memset(t->first, 0, (n + 1) * sizeof *t->first);
   for (size_t i = 0; i < t->n_rows; i++) t->first[melu__rank_of_slot(ctx, t->rows[i] % ctx->n_slots) + 1]++;
@@ -187,7 +187,7 @@ static int sort_lists(struct melu__table *items, const struct melu_allocator *a)
   return 1;
 }
 
-int melu__draft_make(struct melu__draft *d, struct melu__working *w, const melu_batch *batch) {
+int melu__draft_make(struct melu__draft *d, struct melu__draft_model *w, const melu_batch *batch) {
   const melu_context *ctx = w->whole->ctx;
   if (!copy_batch(d, w, batch)) return 0;
   for (size_t t = 0; t < w->whole->n_tables; t++) {
@@ -201,7 +201,7 @@ int melu__draft_make(struct melu__draft *d, struct melu__working *w, const melu_
   return sort_lists(&d->data.tables[MELU_ITEM], &ctx->allocator);
 }
 
-void melu__working_take(struct melu__working *w, const struct melu__draft *d) {
+void melu__draft_model_take(struct melu__draft_model *w, const struct melu__draft *d) {
   for (size_t t = 0; t < w->whole->n_tables; t++)
     if (w->params[t].is_sharded) {
       w->params[t].rows = d->tables[t].map.n + 1;

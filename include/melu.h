@@ -172,6 +172,8 @@ struct melu_context_options {
   size_t max_file_bytes;                    /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
   const struct melu_collective *collective; /* copied; NULL: there is one rank */
   size_t n_slots;                           /* of a training: melu_slot; up to 65,535; 0: 1, or 16 with a collective */
+  size_t shard_bytes; /* with more ranks than one, a table that takes more bytes, 12 a number for weights and moments,
+                         is sharded: each rank has the rows of its slots. 0: 64 MiB; MELU_NONE: no table is */
 };
 
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
@@ -196,6 +198,12 @@ MELU_API const char *melu_build_info(const melu_context *ctx);
  * Every user, and every row of a table, belongs to one of n_slots *slots*, and rank r of R has the slots from
  * n_slots r / R on, up to n_slots (r + 1) / R. Sums go along one tree over slots. So the weights depend on the number
  * of slots, and not on the number of ranks. More slots than will ever be ranks times threads gain nothing.
+ *
+ * A table is replicated, every rank having all its rows, or *sharded*: its rows, and what training remembers of them,
+ * are with the rank that has the slot row mod n_slots, and a batch fetches those that it touches. Which one it is
+ * follows from its size (melu_context_options.shard_bytes). Results are the same. A model with sharded tables can be
+ * trained, saved, loaded and digested; to serve, load what was saved in a context of one rank. All else that takes such
+ * a model fails with MELU_ESTATE.
  *
  * Calls that say "collective" must be made by all ranks, in the same order. If one of them fails on one rank, it ends
  * on all of them with that rank's status and a message that begins with its number, "rank 2: ..."; where a rank is
@@ -681,6 +689,8 @@ struct melu_param {
   size_t rows;      /* its shape is (rows, cols) */
   size_t cols;      /* see rows; of a bias 1 row of so many */
   int is_table;     /* an embedding table: its gradient has only the rows that the batch touched */
+  int is_sharded;   /* a table of which this rank has some rows: */
+  size_t own_rows;  /* so many; else all */
 };
 
 /* How many parameters the model has. Since: 1.0 */
@@ -702,8 +712,9 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
 
 /* Saves the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
  * failure the file is the old one (or the new one, if only the folder could not be forced to disk, which the message
- * says). What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ELIMIT (larger than the
- * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 1.0 */
+ * says). What exists under that name and is no regular file is refused. Where tables are sharded it is collective, and
+ * rank 0 alone writes the file, which any number of ranks may load. Errors: MELU_EIO, MELU_ELIMIT (larger than the
+ * format allows), MELU_ENOMEM, MELU_EINVAL, MELU_EPEER. Since: 1.0 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EINVAL,
@@ -722,7 +733,8 @@ MELU_API melu_status melu_model_import(melu_model *model, const char *path, melu
 #define MELU_DIGEST_BYTES 16
 
 /* The XXH3 digest of all that predictions depend on: schema, vocabularies, options and parameters. A model that was
- * saved and loaded has the same. Takes about as long as reading the parameters once. Errors: MELU_EINVAL. Since: 1.0 */
+ * saved and loaded has the same. Takes about as long as reading the parameters once. Collective where tables are
+ * sharded. Errors: MELU_EINVAL; where tables are sharded MELU_EPEER, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], const melu_model *model,
                                        melu_error *err);
 

@@ -10,6 +10,7 @@
 
 #define MAX_THREADS 1024
 #define SLOTS_OF_RANKS 16
+#define SHARD_BYTES ((size_t)64 << 20)
 #define MAX_OPTIONS_SIZE 4096 /* no struct will ever be so large: a size beyond it was never set */
 #define DEFAULT_MAX_FILE_BYTES ((uint64_t)4 << 30)
 
@@ -118,6 +119,7 @@ melu_status melu_context_new(melu_context **out, const struct melu_context_optio
   ctx->progress_arg = o.progress_arg;
   ctx->collective = collective;
   ctx->n_slots = o.n_slots;
+  ctx->shard_bytes = collective.n_ranks == 1 ? SIZE_MAX : o.shard_bytes ? o.shard_bytes : SHARD_BYTES;
   ctx->max_file_bytes = o.max_file_bytes;
   if (ctx->max_file_bytes == 0)
     ctx->max_file_bytes = DEFAULT_MAX_FILE_BYTES < SIZE_MAX ? (size_t)DEFAULT_MAX_FILE_BYTES : SIZE_MAX;

@@ -21,6 +21,7 @@ struct melu_context {
   size_t max_file_bytes;
   struct melu_collective collective; /* without the host's: of one rank, and no functions */
   size_t n_slots;
+  size_t shard_bytes; /* resolved: SIZE_MAX where no table is sharded */
   const struct melu__kernels *kernels;
   char build_info[160];
 };

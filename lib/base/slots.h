@@ -22,6 +22,20 @@ struct melu__share {
   struct melu__slots own;
 };
 
+/* Of rows 0 .. n - 1, row r being of slot r mod n_slots, those of the share: how many; which is the k-th; and the
+ * number of one of them. */
+static inline size_t melu__share_rows(const struct melu__share *s, size_t n) {
+  const size_t lo = s->own.lo, width = s->own.hi - lo, rest = n % s->n_slots;
+  return n / s->n_slots * width + (rest <= lo ? 0 : rest - lo < width ? rest - lo : width);
+}
+static inline size_t melu__share_row(const struct melu__share *s, size_t k) {
+  const size_t width = s->own.hi - s->own.lo;
+  return k / width * s->n_slots + s->own.lo + k % width;
+}
+static inline size_t melu__share_number(const struct melu__share *s, size_t row) {
+  return row / s->n_slots * (s->own.hi - s->own.lo) + row % s->n_slots - s->own.lo;
+}
+
 struct melu__slots melu__slots_of_rank(const melu_context *ctx, size_t rank);
 size_t melu__rank_of_slot(const melu_context *ctx, size_t slot);
 

@@ -8,25 +8,74 @@
 #include "io/param_tensors.h"
 #include "io/schema_text.h"
 #include "io/text_file.h"
+#include "model/gather_rows.h"
 #include "model/option_names.h"
 
 #define FORMAT "melu-model"
 
-melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err) {
-  if (!model || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "path" : "model");
+struct taking {
+  melu__take_numbers_fn take;
+  void *arg;
+};
+
+static melu_status take_rows(void *arg, const real *numbers, size_t n, melu_error *err) {
+  const struct taking *t = arg;
+  return t->take(t->arg, numbers, n, err);
+}
+
+/* The rows of a sharded table, from all ranks. */
+static melu_status gather_table(void *arg, const struct melu__tensor *tensor, melu__take_numbers_fn take,
+                                void *take_arg, melu_error *err) {
+  const struct taking taking = {take, take_arg};
+  return melu__gather_rows(arg, tensor->index, take_rows, (void *)&taking, err);
+}
+
+/* `g`: NULL if no table is sharded. */
+static melu_status save(const melu_model *model, const char *path, struct melu__gathering *g, melu_error *err) {
   const struct melu_allocator *a = &model->ctx->allocator;
   struct melu__tensor *tensors = melu__alloc(a, model->n_params, sizeof *tensors);
   json_t *metadata = melu__metadata(model, FORMAT);
   melu_status status = MELU_ENOMEM;
   if (tensors && metadata) {
-    for (size_t i = 0; i < model->n_params; i++)
+    for (size_t i = 0; i < model->n_params; i++) {
       tensors[i] = melu__param_tensor(&model->params[i], model->options.rates);
+      if (model->params[i].is_sharded) tensors[i].each = gather_table;
+      tensors[i].each_arg = g;
+      tensors[i].index = i;
+    }
     status = melu__safetensors_save(NULL, model->ctx, path, metadata, tensors, model->n_params, err);
   } else {
     melu__fail_memory(err);
   }
   json_decref(metadata);
   melu__free(a, tensors);
+  return status;
+}
+
+/* As often as a tensor's numbers are asked for when a file is written. */
+enum { N_PASSES = 2 };
+
+/* Rank 0 writes the file, and the others give their rows to it. */
+static melu_status save_sharded(const melu_model *model, const char *path, melu_error *err) {
+  struct melu__gathering g;
+  melu_status status = melu__gathering_begin(&g, model, N_PASSES, err);
+  if (status) return status;
+  if (model->ctx->collective.rank == 0) {
+    status = save(model, path, &g, err);
+  } else {
+    for (size_t i = 0; i < N_PASSES * model->n_tables && !status; i++)
+      if (model->params[i % model->n_tables].is_sharded)
+        status = melu__gather_rows(&g, i % model->n_tables, NULL, NULL, err);
+  }
+  return melu__gathering_end(&g, status, err);
+}
+
+melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err) {
+  melu_error mine;
+  if (!model || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "path" : "model");
+  if (!model->is_sharded) return save(model, path, NULL, err);
+  const melu_status status = save_sharded(model, path, &mine);
+  if (status && err) *err = mine;
   return status;
 }
 
@@ -126,17 +175,43 @@ static melu_status check_tensors(struct loading *l, melu_error *err) {
   return melu__check_param_tensors(&l->file, l->params, l->n_params, l->options.rates, err);
 }
 
-/* Everything was checked: from here on only memory can be missing. */
-static melu_status build(melu_model **out, struct loading *l, melu_error *err) {
+/* Numbers of a model that is being made. */
+static melu_status take_numbers(void *arg, const struct melu__stored *tensor, size_t first, const unsigned char *bytes,
+                                size_t n, melu_error *err) {
+  melu_model *model = arg;
+  const struct melu__param *p = melu__model_find(model, tensor->name);
+  const struct melu__share own = melu__own_share(model->ctx), all = {1, {0, 1}};
+  if (!melu__safetensors_finite(tensor->dtype, bytes, n))
+    return melu__fail_at(err, MELU_ERANGE, first / p->cols, "tensor \"%s\": a number from row %zu on is not finite",
+                         p->name, first / p->cols);
+  if (p->is_sharded) {
+    const struct melu__share from = {own.n_slots, {0, (uint32_t)own.n_slots}};
+    melu__take_rows(p->data, &own, &from, tensor, p->cols, first, bytes, n);
+  } else {
+    melu__take_rows(p->data, NULL, &all, tensor, p->cols, first, bytes, n);
+  }
+  return MELU_OK;
+}
+
+/* Everything was checked: from here on only memory can be missing; or, of a file that is read as the model is made,
+ * something may be wrong with its numbers. */
+static melu_status build(melu_model **out, struct loading *l, const char *path, melu_error *err) {
   melu_status status = melu__schema_text_finish(&l->schema, l->schema.schema, err);
   if (!status) status = melu_model_new(out, l->ctx, l->schema.schema, &l->options, err);
-  for (size_t i = 0; i < l->n_params && !status; i++)
-    melu__safetensors_copy((*out)->params[i].data, &l->file, (*out)->params[i].name);
-  if (!status) {
-    (*out)->version++; /* its parameters are no longer those of a new model */
-    (*out)->largest = (real)melu__model_largest(*out);
+  if (status) return status;
+  if (l->file.data)
+    for (size_t i = 0; i < l->n_params; i++)
+      melu__safetensors_copy((*out)->params[i].data, &l->file, (*out)->params[i].name);
+  else
+    status = melu__safetensors_scan(&l->file, path, take_numbers, *out, err);
+  if (status) {
+    melu_model_free(*out);
+    *out = NULL;
+    return status;
   }
-  return status;
+  (*out)->version++; /* its parameters are no longer those of a new model */
+  (*out)->largest = (real)melu__model_largest(*out);
+  return MELU_OK;
 }
 
 melu_status melu_model_load(melu_model **out, const melu_context *ctx, const char *path, melu_error *err) {
@@ -144,13 +219,15 @@ melu_status melu_model_load(melu_model **out, const melu_context *ctx, const cha
   *out = NULL;
   if (!ctx || !path) return melu__fail(err, MELU_EINVAL, "%s is NULL", ctx ? "path" : "ctx");
   struct loading l = {.ctx = ctx};
-  melu_status status = melu__safetensors_load(&l.file, ctx, path, 1, err);
+  /* A rank may have less memory than the file has bytes. */
+  melu_status status = ctx->collective.n_ranks > 1 ? melu__safetensors_open(&l.file, ctx, path, err)
+                                                   : melu__safetensors_load(&l.file, ctx, path, 1, err);
   if (status) return status;
   status = melu__check_format(&l.file, FORMAT, err);
   if (!status) status = load_options(&l, err);
   if (!status) status = melu__schema_text_load(&l.schema, ctx, &l.file, err);
   if (!status) status = check_tensors(&l, err);
-  if (!status) status = build(out, &l, err);
+  if (!status) status = build(out, &l, path, err);
   if (status) status = melu__safetensors_blame(status, err, path);
   melu__free(&ctx->allocator, l.params);
   melu__schema_text_free(&l.schema);

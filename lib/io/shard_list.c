@@ -24,11 +24,12 @@ void melu__shard_list_free(struct melu__shard_list *list, const struct melu_allo
 }
 
 void melu__shard_list_tensors(struct melu__tensor tensors[MELU__LIST_TENSORS], const struct melu__shard_list *list) {
-  const struct melu__tensor all[MELU__LIST_TENSORS] = {{"files.users", MELU__U64, 1, {list->n}, list->users},
-                                                       {"files.ratings", MELU__U64, 1, {list->n}, list->ratings},
-                                                       {"files.most", MELU__U64, 1, {list->n}, list->most},
-                                                       {"files.checksums", MELU__U64, 1, {list->n}, list->checksums},
-                                                       {"files.range", MELU__FLOAT, 2, {list->n, 2}, list->range}};
+  const struct melu__tensor all[MELU__LIST_TENSORS] = {
+      {.name = "files.users", .dtype = MELU__U64, .n_dims = 1, .dims = {list->n}, .data = list->users},
+      {.name = "files.ratings", .dtype = MELU__U64, .n_dims = 1, .dims = {list->n}, .data = list->ratings},
+      {.name = "files.most", .dtype = MELU__U64, .n_dims = 1, .dims = {list->n}, .data = list->most},
+      {.name = "files.checksums", .dtype = MELU__U64, .n_dims = 1, .dims = {list->n}, .data = list->checksums},
+      {.name = "files.range", .dtype = MELU__FLOAT, .n_dims = 2, .dims = {list->n, 2}, .data = list->range}};
   memcpy(tensors, all, sizeof all);
 }
 

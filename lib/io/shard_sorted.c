@@ -170,9 +170,10 @@ static void describe(struct melu__shard_list *list, size_t file, const struct me
 
 melu_status melu__shard_save(struct melu__shard_list *list, size_t file, const struct melu__sorted_shard *s,
                              const melu_context *ctx, const char *path, melu_error *err) {
-  const struct melu__tensor tensors[RATING_TENSORS] = {{"ratings.offsets", MELU__U32, 1, {s->users.n + 1}, s->offsets},
-                                                       {"ratings.items", MELU__U32, 1, {s->n_ratings}, s->items},
-                                                       {"ratings.values", MELU__FLOAT, 1, {s->n_ratings}, s->ratings}};
+  const struct melu__tensor tensors[RATING_TENSORS] = {
+      {.name = "ratings.offsets", .dtype = MELU__U32, .n_dims = 1, .dims = {s->users.n + 1}, .data = s->offsets},
+      {.name = "ratings.items", .dtype = MELU__U32, .n_dims = 1, .dims = {s->n_ratings}, .data = s->items},
+      {.name = "ratings.values", .dtype = MELU__FLOAT, .n_dims = 1, .dims = {s->n_ratings}, .data = s->ratings}};
   struct melu__table_tensors all;
   json_t *metadata = melu__metadata_new(MELU__SHARD_FORMAT);
   const int made = melu__table_tensors_make(&all, s->alloc, &s->users, MELU_USER, RATING_TENSORS);
@@ -180,7 +181,9 @@ melu_status melu__shard_save(struct melu__shard_list *list, size_t file, const s
   if (made && metadata) {
     memcpy(all.at + all.n, tensors, sizeof tensors);
     describe(list, file, s);
-    status = melu__safetensors_save(&list->checksums[file], ctx, path, metadata, all.at, all.n + RATING_TENSORS, err);
+    struct melu__saved saved = {0};
+    status = melu__safetensors_save(&saved, ctx, path, metadata, all.at, all.n + RATING_TENSORS, err);
+    list->checksums[file] = saved.checksum;
   } else {
     status = melu__fail_memory(err);
   }

@@ -186,8 +186,8 @@ static melu_status check_ratings(const struct shard *s, size_t n_users, size_t n
 
 static melu_status load_ratings(struct shard *s, size_t n_users, size_t n, melu_error *err) {
   const struct melu_allocator *a = &s->shards->ctx->allocator;
-  const struct melu__tensor items = {"ratings.items", MELU__U32, 1, {n}, NULL},
-                            values = {"ratings.values", MELU__FLOAT, 1, {n}, NULL};
+  const struct melu__tensor items = {.name = "ratings.items", .dtype = MELU__U32, .n_dims = 1, .dims = {n}};
+  const struct melu__tensor values = {.name = "ratings.values", .dtype = MELU__FLOAT, .n_dims = 1, .dims = {n}};
   size_t n_all;
   melu_status status = melu__offsets_load(&s->offsets, &n_all, &s->file, "ratings.offsets", n_users, err);
   if (!status && n_all != n)

@@ -45,7 +45,9 @@ static int allocate(struct melu__exchange *x) {
   x->term_list = melu__alloc(a, x->n_terms, sizeof *x->term_list);
   x->term_nodes = melu__alloc(a, x->n_terms, sizeof *x->term_nodes);
   x->largest = melu__alloc(a, n_tables + melu__count_chunks(piece), sizeof *x->largest);
-  if (!x->cursors || !x->sorted || !x->terms || !x->term_values || !x->term_list || !x->term_nodes || !x->largest)
+  x->asked = melu__calloc(a, n * n_tables, sizeof *x->asked);
+  if (!x->cursors || !x->sorted || !x->terms || !x->term_values || !x->term_list || !x->term_nodes || !x->largest ||
+      !x->asked)
     return 0;
   for (size_t t = 0; t < n_tables; t++) {
     x->sorted[t].first = melu__alloc(a, n + 1, sizeof *x->sorted[t].first);
@@ -61,7 +63,7 @@ melu_status melu__exchange_init(struct melu__exchange *x, struct melu__ranks *ra
   const size_t room = even < LEAST_ROOM ? LEAST_ROOM : even > MOST_ROOM ? MOST_ROOM : even;
   *x = (struct melu__exchange){
       .model = model, .share = melu__own_share(model->ctx), .ranks = ranks, .optimizer = optimizer, .undo = undo};
-  const melu_status status = melu_gradient_new(&x->own, model, err);
+  const melu_status status = melu__gradient_new(&x->own, model, err);
   if (status) return status;
   if (!melu__mail_init(&x->mail, ranks, &model->ctx->allocator, room) || !allocate(x)) return melu__fail_memory(err);
   return MELU_OK;
@@ -74,8 +76,9 @@ void melu__exchange_free(struct melu__exchange *x) {
     melu__free(a, x->sorted[t].entries);
     melu__free(a, x->sorted[t].first);
   }
-  void *const all[] = {x->cursors,    x->sorted,  x->terms, x->term_values, x->term_list,
-                       x->term_nodes, x->largest, x->words, x->word_counts};
+  for (size_t i = 0; x->asked && i < melu__n_ranks(x) * x->model->n_tables; i++) melu__free(a, x->asked[i].rows);
+  void *const all[] = {x->asked,     x->cursors,    x->sorted,  x->terms, x->term_values,
+                       x->term_list, x->term_nodes, x->largest, x->words, x->word_counts};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
   melu__mail_free(&x->mail);
   melu_gradient_free(x->own);
@@ -86,15 +89,20 @@ melu_status melu__exchange_letters(struct melu__exchange *x, const struct melu__
   return melu__mail_exchange(&x->mail, letters, err);
 }
 
-static void out_of_memory(struct melu__exchange *x) {
+void melu__exchange_out_of_memory(struct melu__exchange *x) {
   melu_error err;
   melu__mail_fail(&x->mail, melu__fail_memory(&err), &err);
 }
 
 /* ----------------------------------------------------------------------------------------------- table rows */
 
-static size_t rank_of_row(const struct melu__exchange *x, size_t table, size_t row) {
-  return melu__rank_of_slot(x->model->ctx, melu__slot_of_row(x->model, table, &x->share, row));
+/* Of all rows of the table, which one has that number in this rank's part of the gradient. */
+static uint32_t row_of(const struct melu__exchange *x, size_t table, uint32_t number) {
+  return x->model->params[table].is_sharded ? x->now->tables[table].rows[number] : number;
+}
+
+static size_t rank_of(const struct melu__exchange *x, size_t table, uint32_t number) {
+  return melu__rank_of_slot(x->model->ctx, row_of(x, table, number) % x->share.n_slots);
 }
 
 /* Sorts a table's entries by rank, those of a rank in their order. Returns 0 if there is no memory. */
@@ -104,9 +112,9 @@ static int sort_table(struct melu__exchange *x, size_t table) {
   const size_t n = melu__n_ranks(x);
   if (!melu__grow(&x->model->ctx->allocator, &s->entries, &s->capacity, 0, t->n, sizeof *s->entries)) return 0;
   memset(s->first, 0, (n + 1) * sizeof *s->first);
-  for (size_t e = 0; e < t->n; e++) s->first[rank_of_row(x, table, t->rows[e]) + 1]++;
+  for (size_t e = 0; e < t->n; e++) s->first[rank_of(x, table, t->rows[e]) + 1]++;
   for (size_t r = 0; r < n; r++) s->first[r + 1] += s->first[r];
-  for (size_t e = 0; e < t->n; e++) s->entries[s->first[rank_of_row(x, table, t->rows[e])]++] = (uint32_t)e;
+  for (size_t e = 0; e < t->n; e++) s->entries[s->first[rank_of(x, table, t->rows[e])]++] = (uint32_t)e;
   for (size_t r = n; r > 0; r--) s->first[r] = s->first[r - 1];
   s->first[0] = 0;
   return 1;
@@ -127,7 +135,8 @@ static size_t put_rows(const struct melu__exchange *x, size_t table, const uint3
   if (section.n == 0) return 0;
   melu__put(p, &section, sizeof section);
   for (size_t i = 0; i < section.n; i++) {
-    melu__put(p, &t->rows[entries[i]], sizeof *t->rows);
+    const uint32_t row = row_of(x, table, t->rows[entries[i]]);
+    melu__put(p, &row, sizeof row);
     melu__put(p, t->values + entries[i] * t->cols, size);
   }
   return section.n;
@@ -141,7 +150,8 @@ static size_t pack_rows(void *arg, size_t to, char *bytes, size_t room, int *mor
     const struct melu__sorted *s = &x->sorted[c->what];
     const size_t at = s->first[to] + c->at;
     if (at == s->first[to + 1]) {
-      *c = (struct melu__cursor){c->what + 1, 0};
+      c->what++;
+      c->at = 0;
       continue;
     }
     const size_t n = put_rows(x, c->what, s->entries + at, s->first[to + 1] - at, &p);
@@ -160,7 +170,8 @@ static int get_rows(struct melu__exchange *x, const struct melu__section *sectio
   for (size_t i = 0; i < section->n; i++) {
     uint32_t row;
     melu__get(p, &row, sizeof row);
-    const uint32_t entry = melu__table_grad_meet(t, &x->model->ctx->allocator, row);
+    const size_t stored = melu__stored_row(x->model, section->what, &x->share, row);
+    const uint32_t entry = melu__table_grad_meet(t, &x->model->ctx->allocator, (uint32_t)stored);
     if (entry == MELU__NO_PLACE) return 0;
     melu__get(p, t->values + entry * t->cols, t->cols * sizeof *t->values);
   }
@@ -174,7 +185,7 @@ static void unpack_rows(void *arg, size_t from, const char *bytes, size_t n) {
   (void)from;
   while (p.left && !x->mail.failure.status) {
     melu__get(&p, &section, sizeof section);
-    if (!get_rows(x, &section, &p)) out_of_memory(x);
+    if (!get_rows(x, &section, &p)) melu__exchange_out_of_memory(x);
   }
 }
 
@@ -196,21 +207,23 @@ void melu__get_chunk(struct melu__unpacking *p, const struct melu__section *sect
             melu__chunk_size(piece.n, section->n) * sizeof *numbers);
 }
 
-static size_t pack_dense(void *arg, size_t to, char *bytes, size_t room, int *more) {
-  const struct melu__exchange *x = arg;
+static int put_dense(const struct melu__exchange *x, size_t to, struct melu__packing *p) {
   struct melu__cursor *c = &x->cursors[to];
-  struct melu__packing p = {bytes, room};
   const struct melu__piece piece = melu__piece_of(x, to);
   const size_t n_branches = x->part ? x->part->outer->n_branches : 0, n_chunks = melu__count_chunks(piece.n);
-  for (; c->what < n_branches; *c = (struct melu__cursor){c->what + 1, 0}) {
+  for (; c->what < n_branches; c->what++, c->at = 0) {
     const struct melu__outer *o = x->part->outer;
     const real *numbers = melu__outer_dense(o, c->what) + piece.begin;
-    while (c->at < n_chunks && melu__put_chunk(&p, x, o->branches[c->what].slots, c->at, piece, numbers)) c->at++;
-    if (c->at < n_chunks) {
-      *more = 1;
-      break;
-    }
+    while (c->at < n_chunks && melu__put_chunk(p, x, o->branches[c->what].slots, c->at, piece, numbers)) c->at++;
+    if (c->at < n_chunks) return 0;
   }
+  return 1;
+}
+
+static size_t pack_dense(void *arg, size_t to, char *bytes, size_t room, int *more) {
+  struct melu__exchange *x = arg;
+  struct melu__packing p = {bytes, room};
+  if (!put_dense(x, to, &p) || !melu__put_asks(x, to, &p)) *more = 1;
   return room - p.left;
 }
 
@@ -225,9 +238,12 @@ static void unpack_dense(void *arg, size_t from, const char *bytes, size_t n) {
   struct melu__unpacking p = {bytes, n};
   struct melu__section section;
   const struct melu__piece piece = melu__piece_of(x, melu__own_rank(x));
-  (void)from;
   while (p.left) {
     melu__get(&p, &section, sizeof section);
+    if (section.what > x->model->n_tables) {
+      melu__get_asks(x, from, &section, &p);
+      continue;
+    }
     struct melu__term *term = find_term(x, section.node);
     term->is_there = 1;
     melu__get_chunk(&p, &section, piece, x->term_values + (size_t)(term - x->terms) * piece.n);
@@ -304,7 +320,7 @@ static void finish(struct melu__exchange *x) {
   x->own->largest = 0;
   for (size_t i = 0; i < n_sums; i++) {
     if (x->largest[i] == NO_MEMORY) {
-      out_of_memory(x);
+      melu__exchange_out_of_memory(x);
     } else if (!isfinite(x->largest[i])) {
       melu__mail_fail(&x->mail, melu__fail(&err, MELU_EDIVERGED, "the meta-gradient is not finite"), &err);
     } else if (x->largest[i] > x->own->largest) {
@@ -329,8 +345,9 @@ melu_status melu__exchange_gradient(struct melu__exchange *x, const melu_gradien
   x->meanwhile_arg = arg;
   melu__gradient_begin(x->own, 0, x->share.n_slots); /* of no tasks: needs no memory */
   for (size_t i = 0; i < x->n_terms; i++) x->terms[i].is_there = 0;
+  melu__forget_asks(x);
   for (size_t t = 0; x->part && t < x->model->n_tables; t++)
-    if (!sort_table(x, t)) out_of_memory(x);
+    if (!sort_table(x, t)) melu__exchange_out_of_memory(x);
   melu_status status = melu__exchange_letters(x, &rows, err);
   if (!status) status = melu__exchange_letters(x, &dense, err);
   if (!status) finish(x);

@@ -6,12 +6,14 @@
 
 #include "base/mail.h"
 #include "meta/outer.h"
+#include "meta/draft.h"
 #include "model/optimizer.h"
 #include "model/undo.h"
 
 struct melu__cursor; /* exchange_parts.h */
 struct melu__sorted;
 struct melu__term;
+struct melu__asked;
 
 struct melu__exchange {
   melu_model *model;
@@ -22,6 +24,12 @@ struct melu__exchange {
   const melu_optimizer *optimizer;
   struct melu__undo *undo;
   struct melu__cursor *cursors; /* one per rank: how far its message got */
+
+  /* With sharded tables: the batch whose gradient is exchanged, and the one that follows, whose rows are asked for then
+   * and come with the weights; NULL if there is none. */
+  const struct melu__draft *now;
+  struct melu__draft *next;
+  struct melu__asked *asked; /* (n_ranks, n_tables) */
 
   /* Of one exchange of gradients. */
   const melu_gradient *part; /* this rank's, NULL if it has failed */
@@ -71,5 +79,8 @@ melu_status melu__exchange_numbers(struct melu__exchange *x, struct melu__number
 
 /* Collective. Brings all weights that were updated elsewhere, and keeps what they were in x->undo. */
 melu_status melu__exchange_weights(struct melu__exchange *x, melu_error *err);
+
+/* Collective. Brings the rows of x->next alone. */
+melu_status melu__exchange_rows(struct melu__exchange *x, melu_error *err);
 
 #endif

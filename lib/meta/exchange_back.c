@@ -117,28 +117,26 @@ static size_t put_rows(const struct melu__exchange *x, size_t table, size_t firs
   return section.n;
 }
 
-/* Tables, then the dense numbers, which were brought together in own->dense. */
-static size_t pack_weights(void *arg, size_t to, char *bytes, size_t room, int *more) {
-  const struct melu__exchange *x = arg;
-  struct melu__cursor *c = &x->cursors[to];
-  struct melu__packing p = {bytes, room};
+/* Tables, then the dense numbers, which were brought together in own->dense. Returns whether that is all. */
+static int put_weights(const struct melu__exchange *x, struct melu__cursor *c, struct melu__packing *p) {
   const size_t n_tables = x->model->n_tables;
   const struct melu__piece piece = melu__piece_of(x, melu__own_rank(x));
-  if (to == melu__own_rank(x)) return 0;
-  while (c->what <= n_tables) {
-    const int is_table = c->what < n_tables;
-    if (c->at == (is_table ? count_rows(x, c->what) : melu__count_chunks(piece.n))) {
-      *c = (struct melu__cursor){c->what + 1, 0};
-      continue;
-    }
-    const size_t n = is_table ? put_rows(x, c->what, c->at, &p)
-                              : (size_t)melu__put_chunk(&p, x, x->share.own, c->at, piece, x->own->dense + piece.begin);
-    c->at += n;
-    if (n == 0) {
-      *more = 1;
-      break;
-    }
+  const real *dense = x->own->dense + piece.begin;
+  for (; c->what < n_tables; c->what++, c->at = 0) {
+    if (x->model->params[c->what].is_sharded) continue;
+    const size_t n = count_rows(x, c->what);
+    if (c->at < n) c->at += put_rows(x, c->what, c->at, p);
+    if (c->at < n) return 0;
   }
+  const size_t n_chunks = melu__count_chunks(piece.n);
+  while (c->at < n_chunks && melu__put_chunk(p, x, x->share.own, c->at, piece, dense)) c->at++;
+  return c->at == n_chunks;
+}
+
+static size_t pack_weights(void *arg, size_t to, char *bytes, size_t room, int *more) {
+  struct melu__exchange *x = arg;
+  struct melu__packing p = {bytes, room};
+  if ((to != melu__own_rank(x) && !put_weights(x, &x->cursors[to], &p)) || !melu__put_answers(x, to, &p)) *more = 1;
   return room - p.left;
 }
 
@@ -175,6 +173,10 @@ static void unpack_weights(void *arg, size_t from, const char *bytes, size_t n) 
     melu__get(&p, &section, sizeof section);
     if (section.what < x->model->n_tables) {
       get_rows(x, &section, &p);
+      continue;
+    }
+    if (section.what > x->model->n_tables) {
+      melu__get_answers(x, from, &section, &p);
       continue;
     }
     melu__get_chunk(&p, &section, piece, x->own->dense + piece.begin);

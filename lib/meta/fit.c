@@ -20,8 +20,33 @@ static melu_status fill(struct melu__fit *f, struct melu__step *step, struct mel
       .n_slots = f->share.n_slots, .own = f->share.own, .end = step->n_tasks, .n_tasks = n, .is_apart = f->is_apart};
   if (n == 0) return MELU_OK;
   const melu_status status = f->source.fill(f->source.arg, step->batch, list, draw, first, end, step->n_tasks, err);
+  if (status) return status;
   for (size_t i = 0; i < step->batch->n_tasks; i++) step->parts.n_query += step->batch->tasks[i].n_query;
-  return status;
+  if (!f->model->is_sharded || melu__draft_make(&step->draft, &f->draft_model, step->batch)) return MELU_OK;
+  return melu__fail_memory(err);
+}
+
+/* The model and the batch that gradients are computed of. */
+static const melu_model *computed_model(const struct melu__fit *f) {
+  return f->model->is_sharded ? &f->draft_model.model : f->model;
+}
+
+static const melu_batch *computed_batch(const struct melu__fit *f) {
+  return f->model->is_sharded ? &f->step->draft.batch : f->step->batch;
+}
+
+/* The step's rows, which have come, become those of the working model. */
+static melu_status take_rows(struct melu__fit *f, melu_error *err) {
+  if (!f->model->is_sharded) return MELU_OK;
+  melu__draft_model_take(&f->draft_model, &f->step->draft);
+  f->exchange.now = &f->step->draft;
+  return melu__gradient_fit(f->gradient) ? MELU_OK : melu__fail_memory(err);
+}
+
+static melu_status compute_gradient(struct melu__fit *f, melu_error *err) {
+  const melu_status status = take_rows(f, err);
+  if (status) return status;
+  return melu__meta_gradient(f->gradient, computed_model(f), computed_batch(f), &f->step->parts, err);
 }
 
 /* Takes down a failure of this rank alone, for all to hear of; it is the end here where nobody else is. */
@@ -44,12 +69,16 @@ static melu_status next_batch(struct melu__fit *f, struct melu__schedule *schedu
   f->numbers.n_query = (double)f->step->parts.n_query;
   status = melu__exchange_numbers(&f->exchange, &f->numbers, err);
   f->step->parts.n_query = (size_t)f->numbers.n_query;
-  return status;
+  if (status || !f->model->is_sharded || f->step->parts.n_tasks == 0) return status;
+  f->exchange.next = &f->step->draft;
+  return melu__exchange_rows(&f->exchange, err);
 }
 
 /* The batch that follows, while the present one is summed up. */
 static melu_status prefetch(struct melu__fit *f, melu_error *err) {
-  return fail(f, fill(f, f->next, &f->schedule, MELU__TRAINED, f->epoch, UINT64_MAX, err), err);
+  const melu_status status = fill(f, f->next, &f->schedule, MELU__TRAINED, f->epoch, UINT64_MAX, err);
+  f->exchange.next = !status && f->model->is_sharded && f->next->parts.n_tasks ? &f->next->draft : NULL;
+  return fail(f, status, err);
 }
 
 static void prefetch_meanwhile(void *arg) {
@@ -86,12 +115,11 @@ static melu_status undo_divergence(struct melu__fit *f, melu_status status) {
 /* The whole gradient of the table rows and dense numbers of this rank's slots. With several ranks a failure may still
  * have to be told to the others. */
 static melu_status sum_gradient(struct melu__fit *f, melu_error *err) {
-  const struct melu__step *step = f->step;
-  melu_status status = melu__meta_gradient(f->gradient, f->model, step->batch, &step->parts, err);
+  melu_status status = compute_gradient(f, err);
   if (!f->is_apart) return status ? undo_divergence(f, status) : prefetch(f, err);
   fail(f, status, err);
   f->exchange.mail.tells = f->stopping;
-  status = melu__exchange_gradient(&f->exchange, f->gradient, step->parts.n_tasks, prefetch_meanwhile, f, err);
+  status = melu__exchange_gradient(&f->exchange, f->gradient, f->step->parts.n_tasks, prefetch_meanwhile, f, err);
   f->stopping |= f->exchange.mail.hears;
   if (!status && is_checkpoint_due(f)) status = melu__mail_agree(&f->exchange.mail, err);
   return undo_divergence(f, status);
@@ -116,6 +144,8 @@ static melu_status measure(struct melu__fit *f, melu_error *err) {
   if (!f->is_apart) return MELU_OK;
   const melu_status status = melu__exchange_numbers(&f->exchange, n, err);
   f->next->parts.n_query = (size_t)n->n_query;
+  for (size_t t = 0; t < f->model->n_tables; t++) /* the others' rows of a sharded table do not come here */
+    if (f->model->params[t].is_sharded) n->n_rows[t] = melu__optimizer_n_rows(f->optimizer, g, &f->share, t);
   return undo_divergence(f, status);
 }
 
@@ -245,7 +275,7 @@ static melu_status judge_all(struct melu__fit *f, enum melu__list list, uint64_t
 
 /* The mean of the batch's losses by slots, times their number. */
 static melu_status judge_loss(struct melu__fit *f, melu_error *err) {
-  const melu_status status = melu__meta_gradient(f->gradient, f->model, f->step->batch, &f->step->parts, err);
+  const melu_status status = compute_gradient(f, err);
   if (status) return status;
   const struct melu__lanes *l = &f->gradient->outer->l;
   for (size_t p = 0; p < l->n_parts; p++) {
@@ -301,7 +331,8 @@ static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
 enum { NOISE_USERS = 1000 };
 
 static melu_status judge_noise(struct melu__fit *f, melu_error *err) {
-  const melu_status status = melu__noise(f->gradient, f->model, f->step->batch, &f->step->parts, err);
+  melu_status status = take_rows(f, err);
+  if (!status) status = melu__noise(f->gradient, computed_model(f), computed_batch(f), &f->step->parts, err);
   if (status) return status;
   const struct melu__lanes *l = &f->gradient->outer->l;
   for (size_t p = 0; p < l->n_parts; p++) f->by_slot[l->parts[p].slot.lo] += l->parts[p].loss;
@@ -330,6 +361,7 @@ static melu_status set_noise(struct melu__fit *f, melu_error *err) {
 
 static melu_status prepare_step(struct melu__fit *f, struct melu__step *step, melu_error *err) {
   step->n_tasks = melu__calloc(&f->ctx->allocator, f->share.own.hi - f->share.own.lo, sizeof *step->n_tasks);
+  if (f->model->is_sharded && !melu__draft_init(&step->draft, f->model)) return melu__fail_memory(err);
   return step->n_tasks ? f->source.new_batch(f->source.arg, &step->batch, err) : melu__fail_memory(err);
 }
 
@@ -346,8 +378,10 @@ static melu_status prepare_batches(struct melu__fit *f, melu_error *err) {
 
 static melu_status prepare(struct melu__fit *f, melu_error *err) {
   melu_status status = prepare_batches(f, err);
-  if (!status) status = melu_gradient_new(&f->gradient, f->model, err);
-  if (!status) status = melu_optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
+  if (!status && f->model->is_sharded && !melu__draft_model_init(&f->draft_model, f->model))
+    status = melu__fail_memory(err);
+  if (!status) status = melu__gradient_new(&f->gradient, computed_model(f), err);
+  if (!status) status = melu__optimizer_new(&f->optimizer, f->model, &f->optimizer_options, err);
   if (!status && f->is_apart)
     status = melu__exchange_init(&f->exchange, &f->ranks, f->model, f->optimizer, &f->undo, err);
   f->prior = (struct melu__prior){.vectors = f->options.prior_vectors,
@@ -357,6 +391,7 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
                                   .n_ratings = f->ratings.n};
   if (!status && (!melu__prior_init(&f->prior, f->model) || !melu__numbers_init(&f->numbers, f->model)))
     status = melu__fail_memory(err);
+  if (!status) status = melu__fit_prepare_parts(f, err);
   if (!status && f->n_left_out) {
     size_t n = 0;
     for (size_t i = 0; i < f->model->n_params; i++) n += f->model->params[i].rows * f->model->params[i].cols;
@@ -366,17 +401,40 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
   return status;
 }
 
-/* Whether a checkpoint could be written there: better known now than after the first epoch. */
-static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+/* Whether a file could be written there: better known now than after the first epoch. */
+static melu_status try_file(const struct melu__fit *f, const char *path, melu_error *err) {
   struct melu__atomic_file file;
-  const melu_status status = melu__atomic_open(&file, f->ctx, f->options.checkpoint, err);
+  const melu_status status = melu__atomic_open(&file, f->ctx, path, err);
   if (!status) melu__atomic_abandon(&file);
   return status;
+}
+
+static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+  struct melu__part_file part = {.slots = f->share.own};
+  melu_status status = try_file(f, f->options.checkpoint, err);
+  if (status || !f->is_apart) return status;
+  status = melu__part_name(&part, f->options.checkpoint, f->n_users * f->options.n_epochs, err);
+  if (status) return status;
+  char *path = melu__part_path(f->options.checkpoint, &part, &f->ctx->allocator);
+  status = path ? try_file(f, path, err) : melu__fail_memory(err);
+  melu__free(&f->ctx->allocator, path);
+  return status;
+}
+
+/* What the first checkpoint of this training replaces. */
+static melu_status begin_checkpoints(struct melu__fit *f, melu_error *err) {
+  melu_status status = melu__fit_identify(f, err);
+  if (!status) status = melu__ranks_agree(&f->ranks, try_checkpoint(f, err), err);
+  if (status) return status;
+  if (f->options.resume) return melu__fit_resume(f, err);
+  melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, NULL); /* anything may be there, or nothing */
+  return MELU_OK;
 }
 
 static void release(struct melu__fit *f) {
   const struct melu_allocator *a = &f->ctx->allocator;
   melu__undo_free(&f->undo);
+  melu__fit_free_parts(f);
   melu__numbers_free(&f->numbers, f->model);
   melu__prior_free(&f->prior);
   melu__exchange_free(&f->exchange);
@@ -385,7 +443,9 @@ static void release(struct melu__fit *f) {
   for (size_t i = 0; i < 2; i++) {
     if (f->steps[i].batch) f->source.free_batch(f->source.arg, f->steps[i].batch);
     melu__free(a, f->steps[i].n_tasks);
+    melu__draft_free(&f->steps[i].draft, f->model);
   }
+  melu__draft_model_free(&f->draft_model);
   melu__schedule_free(&f->schedule, a);
   melu__schedule_free(&f->left_out, a);
   melu__source_free(&f->source);
@@ -413,13 +473,8 @@ static melu_status begin(struct melu__fit *f, const struct melu__users_of *of, c
   status = check_arguments(f, of->shards ? melu_shards_items(of->shards) : of->data, options, err);
   status = melu__fit_find_users(f, status ? NULL : of, err);
   if (status) return status;
-  status = prepare(f, err);
-  if (!status && f->options.checkpoint) {
-    status = melu__fit_identify(f, err);
-    if (!status) status = try_checkpoint(f, err);
-  }
-  if (!status && f->options.resume) status = melu__fit_resume(f, err);
-  status = melu__ranks_agree(&f->ranks, status, err);
+  status = melu__ranks_agree(&f->ranks, prepare(f, err), err);
+  if (!status && f->options.checkpoint) status = begin_checkpoints(f, err);
   if (!status) status = melu__compare_items(f, err);
   if (!status && f->n_done == 0 && f->model->version == 1) {
     status = melu__start(f->model, &f->source, &f->ratings, f->is_apart ? &f->exchange.mail : NULL, err);

@@ -5,6 +5,7 @@
 
 #include "base/ranks.h"
 #include "meta/exchange.h"
+#include "meta/manifest.h"
 #include "meta/schedule.h"
 #include "meta/source.h"
 #include "meta/start.h"
@@ -17,6 +18,22 @@ struct melu__step {
   melu_batch *batch;
   size_t *n_tasks; /* up to and with each of this rank's slots */
   struct melu__batch_parts parts;
+  struct melu__draft draft; /* with sharded tables: what is computed instead of `batch` */
+};
+
+/* What ranks tell each other of the parts of a checkpoint that they have written. */
+struct melu__told {
+  uint64_t has_failed;
+  struct melu__saved saved;
+};
+
+/* Of a checkpoint in parts. */
+struct melu__fit_parts {
+  struct melu__manifest found;      /* what was at options.checkpoint before this training wrote anything */
+  struct melu__manifest last, next; /* of this training's: all zeros before the first one */
+  struct melu__told *told;          /* (n_ranks) */
+  size_t *counts;                   /* (n_ranks): scratch */
+  real *moments;                    /* of the dense parameters: scratch */
 };
 
 struct melu__fit {
@@ -35,8 +52,9 @@ struct melu__fit {
   uint32_t epoch;
   double *by_slot; /* (n_slots): scratch */
 
-  melu_gradient *gradient; /* of this rank's tasks */
-  int is_apart;            /* the whole gradient is exchange.own, and not that one */
+  melu_gradient *gradient;              /* of this rank's tasks */
+  int is_apart;                         /* the whole gradient is exchange.own, and not that one */
+  struct melu__draft_model draft_model; /* with sharded tables */
   struct melu__ranks ranks;
   struct melu__exchange exchange;
   struct melu__numbers numbers;
@@ -50,6 +68,7 @@ struct melu__fit {
   double loss_sum;    /* of the epoch so far */
   double validation, best_validation;
   uint32_t best_epoch;
+  struct melu__fit_parts parts;
   real *best;                               /* all parameters as they were after that epoch */
   char identity[2 * MELU_DIGEST_BYTES + 1]; /* of data and users, if there is a checkpoint */
 };
@@ -80,14 +99,20 @@ struct melu__users_of {
  * failed already, with what *err says. Errors: as of melu__memory_source and melu__shard_source, MELU_ENOTFOUND. */
 melu_status melu__fit_find_users(struct melu__fit *f, const struct melu__users_of *of, melu_error *err);
 
-/* Sets `identity`, before the first epoch begins. Errors: the source's. */
+/* Sets `identity`, before the first epoch begins. Collective. Errors: the source's, MELU_ENOMEM. */
 melu_status melu__fit_identify(struct melu__fit *f, melu_error *err);
 
-/* Writes the state before the next update to options.checkpoint. Errors: MELU_EIO, MELU_ELIMIT, MELU_ENOMEM. */
-melu_status melu__fit_save(const struct melu__fit *f, melu_error *err);
+/* Makes room for writing parts, if there are several ranks and a checkpoint. Errors: MELU_ENOMEM. */
+melu_status melu__fit_prepare_parts(struct melu__fit *f, melu_error *err);
+void melu__fit_free_parts(struct melu__fit *f);
 
-/* Takes the state from that file, if there is one; else, and on error, all is as before. Errors: as of melu_model_load,
- * and MELU_ESCHEMA (of another model), MELU_EINVAL (of another training). */
+/* Writes the state before the next update to options.checkpoint. Collective. Errors: MELU_EIO, MELU_ELIMIT,
+ * MELU_ENOMEM. */
+melu_status melu__fit_save(struct melu__fit *f, melu_error *err);
+
+/* Takes the state from what is there, if anything is. On error all is as before; or, if a file of several could no
+ * longer be read when all had been found good, the model is as it was when it was new. Collective. Errors: as of
+ * melu_model_load, and MELU_ESCHEMA (of another model), MELU_EINVAL (of another training). */
 melu_status melu__fit_resume(struct melu__fit *f, melu_error *err);
 
 #endif

@@ -19,28 +19,40 @@ struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t pa
   return (struct melu__gradient_part){g->dense + melu__dense_offset(model, param), NULL, model->params[param].rows};
 }
 
-melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
-  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
-  *out = NULL;
-  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+melu_status melu__gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
   const struct melu_allocator *a = &model->ctx->allocator;
   melu_gradient *g = melu__calloc(a, 1, sizeof *g);
+  *out = NULL;
   if (!g) return melu__fail_memory(err);
   g->model = model;
   g->n_dense = melu__dense_offset(model, model->n_params);
   g->dense = melu__calloc(a, g->n_dense, sizeof *g->dense);
   g->tables = melu__calloc(a, model->n_tables, sizeof *g->tables);
   if (!g->dense || !g->tables) goto fail;
-  for (size_t i = 0; i < model->n_tables; i++) {
-    g->tables[i].cols = model->params[i].cols;
-    g->tables[i].place = melu__calloc(a, model->params[i].rows, sizeof *g->tables[i].place);
-    if (!g->tables[i].place) goto fail;
-  }
+  for (size_t i = 0; i < model->n_tables; i++) g->tables[i].cols = model->params[i].cols;
+  if (!melu__gradient_fit(g)) goto fail;
   *out = g;
   return MELU_OK;
 fail:
   melu_gradient_free(g);
   return melu__fail_memory(err);
+}
+
+int melu__gradient_fit(melu_gradient *g) {
+  for (size_t i = 0; i < g->model->n_tables; i++) {
+    struct melu__table_grad *t = &g->tables[i];
+    melu__table_grad_empty(t, t->n_slots);
+    if (!melu__table_grad_fit(t, &g->model->ctx->allocator, g->model->params[i].rows)) return 0;
+  }
+  return 1;
+}
+
+melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const melu_status status = melu__check_whole(model, err);
+  return status ? status : melu__gradient_new(out, model, err);
 }
 
 void melu_gradient_free(melu_gradient *g) {

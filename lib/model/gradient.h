@@ -19,6 +19,12 @@ struct melu_gradient {
   void (*free_outer)(struct melu__outer *outer, const melu_model *model);
 };
 
+/* melu_gradient_new of a model that may be sharded: the gradient is of the rows that are stored. */
+melu_status melu__gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
+
+/* Makes room for the rows that the model has by now; the gradient becomes empty. Returns 0 if there is no memory. */
+int melu__gradient_fit(melu_gradient *g);
+
 /* Where parameter `i` (n_tables <= i) begins in an array laid out like `dense`. */
 size_t melu__dense_offset(const melu_model *model, size_t i);
 

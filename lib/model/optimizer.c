@@ -63,12 +63,10 @@ static int allocate_moments(melu_optimizer *opt) {
   return opt->zero_row != NULL;
 }
 
-melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
-                               const struct melu_optimizer_options *options, melu_error *err) {
+melu_status melu__optimizer_new(melu_optimizer **out, const melu_model *model,
+                                const struct melu_optimizer_options *options, melu_error *err) {
   struct melu_optimizer_options resolved;
-  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
-  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
   const melu_status status = melu__optimizer_options(&resolved, options, err);
   if (status) return status;
   melu_optimizer *opt = melu__calloc(&model->ctx->allocator, 1, sizeof *opt);
@@ -81,6 +79,15 @@ melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
   }
   *out = opt;
   return MELU_OK;
+}
+
+melu_status melu_optimizer_new(melu_optimizer **out, const melu_model *model,
+                               const struct melu_optimizer_options *options, melu_error *err) {
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const melu_status status = melu__check_whole(model, err);
+  return status ? status : melu__optimizer_new(out, model, options, err);
 }
 
 void melu_optimizer_free(melu_optimizer *opt) {
@@ -199,17 +206,15 @@ enum { PIECE = 16384 }; /* numbers */
 
 size_t melu__optimizer_n_rows(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
                               size_t table) {
+  const struct melu__param *p = &opt->model->params[table];
   if (!opt->options.dense) return g->tables[table].n;
-  const size_t n = opt->model->params[table].rows, lo = share->own.lo, width = share->own.hi - lo,
-               rest = n % share->n_slots;
-  return n / share->n_slots * width + (rest <= lo ? 0 : rest - lo < width ? rest - lo : width);
+  return p->is_sharded ? p->rows : melu__share_rows(share, p->rows);
 }
 
 uint32_t melu__optimizer_row(const melu_optimizer *opt, const melu_gradient *g, const struct melu__share *share,
                              size_t table, size_t k) {
   if (!opt->options.dense) return g->tables[table].rows[k];
-  const size_t width = share->own.hi - share->own.lo;
-  return (uint32_t)(k / width * share->n_slots + share->own.lo + k % width);
+  return (uint32_t)(opt->model->params[table].is_sharded ? k : melu__share_row(share, k));
 }
 
 /* The rows of a parameter that an update visits, and how many of them make a piece. */

@@ -15,6 +15,10 @@ struct melu_optimizer {
   real *zero_row; /* as wide as the widest table: the gradient of an untouched row */
 };
 
+/* melu_optimizer_new of a model that may be sharded: the optimizer is of the rows that are stored. */
+melu_status melu__optimizer_new(melu_optimizer **out, const melu_model *model,
+                                const struct melu_optimizer_options *options, melu_error *err);
+
 /* Options as they are in force; to give them once more changes nothing. Errors: as of melu_optimizer_new. */
 melu_status melu__optimizer_options(struct melu_optimizer_options *o, const struct melu_optimizer_options *given,
                                     melu_error *err);

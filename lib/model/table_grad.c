@@ -8,6 +8,16 @@ void melu__table_grad_free(struct melu__table_grad *r, const struct melu_allocat
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
+int melu__table_grad_fit(struct melu__table_grad *r, const struct melu_allocator *a, size_t n_rows) {
+  if (r->place && n_rows <= r->n_places) return 1;
+  uint32_t *place = melu__calloc(a, n_rows, sizeof *place);
+  if (!place) return 0;
+  melu__free(a, r->place);
+  r->place = place;
+  r->n_places = n_rows;
+  return 1;
+}
+
 void melu__table_grad_empty(struct melu__table_grad *r, size_t n_slots) {
   for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = 0;
   r->n = r->first = r->current = 0;

@@ -28,7 +28,8 @@ struct melu__table_grad {
   real *values; /* (n, cols) */
   size_t values_capacity;
   uint32_t *place; /* per row of the table: 1 + its last entry, 0 if it has none */
-  size_t n_slots;  /* 1: there is but one node, and the rest says nothing */
+  size_t n_places;
+  size_t n_slots; /* 1: there is but one node, and the rest says nothing */
   struct melu__met *met;
   size_t met_capacity;
   size_t first;            /* entries from there on may be summed up with new ones */
@@ -38,6 +39,9 @@ struct melu__table_grad {
 };
 
 void melu__table_grad_free(struct melu__table_grad *r, const struct melu_allocator *a);
+
+/* Makes room for so many rows of the table, while there is no entry. Returns 0 if there is no memory. */
+int melu__table_grad_fit(struct melu__table_grad *r, const struct melu_allocator *a, size_t n_rows);
 
 /* Takes all entries away; those that follow come from nodes of so many slots. */
 void melu__table_grad_empty(struct melu__table_grad *r, size_t n_slots);

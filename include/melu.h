@@ -215,14 +215,15 @@ MELU_API size_t melu_slot(uint64_t user_id, size_t n_slots);
 
 /* Bytes to or from another rank. */
 struct melu_message {
-  void *bytes;
-  size_t n;
+  void *bytes; /* may be NULL if there are none */
+  size_t n;    /* how many */
 };
 
 /* Folds what comes from the ranks behind into what came from those before: *into := *into o *from, which is associative
  * and need not commute. */
 typedef void (*melu_fold_fn)(void *into, const void *from);
 
+/* The most bytes of a value that is reduced. */
 #define MELU_MAX_REDUCE 1024
 
 /* How ranks reach each other. Called from the thread that makes the collective call, one function at a time. Each
@@ -231,15 +232,17 @@ typedef void (*melu_fold_fn)(void *into, const void *from);
  * is called. All machines must have the same byte order. */
 struct melu_collective {
   size_t size;
-  void *arg;
-  uint32_t rank, n_ranks;
+  void *arg;        /* what the functions are called with */
+  uint32_t rank;    /* this one, from 0 */
+  uint32_t n_ranks; /* how many there are */
   /* all[r] receives what rank r has in all[r]: counts[r] bytes, one after another. `counts`: (n_ranks), the same on all
    * ranks; one's own part is there already. */
   melu_status (*all_gather)(void *arg, void *all, const size_t *counts, melu_error *err);
   /* Sends out[r] to rank r, and receives what rank r sends here in in[r]: `n` is how many bytes there is room for, and
    * becomes how many came; more are an error. What is for oneself stays. `out` and `in`: (n_ranks), and what they point
-   * to, stay where they are until `end`, and may be touched again after it. `begin` need not wait for anybody. */
+   * to, stay where they are until the end, and may be touched again after it. This need not wait for anybody. */
   melu_status (*all_to_all_begin)(void *arg, const struct melu_message *out, struct melu_message *in, melu_error *err);
+  /* Returns when what was begun has been sent and received. */
   melu_status (*all_to_all_end)(void *arg, melu_error *err);
   /* Replaces `value`, of n bytes, up to MELU_MAX_REDUCE, by the fold of all ranks' values in their order, on all. */
   melu_status (*reduce)(void *arg, void *value, size_t n, melu_fold_fn fold, melu_error *err);

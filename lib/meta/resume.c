@@ -23,6 +23,7 @@ struct resuming {
   char last_of[MELU__TENSOR_NAME];
   uint64_t last_index; /* and where it is */
   int is_kept;         /* the file is kept in memory */
+  int is_of_others;    /* the training was on other data */
 };
 
 /* ------------------------------------------------------------------------------------------------ describing */
@@ -136,11 +137,6 @@ static melu_status check_options(const struct resuming *r, melu_error *err) {
   return MELU_OK;
 }
 
-static melu_status check_data(const struct resuming *r, melu_error *err) {
-  if (r->c.share.own.lo != 0 || is_text(&r->file, "data", r->f->identity, strlen(r->f->identity))) return MELU_OK;
-  return melu__fail(err, MELU_EINVAL, "it is a training on other data, or on other users");
-}
-
 static uint64_t count_updates(const struct melu__fit *f, uint64_t n_done) {
   const uint64_t batch = f->options.batch_tasks, an_epoch = f->n_users / batch + (f->n_users % batch != 0);
   return n_done / f->n_users * an_epoch + n_done % f->n_users / batch;
@@ -181,7 +177,7 @@ static melu_status read_part(struct resuming *r, const struct melu__part_file *p
   if (visit == check_numbers) status = check_header(r, part, err);
   if (!status && r->is_kept) status = melu__safetensors_each(&r->file, visit, r, err);
   if (!status && !r->is_kept) status = melu__safetensors_scan(&r->file, path, visit, r, err);
-  if (!status && visit == check_numbers) status = check_data(r, err);
+  if (r->c.share.own.lo == 0) r->is_of_others = !is_text(&r->file, "data", r->f->identity, strlen(r->f->identity));
   melu__checkpoint_release(&r->c);
   if (status) melu__safetensors_name(err, path);
   return status;
@@ -260,6 +256,8 @@ melu_status melu__fit_resume(struct melu__fit *f, melu_error *err) {
   status = read_parts(&r, check_numbers, err);
   if (!status) {
     status = check_options(&r, err);
+    if (!status && r.is_of_others)
+      status = melu__fail(err, MELU_EINVAL, "it is a training on other data, or on other users");
     if (!status) status = check_cursor(&r, err);
     if (status) melu__safetensors_name(err, f->options.checkpoint);
   }

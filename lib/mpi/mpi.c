@@ -125,7 +125,7 @@ static melu_mpi *alloc_memory(const struct melu_allocator *a, MPI_Comm comm) {
   m->message_bytes = bytes_of_message(n);
   m->memory = melu__calloc(a, 2 * n, m->message_bytes);
   m->requests = melu__alloc(a, 3 * n, sizeof(MPI_Request));
-  m->statuses = melu__calloc(a, 2 * n, sizeof *m->statuses);
+  m->statuses = melu__calloc(a, 3 * n, sizeof *m->statuses);
   m->ready = melu__calloc(a, 2 * n, sizeof *m->ready);
   m->streams = melu__calloc(a, n, sizeof *m->streams);
   m->values = melu__calloc(a, n, MELU_MAX_REDUCE);
@@ -185,7 +185,7 @@ static int has_let_go(melu_mpi *m) {
   int is_done = 0;
   const double begin = melu__now();
   do {
-    MPI_Testall((int)(3 * m->n_ranks), m->requests, &is_done, MPI_STATUSES_IGNORE);
+    MPI_Testall((int)(3 * m->n_ranks), m->requests, &is_done, m->statuses);
   } while (!is_done && melu__now() - begin < 0.01);
   return is_done;
 }

@@ -69,7 +69,7 @@ void melu__break_up(melu_mpi *m, const melu_error *why) {
   } while (0)
 
 static void break_up_by_mpi(melu_mpi *m, size_t r, int code) {
-  char what[40];
+  char what[64];
   melu_error why;
   snprintf(what, sizeof what, "rank %zu is out of reach", r);
   melu__fail_mpi(&why, MELU_EPEER, code, what);

@@ -42,7 +42,7 @@ struct melu_mpi {
   size_t message_bytes;         /* of one, its head included */
   char *memory;                 /* (2, n_ranks, message_bytes): messages going out, and coming in */
   MPI_Request *requests;        /* (3, n_ranks): going out, coming in, farewells */
-  MPI_Status *statuses;         /* (2, n_ranks) */
+  MPI_Status *statuses;         /* (3, n_ranks) */
   int *ready;                   /* (2, n_ranks) */
   struct melu__stream *streams; /* (n_ranks) */
   char *values;                 /* (n_ranks, MELU_MAX_REDUCE) */

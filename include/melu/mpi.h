@@ -57,8 +57,9 @@ struct melu_mpi_options {
 MELU_API melu_status melu_mpi_new(melu_mpi **out, MPI_Comm comm, const struct melu_mpi_options *options,
                                   melu_error *err);
 
-/* Frees the handle. Collective unless a call has failed. No context that was made with it may be in use. After a
- * failure, what MPI has not let go of stays allocated. Since: 1.0 */
+/* Frees the handle. No context that was made with it may be in use. Collective, unless a call has failed: it waits for
+ * the other ranks, up to the time limit, and those that make another call end with MELU_EPEER. After a failure, what
+ * MPI has not let go of stays allocated. Since: 1.0 */
 MELU_API void melu_mpi_free(melu_mpi *mpi);
 
 /* Describes this rank for its context; set collective->size before. It borrows the handle.

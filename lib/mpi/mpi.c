@@ -190,14 +190,18 @@ static int has_let_go(melu_mpi *m) {
   return is_done;
 }
 
-/* The communicator of ranks out of step is not freed: what was sent on it and never received would be found by whom
- * MPI gives its number to. */
+/* The communicator is freed once all ranks have come to this end. Else what was sent on it and never received would be
+ * found by whom MPI gives its number to. */
 void melu_mpi_free(melu_mpi *m) {
   int is_finalized = 0;
   if (!m) return;
   MPI_Finalized(&is_finalized);
-  if (!is_finalized && m->broken.status && !has_let_go(m)) return;
-  if (!is_finalized && !m->broken.status) MPI_Comm_free(&m->comm);
+  if (!is_finalized) {
+    if (exchange_values(m, MELU__END, NULL, 0, NULL) == MELU_OK)
+      MPI_Comm_free(&m->comm);
+    else if (!has_let_go(m))
+      return;
+  }
   free_memory(m);
 }
 

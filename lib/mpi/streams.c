@@ -9,7 +9,7 @@
 
 enum { TAG = 1 };
 
-static const char *const call_names[] = {"all_gather", "all_to_all", "reduce", "barrier"};
+static const char *const call_names[] = {"all_gather", "all_to_all", "reduce", "barrier", "melu_mpi_free"};
 
 /* -------------------------------------------------------------------------------------------------- time */
 
@@ -100,7 +100,7 @@ static void await_next(melu_mpi *m, size_t r) {
 /* Whether what rank r has sent is what is to come now; everything is broken if not. */
 static int is_due(melu_mpi *m, size_t r, const struct melu__head *head, size_t n) {
   const struct melu__stream *s = &m->streams[r];
-  if (head->call > MELU__BARRIER)
+  if (head->call > MELU__END)
     BREAK_UP(m, "rank %zu sends what is no message of this library", r);
   else if (head->call != (uint32_t)m->call)
     BREAK_UP(m, "rank %zu makes the collective call %s, and rank %zu %s", r, call_names[head->call], m->rank,

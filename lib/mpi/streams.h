@@ -11,6 +11,7 @@ enum melu__call {
   MELU__ALL_TO_ALL,
   MELU__REDUCE,
   MELU__BARRIER,
+  MELU__END,
   MELU__FAREWELL /* in place of any other: the sender makes no more calls, and says why */
 };
 

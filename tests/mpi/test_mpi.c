@@ -28,6 +28,7 @@ static void run_ranks(double time_limit, void (*run)(const struct gang_rank *sel
   ck_assert_msg(melu_mpi_new(&mpi, MPI_COMM_WORLD, &options, &err) == MELU_OK, "%s", err.message);
   const struct gang_rank self = gang_of(mpi, run, arg);
   run(&self);
+  MPI_Barrier(MPI_COMM_WORLD); /* who frees the handle is noticed by those who still make calls */
   melu_mpi_free(mpi);
 }
 
@@ -43,6 +44,16 @@ START_TEST(failures_of_processes) {
   if (n_ranks < 2) return; /* nobody can fail */
   MPI_Barrier(MPI_COMM_WORLD);
   run_ranks(failure->time_limit, failure->run, NULL);
+}
+END_TEST
+
+START_TEST(who_frees_is_not_waited_for) {
+  melu_mpi *mpi;
+  if (n_ranks < 2) return;
+  ck_assert_int_eq(melu_mpi_new(&mpi, MPI_COMM_WORLD, NULL, &err), MELU_OK);
+  const struct gang_rank self = gang_of(mpi, NULL, NULL);
+  if (rank != 1) collective_all_lost(&self, "melu_mpi_free");
+  melu_mpi_free(mpi);
 }
 END_TEST
 
@@ -235,6 +246,7 @@ static void fill_before(TCase *t) {
 static void fill_mpi(TCase *t) {
   tcase_add_test(t, calls_of_processes);
   tcase_add_loop_test(t, failures_of_processes, 0, COLLECTIVE_FAILURES);
+  tcase_add_test(t, who_frees_is_not_waited_for);
   tcase_add_test(t, communicator_stays_the_hosts);
   tcase_add_test(t, nonsense_is_refused);
   tcase_add_test(t, inter_communicators_are_refused);

@@ -12,10 +12,15 @@ enum { GANG_MOST = 16 };
 struct gang_rank {
   size_t rank, n_ranks;
   struct melu_collective collective;
-  melu_group *group;
+  void *transport; /* of the collective: the group, or what else it is made by */
+  void (*leave)(const struct gang_rank *self);
   void *arg;
   void (*run)(const struct gang_rank *self);
 };
+
+static void gang_leave(const struct gang_rank *self) {
+  melu_group_leave(self->transport, self->rank);
+}
 
 static void *gang_thread(void *arg) {
   struct gang_rank *self = arg;
@@ -33,7 +38,7 @@ static inline void gang_run(size_t n_ranks, double time_limit, void (*run)(const
   melu_error err;
   ck_assert_msg(melu_group_new(&group, n_ranks, &options, &err) == MELU_OK, "%s", err.message);
   for (size_t r = 0; r < n_ranks; r++) {
-    ranks[r] = (struct gang_rank){r, n_ranks, {.size = sizeof ranks[r].collective}, group, arg, run};
+    ranks[r] = (struct gang_rank){r, n_ranks, {.size = sizeof ranks[r].collective}, group, gang_leave, arg, run};
     ck_assert_int_eq(melu_group_member(&ranks[r].collective, group, r, &err), MELU_OK);
   }
   for (size_t r = 0; r < n_ranks; r++) ck_assert_int_eq(pthread_create(&threads[r], NULL, gang_thread, &ranks[r]), 0);

@@ -3,16 +3,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/ranks.h"
 #include "base/slots.h"
+#include "collective.h"
 #include "gang.h"
 #include "run_suite.h"
 #include "support.h"
 #include "world.h"
-
-enum { MOST_RANKS = 8 };
 
 static melu_error err;
 
@@ -121,201 +119,14 @@ END_TEST
 
 /* ------------------------------------------------------------------------------------------ a group's calls */
 
-static void pause_somewhat(uint64_t *random) {
-  const struct timespec t = {0, (long)(world_random(random) % 8 == 0) * 200000};
-  nanosleep(&t, NULL);
-}
-
-static size_t size_of(size_t round, size_t from, size_t to) {
-  const size_t n = (round * 7 + from * 3 + to) % 11;
-  return n < 4 ? 0 : n * n * 37;
-}
-
-static unsigned char byte_of(size_t round, size_t from, size_t to, size_t i) {
-  return (unsigned char)(round * 31 + from * 17 + to * 5 + i);
-}
-
-/* One check for all bytes: Check writes down each. */
-static void expect_bytes(const unsigned char *bytes, size_t n, size_t round, size_t from, size_t to) {
-  size_t n_wrong = 0;
-  for (size_t i = 0; i < n; i++) n_wrong += bytes[i] != byte_of(round, from, to, i);
-  ck_assert_uint_eq(n_wrong, 0);
-}
-
-static void gather(const struct gang_rank *self, size_t round) {
-  const struct melu_collective *c = &self->collective;
-  unsigned char *all = calloc(1, 65536);
-  size_t counts[MOST_RANKS], at = 0;
-  for (size_t r = 0; r < self->n_ranks; r++) counts[r] = size_of(round, r, 0);
-  for (size_t r = 0; r < self->rank; r++) at += counts[r];
-  for (size_t i = 0; i < counts[self->rank]; i++) all[at + i] = byte_of(round, self->rank, 0, i);
-  melu_error e;
-  ck_assert_int_eq(c->all_gather(c->arg, all, counts, &e), MELU_OK);
-  at = 0;
-  for (size_t r = 0; r < self->n_ranks; at += counts[r++]) expect_bytes(all + at, counts[r], round, r, 0);
-  free(all);
-}
-
-static void exchange(const struct gang_rank *self, size_t round, uint64_t *random) {
-  const struct melu_collective *c = &self->collective;
-  struct melu_message out[MOST_RANKS], in[MOST_RANKS];
-  enum { ROOM = 4000 };
-  unsigned char *memory = calloc(2 * MOST_RANKS, ROOM);
-  for (size_t r = 0; r < self->n_ranks; r++) {
-    out[r] = (struct melu_message){memory + r * ROOM, size_of(round, self->rank, r)};
-    in[r] = (struct melu_message){memory + (MOST_RANKS + r) * ROOM, ROOM};
-    for (size_t i = 0; i < out[r].n; i++) memory[r * ROOM + i] = byte_of(round, self->rank, r, i);
-  }
-  melu_error e;
-  ck_assert_int_eq(c->all_to_all_begin(c->arg, out, in, &e), MELU_OK);
-  pause_somewhat(random);
-  ck_assert_int_eq(c->all_to_all_end(c->arg, &e), MELU_OK);
-  for (size_t r = 0; r < self->n_ranks; r++) {
-    if (r == self->rank) continue;
-    ck_assert_uint_eq(in[r].n, size_of(round, r, self->rank));
-    expect_bytes(in[r].bytes, in[r].n, round, r, self->rank);
-  }
-  free(memory);
-}
-
-/* Of texts: order matters, brackets do not. */
-static void fold_texts(void *into, const void *from) {
-  char *text = into;
-  const size_t n = strlen(text);
-  snprintf(text + n, 64 - n, "%s", (const char *)from);
-}
-
-static void fold(const struct gang_rank *self) {
-  const struct melu_collective *c = &self->collective;
-  char text[64] = "", expected[64] = "";
-  text[0] = (char)('a' + self->rank);
-  for (size_t r = 0; r < self->n_ranks; r++) expected[r] = (char)('a' + r);
-  melu_error e;
-  ck_assert_int_eq(c->reduce(c->arg, text, sizeof text, fold_texts, &e), MELU_OK);
-  ck_assert_str_eq(text, expected);
-}
-
-static void call_everything(const struct gang_rank *self) {
-  uint64_t order = 5, random = self->rank;
-  melu_error e;
-  for (size_t round = 0; round < 200; round++) {
-    pause_somewhat(&random);
-    switch (world_random(&order) % 4) {
-      case 0:
-        gather(self, round);
-        break;
-      case 1:
-        exchange(self, round, &random);
-        break;
-      case 2:
-        fold(self);
-        break;
-      default:
-        ck_assert_int_eq(self->collective.barrier(self->collective.arg, &e), MELU_OK);
-    }
-  }
-}
-
 START_TEST(calls_of_a_group) {
-  gang_run((size_t)_i, 0, call_everything, NULL);
+  gang_run((size_t)_i, 0, collective_calls, NULL);
 }
 END_TEST
 
-/* ------------------------------------------------------------------------------------------------- failures */
-
-static void expect_lost(melu_status status, const melu_error *e, const char *why) {
-  ck_assert_msg(status == MELU_EPEER && e->status == MELU_EPEER && strstr(e->message, why), "%s: \"%s\", not \"%s\"",
-                melu_status_name(status), e->message, why);
-}
-
-/* Every later call fails too, for the same reason. */
-static void expect_all_lost(const struct gang_rank *self, const char *why) {
-  const struct melu_collective *c = &self->collective;
-  struct melu_message none[MOST_RANKS] = {{NULL, 0}};
-  size_t counts[MOST_RANKS] = {0};
-  char text[64] = "";
-  melu_error e;
-  expect_lost(c->all_gather(c->arg, NULL, counts, &e), &e, why);
-  expect_lost(c->all_to_all_begin(c->arg, none, none, &e), &e, why);
-  expect_lost(c->all_to_all_end(c->arg, &e), &e, why);
-  expect_lost(c->reduce(c->arg, text, sizeof text, fold_texts, &e), &e, why);
-  expect_lost(c->barrier(c->arg, &e), &e, why);
-}
-
-static void barrier_or_not(const struct gang_rank *self) {
-  melu_error e;
-  if (self->rank == 2) return;
-  expect_lost(self->collective.barrier(self->collective.arg, &e), &e, "rank 2 did not come within 0.2 seconds");
-  expect_all_lost(self, "rank 2 did not come");
-}
-
-static void leave_between_begin_and_end(const struct gang_rank *self) {
-  const struct melu_collective *c = &self->collective;
-  struct melu_message none[MOST_RANKS] = {{NULL, 0}};
-  melu_error e;
-  if (self->rank == 1) {
-    const struct timespec t = {0, 50000000};
-    nanosleep(&t, NULL);
-    melu_group_leave(self->group, 99);
-    melu_group_leave(self->group, 1);
-    melu_group_leave(self->group, 0); /* the first one counts */
-    return;
-  }
-  const melu_status begun = c->all_to_all_begin(c->arg, none, none, &e);
-  ck_assert(begun == MELU_OK || begun == MELU_EPEER);
-  const melu_status ended = c->all_to_all_end(c->arg, &e);
-  expect_lost(ended, &e, "rank 1 has left");
-}
-
-static void leave_while_all_wait(const struct gang_rank *self) {
-  if (self->rank == 1) {
-    leave_between_begin_and_end(self);
-    return;
-  }
-  expect_all_lost(self, "rank 1 has left");
-}
-
-static void call_different_things(const struct gang_rank *self) {
-  const struct melu_collective *c = &self->collective;
-  char text[64] = "";
-  melu_error e;
-  if (self->rank == 1)
-    expect_lost(c->barrier(c->arg, &e), &e, "collective call");
-  else
-    expect_lost(c->reduce(c->arg, text, sizeof text, fold_texts, &e), &e, "collective call");
-}
-
-static void send_too_much(const struct gang_rank *self) {
-  const struct melu_collective *c = &self->collective;
-  char bytes[2][8] = {"1234567", ""};
-  struct melu_message out[3] = {{NULL, 0}}, in[3] = {{NULL, 0}};
-  melu_error e;
-  if (self->rank == 2) out[1] = (struct melu_message){bytes[0], 8};
-  for (size_t r = 0; r < 3; r++) in[r] = (struct melu_message){bytes[1], 7};
-  ck_assert_int_eq(c->all_to_all_begin(c->arg, out, in, &e), MELU_OK);
-  const melu_status status = c->all_to_all_end(c->arg, &e);
-  expect_lost(status, &e, "rank 2 sends rank 1 8 bytes, more than the 7");
-}
-
-START_TEST(who_does_not_come_is_named) {
-  gang_run(4, 0.2, barrier_or_not, NULL);
-}
-END_TEST
-
-START_TEST(who_leaves_is_not_waited_for) {
-  gang_run(3, 1000, leave_while_all_wait, NULL);
-  gang_run(3, 1000, leave_between_begin_and_end, NULL);
-}
-END_TEST
-
-START_TEST(calls_must_be_the_same) {
-  gang_run(2, 1000, call_different_things, NULL);
-  gang_run(5, 1000, call_different_things, NULL);
-}
-END_TEST
-
-START_TEST(messages_must_fit) {
-  gang_run(3, 1000, send_too_much, NULL);
+START_TEST(failures_of_a_group) {
+  const struct collective_failure *failure = &collective_failures[_i];
+  for (size_t n = 2; n <= COLLECTIVE_RANKS; n *= 2) gang_run(n, failure->time_limit, failure->run, NULL);
 }
 END_TEST
 
@@ -389,6 +200,7 @@ START_TEST(groups_refuse_nonsense) {
   c.size = 0;
   ck_assert_int_eq(melu_group_member(&c, group, 1, &err), MELU_EINVAL);
   melu_group_leave(NULL, 0);
+  melu_group_leave(group, 99);
   melu_group_free(group);
   melu_group_free(NULL);
 }
@@ -527,11 +339,8 @@ int main(void) {
   tcase_add_test(t, every_slot_has_one_rank);
   tcase_add_test(t, tree_of_a_sum);
   tcase_add_test(t, tree_in_parts);
-  tcase_add_loop_test(t, calls_of_a_group, 1, MOST_RANKS + 1);
-  tcase_add_test(t, who_does_not_come_is_named);
-  tcase_add_test(t, who_leaves_is_not_waited_for);
-  tcase_add_test(t, calls_must_be_the_same);
-  tcase_add_test(t, messages_must_fit);
+  tcase_add_loop_test(t, calls_of_a_group, 1, COLLECTIVE_RANKS + 1);
+  tcase_add_loop_test(t, failures_of_a_group, 0, COLLECTIVE_FAILURES);
   tcase_add_test(t, groups_without_what_they_need);
   tcase_add_test(t, groups_refuse_nonsense);
   tcase_add_test(t, contexts_of_ranks);

@@ -244,15 +244,14 @@ melu_status melu_group_new(melu_group **out, size_t n_ranks, const struct melu_g
   if (status) return status;
   if (n_ranks == 0) return melu__fail(err, MELU_EINVAL, "n_ranks is 0");
   if (n_ranks > MAX_MEMBERS) return melu__fail(err, MELU_ELIMIT, "n_ranks is %zu, above %d", n_ranks, MAX_MEMBERS);
-  if (!(o.time_limit >= 0 && o.time_limit < 1e9))
-    return melu__fail(err, MELU_EINVAL, "the time limit is not from 0 to 1e9 seconds");
-  status = melu__allocator(&allocator, o.allocator, err);
+  status = melu__time_limit(&o.time_limit, err);
+  if (!status) status = melu__allocator(&allocator, o.allocator, err);
   if (status) return status;
   melu_group *g = melu__calloc(&allocator, 1, sizeof *g);
   if (!g) return melu__fail_memory(err);
   g->allocator = allocator;
   g->n_ranks = n_ranks;
-  g->time_limit = o.time_limit > 0 ? o.time_limit : 60;
+  g->time_limit = o.time_limit;
   for (size_t r = 0; r < n_ranks; r++) g->members[r] = (struct member){.group = g, .rank = r};
   const int error = init_locks(g);
   if (error) {

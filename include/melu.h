@@ -86,7 +86,8 @@ typedef enum melu_status {
   MELU_ELIMIT = -11,    /* a size exceeds what the library or the context allows */
   MELU_ECANCELED = -12, /* the progress callback asked to stop */
   MELU_EDIVERGED = -13, /* a loss or a gradient was not finite; the weights are the last good ones */
-  MELU_ESYSTEM = -14    /* the system refused a thread or a lock; `sys_errno` says why */
+  MELU_ESYSTEM = -14,   /* the system refused a thread or a lock; `sys_errno` says why */
+  MELU_EPEER = -15      /* another rank is gone, or did not answer in time */
 } melu_status;
 
 /* Details of a failure, owned by the caller. A successful call leaves it alone. */
@@ -107,16 +108,19 @@ MELU_API const char *melu_version(void);
 
 /* ------------------------------------------------------------------------------------------------ context */
 
-typedef struct melu_context melu_context;     /* allocator, threads, callbacks and limits of all others */
-typedef struct melu_schema melu_schema;       /* what fields a user and an item have */
-typedef struct melu_dataset melu_dataset;     /* users, items and ratings in memory */
-typedef struct melu_batch melu_batch;         /* tasks for one meta-gradient */
-typedef struct melu_model melu_model;         /* a network, its parameters and the schema that they are for */
-typedef struct melu_gradient melu_gradient;   /* the meta-gradient of a batch */
-typedef struct melu_optimizer melu_optimizer; /* outer updates by Adam, AdamW or SGD */
-typedef struct melu_workspace melu_workspace; /* one thread's scratch for adapting and predicting */
-typedef struct melu_user melu_user;           /* a person that a model was adapted to */
-typedef struct melu_catalog melu_catalog;     /* items prepared for ranking with one model */
+typedef struct melu_context melu_context;           /* allocator, threads, callbacks and limits of all others */
+typedef struct melu_schema melu_schema;             /* what fields a user and an item have */
+typedef struct melu_dataset melu_dataset;           /* users, items and ratings in memory */
+typedef struct melu_batch melu_batch;               /* tasks for one meta-gradient */
+typedef struct melu_model melu_model;               /* a network, its parameters and the schema that they are for */
+typedef struct melu_gradient melu_gradient;         /* the meta-gradient of a batch */
+typedef struct melu_optimizer melu_optimizer;       /* outer updates by Adam, AdamW or SGD */
+typedef struct melu_workspace melu_workspace;       /* one thread's scratch for adapting and predicting */
+typedef struct melu_user melu_user;                 /* a person that a model was adapted to */
+typedef struct melu_catalog melu_catalog;           /* items prepared for ranking with one model */
+typedef struct melu_shard_writer melu_shard_writer; /* a data set larger than memory in the making */
+typedef struct melu_shards melu_shards;             /* such a data set: a folder of files */
+typedef struct melu_group melu_group;               /* ranks that are threads of one process */
 
 /* The host's allocator. Both functions may be called from several threads at once. */
 struct melu_allocator {
@@ -137,8 +141,8 @@ struct melu_runner {
 
 /* Where a long call stands. */
 struct melu_progress {
-  const char *phase; /* "read", "fit", "evaluate" or "ask" */
-  uint64_t done;     /* units of work: bytes read, tasks trained, users evaluated */
+  const char *phase; /* "read", "write", "fit", "evaluate" or "ask" */
+  uint64_t done;     /* units of work: bytes or files read, files written, tasks trained, users evaluated */
   uint64_t total;    /* of so many; 0 if not known */
   uint64_t epoch;    /* of "fit": 1-based */
   uint64_t n_epochs; /* of "fit" */
@@ -157,21 +161,26 @@ typedef void (*melu_log_fn)(void *arg, const char *line);
 /* Options of melu_context_new. */
 struct melu_context_options {
   size_t size;
-  size_t n_threads;                       /* threads of the library's own pool, the caller's included; 0: 1 */
-  const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
-  const struct melu_runner *runner;       /* copied; NULL: the library's own pool of n_threads */
-  melu_log_fn log;                        /* NULL: nothing is logged */
-  void *log_arg;                          /* what `log` is given */
-  melu_progress_fn progress;              /* NULL: no progress, no cancel */
-  void *progress_arg;                     /* what `progress` is given */
-  const char *kernels;                    /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
-  size_t max_file_bytes;                  /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+  size_t n_threads;                         /* threads of the library's own pool, the caller's included; 0: 1 */
+  const struct melu_allocator *allocator;   /* copied; NULL: malloc and free */
+  const struct melu_runner *runner;         /* copied; NULL: the library's own pool of n_threads */
+  melu_log_fn log;                          /* NULL: nothing is logged */
+  void *log_arg;                            /* what `log` is given */
+  melu_progress_fn progress;                /* NULL: no progress, no cancel */
+  void *progress_arg;                       /* what `progress` is given */
+  const char *kernels;                      /* "avx512", "avx2" or "base"; NULL: the best that this CPU has */
+  size_t max_file_bytes;                    /* readers refuse a larger file with MELU_ELIMIT; 0: 4 GiB */
+  const struct melu_collective *collective; /* copied; NULL: there is one rank */
+  size_t n_slots;                           /* of a training: melu_slot; up to 65,535; 0: 1, or 16 with a collective */
+  size_t shard_bytes; /* with more ranks than one, a table that takes more bytes, 12 a number for weights and moments,
+                         is sharded: each rank has the rows of its slots. 0: 64 MiB; MELU_NONE: no table is */
 };
 
 /* Returns a new context: the allocator, threads, callbacks and limits that all other objects use. It must outlive
  * every object that was made with it. A context is immutable, and any number of threads may use one, but calls that
  * compute in parallel (fit, meta_gradient, evaluate, candidates, choose) take turns on its threads. Errors: MELU_EINVAL
- * (also: kernels that this CPU does not have), MELU_ELIMIT (1,024 threads), MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
+ * (also: kernels that this CPU does not have, more ranks than slots), MELU_ELIMIT (1,024 threads, 65,535 slots),
+ * MELU_ENOMEM, MELU_ESYSTEM. Since: 1.0 */
 MELU_API melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err);
 
 /* Frees the context, or nothing if it is NULL, and joins its threads. All its objects must be gone. Since: 1.0 */
@@ -179,6 +188,91 @@ MELU_API void melu_context_free(melu_context *ctx);
 
 /* One line on the library, the kernels that were chosen and the BLAS it runs on. Belongs to the context. Since: 1.0 */
 MELU_API const char *melu_build_info(const melu_context *ctx);
+
+/* -------------------------------------------------------------------------------------------------- ranks */
+
+/* Beyond one process. The *ranks* of a training are processes, on any number of machines, each with a context, a data
+ * set of its own users, and a model. They talk through the host's own transport: a table of functions, `melu/mpi.h`
+ * having one for MPI and melu_group one for the threads of one process.
+ *
+ * Every user, and every row of a table, belongs to one of n_slots *slots*, and rank r of R has the slots from
+ * n_slots r / R on, up to n_slots (r + 1) / R. Sums go along one tree over slots. So the weights depend on the number
+ * of slots, and not on the number of ranks. More slots than will ever be ranks times threads gain nothing.
+ *
+ * A table is replicated, every rank having all its rows, or *sharded*: its rows, and what training remembers of them,
+ * are with the rank that has the slot row mod n_slots, and a batch fetches those that it touches. Which one it is
+ * follows from its size (melu_context_options.shard_bytes). Results are the same. A model with sharded tables can be
+ * trained, saved, loaded and digested; to serve, load what was saved in a context of one rank. All else that takes such
+ * a model fails with MELU_ESTATE.
+ *
+ * Calls that say "collective" must be made by all ranks, in the same order. If one of them fails on one rank, it ends
+ * on all of them with that rank's status and a message that begins with its number, "rank 2: ..."; where a rank is
+ * gone, with MELU_EPEER. All other calls are a rank's own. */
+
+/* The slot of the user with that id of the host's: mix64(user_id) mod n_slots (melu_split_order says what mix64 is).
+ * 0 if n_slots is 0. Since: 1.0 */
+MELU_API size_t melu_slot(uint64_t user_id, size_t n_slots);
+
+/* Bytes to or from another rank. */
+struct melu_message {
+  void *bytes; /* may be NULL if there are none */
+  size_t n;    /* how many */
+};
+
+/* Folds what comes from the ranks behind into what came from those before: *into := *into o *from, which is associative
+ * and need not commute. */
+typedef void (*melu_fold_fn)(void *into, const void *from);
+
+/* The most bytes of a value that is reduced. */
+#define MELU_MAX_REDUCE 1024
+
+/* How ranks reach each other. Called from the thread that makes the collective call, one function at a time. Each
+ * returns 0, or a status and a message after which no more of them are called; it should fail, with MELU_EPEER, when a
+ * rank is gone or does not come within a time of the host's choosing. Messages may be empty. With one rank no function
+ * is called. All machines must have the same byte order. */
+struct melu_collective {
+  size_t size;
+  void *arg;        /* what the functions are called with */
+  uint32_t rank;    /* this one, from 0 */
+  uint32_t n_ranks; /* how many there are */
+  /* all[r] receives what rank r has in all[r]: counts[r] bytes, one after another. `counts`: (n_ranks), the same on all
+   * ranks; one's own part is there already. */
+  melu_status (*all_gather)(void *arg, void *all, const size_t *counts, melu_error *err);
+  /* Sends out[r] to rank r, and receives what rank r sends here in in[r]: `n` is how many bytes there is room for, and
+   * becomes how many came; more are an error. What is for oneself stays. `out` and `in`: (n_ranks), and what they point
+   * to, stay where they are until the end, and may be touched again after it. This need not wait for anybody. */
+  melu_status (*all_to_all_begin)(void *arg, const struct melu_message *out, struct melu_message *in, melu_error *err);
+  /* Returns when what was begun has been sent and received. */
+  melu_status (*all_to_all_end)(void *arg, melu_error *err);
+  /* Replaces `value`, of n bytes, up to MELU_MAX_REDUCE, by the fold of all ranks' values in their order, on all. */
+  melu_status (*reduce)(void *arg, void *value, size_t n, melu_fold_fn fold, melu_error *err);
+  /* Returns when all ranks have called it. */
+  melu_status (*barrier)(void *arg, melu_error *err);
+};
+
+/* Ranks that are threads of one process: to try things, and for machines whose memory is divided. */
+struct melu_group_options {
+  size_t size;
+  const struct melu_allocator *allocator; /* copied; NULL: malloc and free */
+  double time_limit;                      /* seconds that a rank waits for another one; 0: 60 */
+};
+
+/* Returns a new group of n_ranks members. Errors: MELU_EINVAL, MELU_ELIMIT (64 ranks), MELU_ENOMEM, MELU_ESYSTEM.
+ * Since: 1.0 */
+MELU_API melu_status melu_group_new(melu_group **out, size_t n_ranks, const struct melu_group_options *options,
+                                    melu_error *err);
+
+/* Frees the group. No thread may be in a collective call. Since: 1.0 */
+MELU_API void melu_group_free(melu_group *group);
+
+/* Describes one member for the context of its thread; set collective->size before. It borrows the group. Who waits
+ * does not compute. Errors: MELU_EINVAL. Since: 1.0 */
+MELU_API melu_status melu_group_member(struct melu_collective *collective, melu_group *group, size_t rank,
+                                       melu_error *err);
+
+/* Says that the member will make no more collective calls: those that the others are in, or make after it, end with
+ * MELU_EPEER at once. May be called at any time from any thread. Since: 1.0 */
+MELU_API void melu_group_leave(melu_group *group, size_t rank);
 
 /* ------------------------------------------------------------------------------------------------- schema */
 
@@ -369,6 +463,82 @@ MELU_API melu_status melu_schema_add_melu_items(melu_schema *schema, const char 
  * Errors: as of melu_schema_add_melu; MELU_ESCHEMA (another schema), MELU_ERANGE. Since: 1.0 */
 MELU_API melu_status melu_dataset_read_melu(melu_dataset *data, const char *folder, const char *state, melu_error *err);
 
+/* ------------------------------------------------------------------------------------------------- shards */
+
+/* How a shard folder is written: a data set that may be larger than memory, written once, as n_files files, each of
+ * which is small enough to be read whole. File f has the users u with mix64(u) % n_files == f (mix64 as in
+ * melu_split_order), with their profiles and all their ratings. A manifest, written last, has the schema, the items,
+ * and what files there are (docs/file-format.md). With S slots, n_files being a multiple of S, the users of slot s are
+ * those of the files f with f % S == s. */
+struct melu_shard_options {
+  size_t size;            /* of this struct */
+  size_t n_files;         /* up to 65,536; 0: 256. Best are some 100 thousand ratings a file */
+  size_t buffer_bytes;    /* memory for what is added, at least 512 bytes a file; 0: 64 MiB */
+  int users_from_ratings; /* not 0: who was not added, but rated, is a user without a profile; 0: that is an error */
+};
+
+/* Returns a new writer of a data set into a folder, which must exist and not have one yet. `data` has the schema and
+ * the items; it may be open or frozen, is borrowed, and must stay as it is. Its users and ratings are the first that
+ * are added. What is added goes to memory and then to a temporary file without a name in that folder, which is open
+ * until all is finished: 16 bytes a rating; of a user 32 bytes, and 16 an id or number. Errors: MELU_EINVAL,
+ * MELU_ELIMIT (n_files), MELU_ESTATE (the folder has a data set), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *ctx, const char *folder,
+                                           const melu_dataset *data, const struct melu_shard_options *options,
+                                           melu_error *err);
+
+/* Frees the writer, and removes the files that it wrote if they are not finished. Since: 1.0 */
+MELU_API void melu_shard_writer_free(melu_shard_writer *writer);
+
+/* Adds a user, as melu_dataset_add_user does, in any order. That the id is new is found out when the set is finished.
+ * Errors: MELU_EINVAL, MELU_ERANGE, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_shard_writer_add_user(melu_shard_writer *writer, uint64_t id, const struct melu_value *values,
+                                                melu_error *err);
+
+/* Adds a rating, as melu_dataset_add_rating does, before or after its user. Errors: MELU_ENOTFOUND (item), MELU_ERANGE
+ * (rating not finite), MELU_EINVAL, MELU_ESTATE (finished), MELU_EIO, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_shard_writer_add_rating(melu_shard_writer *writer, uint64_t user_id, uint64_t item_id,
+                                                  float rating, melu_error *err);
+
+/* Sorts what was added into the files, and writes the manifest: from here on it is a data set. Takes 32 bytes of memory
+ * a rating of the largest file, and as much an id or number of its profiles, beside the buffer. Calls the progress
+ * callback. On error, what was added is still there: who finds room on the disk, or adds the user who is missing, can
+ * finish again. Errors: MELU_ESTATE (finished; a user was added twice), MELU_ENOTFOUND (a rating by a user who was not
+ * added), MELU_ELIMIT (a file would have more than 2^22 ratings, or 2^22 ids, numbers and twice users: take more
+ * files), MELU_EINVAL, MELU_EIO, MELU_ECANCELED, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_shard_writer_finish(melu_shard_writer *writer, melu_error *err);
+
+/* Returns a new handle of a shard folder: reads and checks the manifest. Errors: MELU_EINVAL, MELU_ENOTFOUND (no
+ * manifest), MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION, MELU_ERANGE, MELU_ELIMIT, MELU_ENOMEM. Since: 1.0 */
+MELU_API melu_status melu_shards_open(melu_shards **out, const melu_context *ctx, const char *folder, melu_error *err);
+
+/* Frees the handle; the data sets that were read of it must be gone. Since: 1.0 */
+MELU_API void melu_shards_free(melu_shards *shards);
+
+/* What the manifest of a shard folder says. */
+struct melu_shards_info {
+  size_t size;          /* of this struct */
+  uint64_t n_users;     /* in all files */
+  uint64_t n_ratings;   /* of them all */
+  uint64_t max_ratings; /* of one user */
+  size_t n_items;       /* that they may be of */
+  size_t n_files;       /* of the folder, beside the manifest */
+  float rating_min;     /* the smallest rating; 0 if there are none */
+  float rating_max;     /* the largest rating; 0 if there are none */
+};
+
+/* Describes a shard folder; set info->size before. Errors: MELU_EINVAL. Since: 1.0 */
+MELU_API melu_status melu_shards_describe(struct melu_shards_info *info, const melu_shards *shards, melu_error *err);
+
+/* The schema and the items, as a frozen data set without users: for making models and catalogues, and for predictions.
+ * Belongs to the handle. Since: 1.0 */
+MELU_API const melu_dataset *melu_shards_items(const melu_shards *shards);
+
+/* Returns a new, frozen data set of one file: its users with profiles and ratings, and the items, which are the
+ * handle's, so that the handle must outlive it. A file that differs in one bit from what was written is refused, and so
+ * is one of another folder. Errors: MELU_EINVAL, MELU_ERANGE (no such file, or what it says), and as of
+ * melu_shards_open. Since: 1.0 */
+MELU_API melu_status melu_shards_read(melu_dataset **out, const melu_shards *shards, size_t file, melu_error *err);
+
 /* -------------------------------------------------------------------------------------------------- batch */
 
 /* Returns a new, empty task batch. Each task will be a user, a support set to adapt to and a query set to be judged by.
@@ -522,6 +692,8 @@ struct melu_param {
   size_t rows;      /* its shape is (rows, cols) */
   size_t cols;      /* see rows; of a bias 1 row of so many */
   int is_table;     /* an embedding table: its gradient has only the rows that the batch touched */
+  int is_sharded;   /* a table of which this rank has some rows: */
+  size_t own_rows;  /* so many; else all */
 };
 
 /* How many parameters the model has. Since: 1.0 */
@@ -543,8 +715,9 @@ MELU_API melu_status melu_model_write(melu_model *model, const char *name, size_
 
 /* Saves the model, schema and vocabularies included, as a safetensors file (docs/file-format.md), atomically: after a
  * failure the file is the old one (or the new one, if only the folder could not be forced to disk, which the message
- * says). What exists under that name and is no regular file is refused. Errors: MELU_EIO, MELU_ELIMIT (larger than the
- * format allows), MELU_ENOMEM, MELU_EINVAL. Since: 1.0 */
+ * says). What exists under that name and is no regular file is refused. Where tables are sharded it is collective, and
+ * rank 0 alone writes the file, which any number of ranks may load. Errors: MELU_EIO, MELU_ELIMIT (larger than the
+ * format allows), MELU_ENOMEM, MELU_EINVAL, MELU_EPEER. Since: 1.0 */
 MELU_API melu_status melu_model_save(const melu_model *model, const char *path, melu_error *err);
 
 /* Returns a new model from a file. A file that differs in one bit from what was saved is refused. Errors: MELU_EINVAL,
@@ -563,7 +736,8 @@ MELU_API melu_status melu_model_import(melu_model *model, const char *path, melu
 #define MELU_DIGEST_BYTES 16
 
 /* The XXH3 digest of all that predictions depend on: schema, vocabularies, options and parameters. A model that was
- * saved and loaded has the same. Takes about as long as reading the parameters once. Errors: MELU_EINVAL. Since: 1.0 */
+ * saved and loaded has the same. Takes about as long as reading the parameters once. Collective where tables are
+ * sharded. Errors: MELU_EINVAL; where tables are sharded MELU_EPEER, MELU_ENOMEM. Since: 1.0 */
 MELU_API melu_status melu_model_digest(unsigned char digest[MELU_DIGEST_BYTES], const melu_model *model,
                                        melu_error *err);
 
@@ -712,6 +886,15 @@ struct melu_fit_options {
  * MELU_EDIVERGED, MELU_ENOMEM; of the checkpoint MELU_EIO, MELU_EFORMAT, MELU_ECORRUPT, MELU_EVERSION. Since: 1.0 */
 MELU_API melu_status melu_fit(melu_model *model, const melu_dataset *data, const struct melu_fit_options *options,
                               melu_error *err);
+
+/* Meta-trains the model as melu_fit does, on the users of a shard folder, one file of which is in memory at a time: as
+ * a data set, and while it is read as it is on the disk too. Before the first epoch all files are read once, and twice
+ * for a new MELU_FACTORS model; then once an epoch, and once more if users are left out. The files have another order
+ * in each epoch, and so have the users of a file: the bits are not those of melu_fit. Each user is left out with the
+ * chance `validation`, drawn by the seed and her id; there must be no validation_users. Errors: as of melu_fit and of
+ * melu_shards_read, after which the weights are those of the last finished update too. Since: 1.0 */
+MELU_API melu_status melu_fit_shards(melu_model *model, const melu_shards *shards,
+                                     const struct melu_fit_options *options, melu_error *err);
 
 /* ----------------------------------------------------------------------------------------------- adapting */
 

@@ -534,6 +534,87 @@ class dataset : public detail::handle<melu_dataset, melu_dataset_free> {
   }
 };
 
+/* ------------------------------------------------------------------------------------------------- shards */
+
+using shard_options = detail::sized<melu_shard_options>;
+using shards_info = detail::sized<melu_shards_info>;
+
+class shard_writer : public detail::handle<melu_shard_writer, melu_shard_writer_free> {
+ public:
+  shard_writer() noexcept = default;
+  /* Takes a writer of data with that schema. */
+  shard_writer(melu_shard_writer *taken, schema_view schema) noexcept
+      : handle(taken), n_fields_(schema.n_fields(MELU_USER)) {}
+  shard_writer(const context &ctx, text folder, const dataset &data, const shard_options &options MELU_HPP_OPTIONAL,
+               on_error err MELU_HPP_OPTIONAL)
+      : n_fields_(data.schema().n_fields(MELU_USER)) {
+    create(err, [&](melu_shard_writer **out) {
+      return melu_shard_writer_new(out, ctx.get(), folder.c_str(), data.get(), &options, err);
+    });
+  }
+  melu_status add_user(std::uint64_t id, span<const melu_value> values MELU_HPP_OPTIONAL,
+                       on_error err MELU_HPP_OPTIONAL) {
+    if (!values.empty() && err.same("values", values.size(), "user fields", n_fields_)) return MELU_EINVAL;
+    return err(melu_shard_writer_add_user(get(), id, values.data(), err));
+  }
+  melu_status add_rating(std::uint64_t user_id, std::uint64_t item_id, float rating, on_error err MELU_HPP_OPTIONAL) {
+    return err(melu_shard_writer_add_rating(get(), user_id, item_id, rating, err));
+  }
+  melu_status finish(on_error err MELU_HPP_OPTIONAL) {
+    return err(melu_shard_writer_finish(get(), err));
+  }
+
+ private:
+  std::size_t n_fields_ = 0;
+};
+
+class shards : public detail::handle<melu_shards, melu_shards_free> {
+ public:
+  shards() noexcept = default;
+  /* Takes a handle. */
+  explicit shards(melu_shards *taken) noexcept : handle(taken) {
+    show_items();
+  }
+  shards(const context &ctx, text folder, on_error err MELU_HPP_OPTIONAL) {
+    create(err, [&](melu_shards **out) { return melu_shards_open(out, ctx.get(), folder.c_str(), err); });
+    show_items();
+  }
+  /* Leaves `other` empty. */
+  shards(shards &&other) noexcept = default;
+  /* Frees what it has. Leaves `other` empty. */
+  shards &operator=(shards &&other) noexcept {
+    items_.release();
+    handle::operator=(std::move(other));
+    items_ = std::move(other.items_);
+    return *this;
+  }
+  ~shards() {
+    items_.release();
+  }
+  shards_info describe(on_error err MELU_HPP_OPTIONAL) const {
+    shards_info info;
+    err(melu_shards_describe(&info, get(), err));
+    return info;
+  }
+  /* Of the handle, and as long as it. */
+  const dataset &items() const noexcept {
+    return items_;
+  }
+  dataset read(std::size_t file, on_error err MELU_HPP_OPTIONAL) const {
+    melu_dataset *made = nullptr;
+    const melu_status status = melu_shards_read(&made, get(), file, err);
+    dataset data(made);
+    err(status);
+    return data;
+  }
+
+ private:
+  void show_items() noexcept {
+    items_ = dataset(const_cast<melu_dataset *>(melu_shards_items(get()))); /* is shown as const, and not freed */
+  }
+  dataset items_;
+};
+
 /* -------------------------------------------------------------------------------------------------- batch */
 
 class batch : public detail::handle<melu_batch, melu_batch_free> {
@@ -704,6 +785,11 @@ class optimizer : public detail::handle<melu_optimizer, melu_optimizer_free> {
 };
 
 using fit_options = detail::sized<melu_fit_options>;
+
+inline melu_status fit_shards(model &trained, const shards &data, const fit_options &options MELU_HPP_OPTIONAL,
+                              on_error err MELU_HPP_OPTIONAL) {
+  return err(melu_fit_shards(trained.get(), data.get(), &options, err));
+}
 
 inline melu_status fit(model &trained, const dataset &data, const fit_options &options MELU_HPP_OPTIONAL,
                        on_error err MELU_HPP_OPTIONAL) {

@@ -39,7 +39,7 @@ def harmful(header, symbols):
 def harmless(header, symbols):
     """What a later 1.x may do: options, a status and a function more."""
     more = replaced(header, '  size_t n_allow; ', '  size_t n_allow; size_t planted; ')
-    more = replaced(more, '  MELU_ESYSTEM = -14 ', '  MELU_ESYSTEM = -14, MELU_EPLANTED = -15 ')
+    more = replaced(more, '  MELU_EPEER = -15 ', '  MELU_EPEER = -15, MELU_EPLANTED = -16 ')
     more = replaced(more, 'MELU_API const char *melu_version(void);', """MELU_API const char *melu_version(void);
 __attribute__((weak, visibility("default"))) int melu_planted(void) { return 1; }""")
     return {'header': more, 'symbols': symbols + 'MELU_1.1 { global: melu_planted; } MELU_1.0;\n'}

@@ -16,7 +16,7 @@ FORBIDDEN = {'printf', 'puts', 'putchar', 'perror', 'abort', 'exit', '_exit', 'q
 UNTRIED = {f'{name}{suffix}' for suffix in ('', '64') for name in (
     'access', 'chmod', 'creat', 'dup', 'fclose', 'fcntl', 'fdatasync', 'fdopen', 'fopen', 'fread', 'freopen', 'fstatat',
     'ftruncate', 'fwrite', 'getline', 'link', 'lseek', 'lstat', 'mkdir', 'mkostemp', 'mkstemp', 'mmap', 'msync',
-    'openat', 'opendir', 'pread', 'preadv', 'pwrite', 'pwritev', 'readdir', 'readlink', 'readv', 'realpath', 'renameat',
+    'openat', 'opendir', 'preadv', 'pwritev', 'readdir', 'readlink', 'readv', 'realpath', 'renameat',
     'rmdir', 'scandir', 'symlink', 'sync_file_range', 'sync', 'tmpfile', 'truncate', 'unlinkat', 'writev')}
 
 

@@ -77,7 +77,8 @@ START_TEST(status_has_its_name) {
   ck_assert_str_eq(melu_status_name(MELU_ELIMIT), "MELU_ELIMIT");
   ck_assert_str_eq(melu_status_name(MELU_ESYSTEM), "MELU_ESYSTEM");
   ck_assert_str_eq(melu_status_name((melu_status)1), "unknown status");
-  ck_assert_str_eq(melu_status_name((melu_status)(MELU_ESYSTEM - 1)), "unknown status");
+  ck_assert_str_eq(melu_status_name(MELU_EPEER), "MELU_EPEER");
+  ck_assert_str_eq(melu_status_name((melu_status)(MELU_EPEER - 1)), "unknown status");
   ck_assert_str_eq(melu_status_name((melu_status)INT_MIN), "unknown status");
 }
 END_TEST

@@ -228,7 +228,7 @@ static void close_drawing(struct drawing *d) {
 /* The episode, which is the batch's only task. */
 static const struct melu__task *draw(struct drawing *d, uint32_t user, uint32_t epoch) {
   melu_batch_clear(d->batch);
-  TRY(melu__episode_add(&d->episodes, d->batch, user, epoch, &err));
+  TRY(melu__episode_add(&d->episodes, d->batch, user, user, epoch, &err));
   ck_assert_uint_eq(melu_batch_n_tasks(d->batch), 1);
   ck_assert_uint_eq(d->batch->tasks[0].user, user);
   return &d->batch->tasks[0];
@@ -552,6 +552,7 @@ static void check_added(const melu_gradient *g, size_t i, const real *before, st
 /* A row's prior has a share for each update since its last one, and the first. */
 START_TEST(priors_are_their_formulas) {
   static const uint32_t users[N_STEPS] = {0, 3, 3, 0, NOBODY, 7};
+  const struct melu__share whole = {1, {0, 1}};
   struct world w;
   struct waiting t = {0};
   melu_gradient *g;
@@ -570,7 +571,7 @@ START_TEST(priors_are_their_formulas) {
       before[i] = test_memory(part.n * w.model->params[i].cols, sizeof **before);
       if (part.n) memcpy(before[i], part.values, part.n * w.model->params[i].cols * sizeof **before);
     }
-    melu__prior_add(&prior, g);
+    melu__prior_add(&prior, g, &whole);
     for (size_t i = 0; i < w.model->n_params; i++) check_added(g, i, before[i], &t);
     for (size_t i = 0; i < w.model->n_params; i++) free(before[i]);
   }
@@ -869,7 +870,7 @@ START_TEST(noise_is_right_on_average) {
   TRY(melu_batch_new(&batch, w.ctx, w.data, &err));
   for (uint32_t u = 0; u < N_USERS; u++) {
     melu_batch_clear(batch);
-    TRY(melu__episode_add(&episodes, batch, u, UINT32_MAX, &err));
+    TRY(melu__episode_add(&episodes, batch, u, u, UINT32_MAX, &err));
     sum += surprise(&w, ws, user, batch);
     n += batch->tasks[0].n_query;
   }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <numeric>
+#include <unistd.h>
 
 #include "world.hpp"
 
@@ -42,6 +43,61 @@ START_TEST(descriptions_are_those_of_the_header) {
   melu_split_order(same.data(), 1000, 2, 9, nullptr);
   ck_assert(order == same);
   ok(err);
+}
+END_TEST
+
+/* Written in two ways, from what is in memory and one by one, read file by file, trained on. */
+START_TEST(shards_are_written_and_read) {
+  world w;
+  melu_error err;
+  const std::string folder = std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/melu-hpp-XXXXXX";
+  std::vector<char> made(folder.begin(), folder.end());
+  made.push_back('\0');
+  ck_assert_ptr_nonnull(mkdtemp(made.data()));
+  const std::string dir = made.data();
+  melu::shard_options options;
+  options.n_files = 2;
+  {
+    melu::shard_writer writer(w.ctx, dir, w.data, options, err);
+    ok(err);
+    const std::uint32_t age = 2;
+    melu_value values[2] = {};
+    values[0].ids = &age;
+    values[0].n_ids = 1;
+    ck_assert_int_eq(writer.add_user(5, {values, 2}, err), MELU_EINVAL);
+    ck_assert_int_eq(writer.add_user(5, {values, 1}, err), MELU_OK);
+    ck_assert_int_eq(writer.add_user(6, {}, err), MELU_OK);
+    ck_assert_int_eq(writer.add_rating(5, 101, 3, err), MELU_OK);
+    ck_assert_int_eq(writer.add_rating(5, 1, 3, err), MELU_ENOTFOUND);
+    ck_assert_int_eq(writer.finish(err), MELU_OK);
+    melu::shard_writer again(writer.release(), w.data.schema());
+    ck_assert_int_eq(again.finish(err), MELU_ESTATE);
+  }
+  melu::shards shards(w.ctx, dir, err);
+  ok(err);
+  ck_assert_uint_eq(shards.describe(err).n_users, n_users + 2);
+  ck_assert_uint_eq(shards.describe(err).n_ratings, w.data.n_ratings() + 1);
+  ck_assert_uint_eq(shards.items().n_items(), n_items);
+  melu::shards moved(std::move(shards)), empty;
+  ck_assert(!shards && !shards.items() && !empty.items());
+  shards = std::move(moved);
+  ck_assert_uint_eq(shards.items().item_id(3), 103);
+  const melu::dataset first = shards.read(0, err), second = shards.read(1, err);
+  ok(err);
+  ck_assert_uint_eq(first.n_users() + second.n_users(), n_users + 2);
+  shards.read(2, err);
+  ck_assert_int_eq(err.status, MELU_ERANGE);
+  melu::model model(w.ctx, shards.items().schema(), {}, err);
+  melu::fit_options fit;
+  fit.n_epochs = 1;
+  fit.n_query = 2;
+  fit.min_ratings = 4;
+  ck_assert_int_eq(melu::fit_shards(model, shards, fit, err), MELU_OK);
+  melu::shards taken(shards.release());
+  ck_assert_uint_eq(taken.items().n_items(), n_items);
+  for (const char *name : {"/manifest.safetensors", "/users-00000.safetensors", "/users-00001.safetensors"})
+    ck_assert_int_eq(unlink((dir + name).c_str()), 0);
+  ck_assert_int_eq(rmdir(dir.c_str()), 0);
 }
 END_TEST
 
@@ -325,6 +381,7 @@ TCase *hpp_calls() {
   TCase *t = tcase_create("calls");
   tcase_set_timeout(t, 60);
   tcase_add_test(t, descriptions_are_those_of_the_header);
+  tcase_add_test(t, shards_are_written_and_read);
   tcase_add_test(t, tables_are_read);
   tcase_add_test(t, an_own_loop_trains);
   tcase_add_test(t, parameters_go_in_and_out);

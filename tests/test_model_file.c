@@ -839,7 +839,7 @@ START_TEST(hostile_headers) {
   ck_assert_uint_eq(f.n_tensors, 4);
   melu__safetensors_free(&f);
   /* None at all is sound too. */
-  const struct melu__tensor wanted = {"a", MELU__F32, 0, {0, 0}, NULL};
+  const struct melu__tensor wanted = {.name = "a", .dtype = MELU__F32, .n_dims = 0, .dims = {0, 0}, .data = NULL};
   write_hostile("\t" H "}\t", 0, 0);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_uint_eq(f.n_tensors, 0);
@@ -869,7 +869,7 @@ START_TEST(a_header_may_be_too_long) {
   json_t *metadata = json_pack("{s:s#}", "who", long_text, N);
   ck_assert_ptr_nonnull(metadata);
   free(long_text);
-  ck_assert_int_eq(melu__safetensors_save(w.ctx, path, metadata, NULL, 0, &err), MELU_ELIMIT);
+  ck_assert_int_eq(melu__safetensors_save(NULL, w.ctx, path, metadata, NULL, 0, &err), MELU_ELIMIT);
   ck_assert_msg(strstr(err.message, path) != NULL, "%s", err.message);
   ck_assert_int_eq(files_in_folder(), 0);
   json_decref(metadata);
@@ -1337,15 +1337,20 @@ START_TEST(tensors_of_every_type) {
   const uint64_t u64[1] = {UINT64_MAX - 1};
   const int64_t i64[2] = {INT64_MIN, -2};
   const struct melu__tensor tensors[] = {
-      {"reals", MELU__F32, 2, {2, 3}, reals}, {"doubles", MELU__F64, 1, {2, 0}, doubles},
-      {"u32", MELU__U32, 1, {3, 0}, u32},     {"one", MELU__U64, 0, {0, 0}, u64},
-      {"i64", MELU__I64, 2, {2, 1}, i64},     {"none", MELU__F64, 2, {0, 5}, NULL}};
+      {.name = "reals", .dtype = MELU__F32, .n_dims = 2, .dims = {2, 3}, .data = reals},
+      {.name = "doubles", .dtype = MELU__F64, .n_dims = 1, .dims = {2, 0}, .data = doubles},
+      {.name = "u32", .dtype = MELU__U32, .n_dims = 1, .dims = {3, 0}, .data = u32},
+      {.name = "one", .dtype = MELU__U64, .n_dims = 0, .dims = {0, 0}, .data = u64},
+      {.name = "i64", .dtype = MELU__I64, .n_dims = 2, .dims = {2, 1}, .data = i64},
+      {.name = "none", .dtype = MELU__F64, .n_dims = 2, .dims = {0, 5}, .data = NULL}};
   const size_t n = sizeof tensors / sizeof *tensors, sizes[] = {sizeof reals, 16, 12, 8, 16, 0};
   struct melu__safetensors f;
   json_t *metadata = json_pack("{s:s}", "who", "a test");
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, tensors, n, &err));
+  struct melu__saved saved;
+  WORLD_TRY(melu__safetensors_save(&saved, w.ctx, path, metadata, tensors, n, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
+  ck_assert_uint_eq(f.checksum, saved.checksum);
   ck_assert_uint_eq(f.n_tensors, n);
   ck_assert_uint_eq(f.n_data, 24 + 16 + 12 + 8 + 16);
   ck_assert_str_eq(melu__safetensors_text(&f, "who", NULL), "a test");
@@ -1359,15 +1364,22 @@ START_TEST(tensors_of_every_type) {
     other.dtype = other.dtype == MELU__U32 ? MELU__F32 : MELU__U32;
     ck_assert_int_eq(melu__safetensors_expect(&f, &other, &err), MELU_EFORMAT);
   }
+  float floats[6];
+  const struct melu__tensor as_floats = {
+      .name = "reals", .dtype = MELU__FLOAT, .n_dims = 2, .dims = {2, 3}, .data = NULL};
+  WORLD_TRY(melu__safetensors_expect(&f, &as_floats, &err));
+  melu__safetensors_copy_floats(floats, &f, "reals");
+  for (size_t i = 0; i < 6; i++) ck_assert(floats[i] == (float)reals[i]);
   melu__safetensors_free(&f);
   melu__safetensors_free(&f); /* nothing is left to free */
 
   const real not_finite[6] = {0, 0, 0, 0, (real)NAN, 0};
   const double infinite[2] = {0, -INFINITY};
-  const struct melu__tensor bad[] = {{"reals", MELU__F32, 2, {3, 2}, not_finite},
-                                     {"doubles", MELU__F64, 1, {2, 0}, infinite}};
+  const struct melu__tensor bad[] = {
+      {.name = "reals", .dtype = MELU__F32, .n_dims = 2, .dims = {3, 2}, .data = not_finite},
+      {.name = "doubles", .dtype = MELU__F64, .n_dims = 1, .dims = {2, 0}, .data = infinite}};
   metadata = json_object();
-  WORLD_TRY(melu__safetensors_save(w.ctx, path, metadata, bad, 2, &err));
+  WORLD_TRY(melu__safetensors_save(NULL, w.ctx, path, metadata, bad, 2, &err));
   json_decref(metadata);
   WORLD_TRY(melu__safetensors_load(&f, w.ctx, path, 1, &err));
   ck_assert_int_eq(melu__safetensors_expect(&f, &bad[0], &err), MELU_ERANGE);

@@ -45,6 +45,11 @@ void *get_memory(size_t n, size_t size) {
   return memory;
 }
 
+char *copy_text(const char *text) {
+  char *copy = get_memory(strlen(text) + 1, 1);
+  return strcpy(copy, text);
+}
+
 void *grow(void *array, size_t n, size_t *capacity, size_t size) {
   if (n < *capacity) return array;
   *capacity = *capacity ? 2 * *capacity : 64;

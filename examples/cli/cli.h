@@ -18,6 +18,7 @@ int cmd_recommend(int argc, char **argv);
 int cmd_ask(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
+int cmd_shard(int argc, char **argv);
 
 /* Ends the program with a message and ENDS_BAD_DATA. */
 _Noreturn void bad_data(const char *format, ...);
@@ -28,6 +29,9 @@ void check(melu_status status, const melu_error *err);
 
 /* Memory, or the end of the program. */
 void *get_memory(size_t n, size_t size);
+
+/* A copy of a text; to be freed. */
+char *copy_text(const char *text);
 
 /* Makes room for one element more in an array of n that malloc made; *capacity is 0 at first. */
 void *grow(void *array, size_t n, size_t *capacity, size_t size);

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "table.h"
-
 static melu_error err;
 
 void add_file_options(struct option_list *list, struct files *files, const char *ratings_help, const char *users_help) {
@@ -26,11 +24,6 @@ void add_file_options(struct option_list *list, struct files *files, const char 
 }
 
 /* -------------------------------------------------------------------------------------------- items and users */
-
-static char *copy_text(const char *text) {
-  char *copy = get_memory(strlen(text) + 1, 1);
-  return strcpy(copy, text);
-}
 
 /* The ids in a column of a file, in its order. */
 struct names {
@@ -106,16 +99,51 @@ static void copy_entities(melu_dataset *set, const melu_dataset *read, melu_owne
 
 /* ------------------------------------------------------------------------------------------------------ ratings */
 
-/* The user of a row. Without a file of users she is added when she comes first. */
-static void find_user(struct data *data, size_t *capacity, uint64_t id, const char *name, const struct table *table,
-                      const struct files *files) {
+void rating_rows_open(struct rating_rows *rows, const struct files *files, const melu_dataset *set, int is_piecewise) {
+  *rows = (struct rating_rows){.files = files, .set = set};
+  (is_piecewise ? table_open_piecewise : table_open)(&rows->table, files->ratings);
+  rows->item_column = table_column(&rows->table, files->item_column, "--item-column");
+  rows->rating_column = table_column(&rows->table, files->rating_column, "--rating-column");
+  rows->user_column = table_column(&rows->table, files->user_column, files->user_is_optional ? NULL : "--user-column");
+}
+
+void rating_rows_free(struct rating_rows *rows) {
+  table_free(&rows->table);
+}
+
+static void take_user(struct rating_row *row, const struct rating_rows *rows) {
+  const struct table *t = &rows->table;
+  row->user = t->cells[rows->user_column];
+  if (is_missing(row->user)) bad_data("%s:%zu: the user is missing", t->path, t->line);
+  row->user_id = id_of(t, row->user);
+  if (rows->files->users && melu_dataset_find_user(&(uint32_t){0}, rows->set, row->user_id, NULL) != MELU_OK)
+    bad_data("%s:%zu: there is no user \"%s\" in %s", t->path, t->line, row->user, rows->files->users);
+}
+
+int rating_rows_next(struct rating_row *row, struct rating_rows *rows) {
+  struct table *t = &rows->table;
+  double value;
+  *row = (struct rating_row){0};
+  if (!table_next(t)) return 0;
+  const char *item = t->cells[rows->item_column], *rating = t->cells[rows->rating_column];
+  row->item_id = id_of(t, item);
+  if (rows->user_column != NO_COLUMN) take_user(row, rows);
+  if (melu_dataset_find_item(&(uint32_t){0}, rows->set, row->item_id, NULL) != MELU_OK)
+    bad_data("%s:%zu: there is no item \"%s\" in %s", t->path, t->line, item, rows->files->items);
+  if (!parse_real(&value, rating)) bad_data("%s:%zu: rating \"%s\" is not a number", t->path, t->line, rating);
+  if (fabs(value) > (double)FLT_MAX) bad_data("%s:%zu: rating \"%s\" is too large", t->path, t->line, rating);
+  row->rating = (float)value;
+  return 1;
+}
+
+/* Without a file of users she is added when she comes first. */
+static void add_new_user(struct data *data, size_t *capacity, const struct rating_row *row) {
   uint32_t user;
-  if (melu_dataset_find_user(&user, data->set, id, NULL) == MELU_OK) return;
-  if (files->users) bad_data("%s:%zu: there is no user \"%s\" in %s", table->path, table->line, name, files->users);
+  if (melu_dataset_find_user(&user, data->set, row->user_id, NULL) == MELU_OK) return;
   const size_t n = melu_dataset_n_users(data->set);
   data->users = grow(data->users, n, capacity, sizeof *data->users);
-  check(melu_dataset_add_user(data->set, id, NULL, NULL, &err), &err);
-  data->users[n] = copy_text(name);
+  check(melu_dataset_add_user(data->set, row->user_id, NULL, NULL, &err), &err);
+  data->users[n] = copy_text(row->user);
 }
 
 static void add_nameless_user(struct data *data) {
@@ -123,44 +151,29 @@ static void add_nameless_user(struct data *data) {
 }
 
 static void read_ratings(struct data *data, const struct files *files) {
-  struct table table;
+  struct rating_rows rows;
+  struct rating_row row;
   size_t capacity = 0;
-  table_open(&table, files->ratings);
-  const size_t item_column = table_column(&table, files->item_column, "--item-column");
-  const size_t rating_column = table_column(&table, files->rating_column, "--rating-column");
-  const size_t user_column = table_column(&table, files->user_column, files->user_is_optional ? NULL : "--user-column");
-  if (user_column == NO_COLUMN && melu_dataset_n_users(data->set) > 1) {
+  rating_rows_open(&rows, files, data->set, 0);
+  const int has_users = rows.user_column != NO_COLUMN;
+  if (!has_users && melu_dataset_n_users(data->set) > 1) {
     bad_data("%s: whose ratings are they? There is no column \"%s\", and %s has several users", files->ratings,
              files->user_column, files->users);
   }
-  if (user_column == NO_COLUMN && !files->users) add_nameless_user(data);
+  if (!has_users && !files->users) add_nameless_user(data);
   const uint64_t only_user = melu_dataset_user_id(data->set, 0);
-  while (table_next(&table)) {
-    const char *item = table.cells[item_column], *rating = table.cells[rating_column];
-    const uint64_t item_id = id_of(&table, item);
-    uint64_t user_id = only_user;
-    double value;
-    if (user_column != NO_COLUMN) {
-      const char *user = table.cells[user_column];
-      if (is_missing(user)) bad_data("%s:%zu: the user is missing", table.path, table.line);
-      user_id = id_of(&table, user);
-      find_user(data, &capacity, user_id, user, &table, files);
-    }
-    if (melu_dataset_find_item(&(uint32_t){0}, data->set, item_id, NULL) != MELU_OK) {
-      bad_data("%s:%zu: there is no item \"%s\" in %s", table.path, table.line, item, files->items);
-    }
-    if (!parse_real(&value, rating)) {
-      bad_data("%s:%zu: rating \"%s\" is not a number", table.path, table.line, rating);
-    }
-    if (fabs(value) > (double)FLT_MAX) bad_data("%s:%zu: rating \"%s\" is too large", table.path, table.line, rating);
-    check(melu_dataset_add_rating(data->set, user_id, item_id, (float)value, &err), &err);
+  while (rating_rows_next(&row, &rows)) {
+    if (has_users && !files->users) add_new_user(data, &capacity, &row);
+    const uint64_t user_id = has_users ? row.user_id : only_user;
+    check(melu_dataset_add_rating(data->set, user_id, row.item_id, row.rating, &err), &err);
   }
-  table_free(&table);
+  rating_rows_free(&rows);
 }
 
 /* ---------------------------------------------------------------------------------------------------- the data set */
 
-void data_open(struct data *data, const melu_context *ctx, const melu_schema *schema, const struct files *files) {
+void data_open_entities(struct data *data, const melu_context *ctx, const melu_schema *schema,
+                        const struct files *files) {
   struct names items = {0}, users = {0};
   melu_dataset *read;
   *data = (struct data){0};
@@ -176,6 +189,10 @@ void data_open(struct data *data, const melu_context *ctx, const melu_schema *sc
   data->users = users.at;
   free(items.ids);
   free(users.ids);
+}
+
+void data_open(struct data *data, const melu_context *ctx, const melu_schema *schema, const struct files *files) {
+  data_open_entities(data, ctx, schema, files);
   if (files->ratings) {
     read_ratings(data, files);
   } else if (!files->users) {

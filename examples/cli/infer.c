@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "table.h"
-
 enum { KIND_SKIP = MELU_NUMERIC + 1, N_KINDS };
+static melu_error err;
 static const char *const kind_names[N_KINDS] = {"one", "many", "numeric", "skip"};
 
 /* All cells of a column that are not missing. */
@@ -32,7 +31,7 @@ static int find_override(struct overrides *overrides, const char *name) {
   return found;
 }
 
-void check_overrides(const struct overrides *overrides) {
+static void check_overrides(const struct overrides *overrides) {
   for (int i = 0; i < MAX_OVERRIDES && overrides->texts[i]; i++) {
     if (overrides->used[i]) continue;
     bad_usage(overrides->usage, "--field %s: there is no such column (NAME=one, many, numeric or skip)",
@@ -114,8 +113,9 @@ static void decide(struct column_plan *column, struct cells *cells, struct overr
   if (kind == MELU_NUMERIC) set_scale(field, cells);
 }
 
-void infer_fields(struct field_plan *plan, const char *path, const char *id, melu_owner owner, int id_is_field,
-                  struct overrides *overrides) {
+/* Reads the file once. */
+static void infer_fields(struct field_plan *plan, const char *path, const char *id, melu_owner owner, int id_is_field,
+                         struct overrides *overrides) {
   struct table table;
   table_open(&table, path);
   const size_t id_column = table_column(&table, id, owner == MELU_ITEM ? "--item-column" : "--user-column");
@@ -131,8 +131,7 @@ void infer_fields(struct field_plan *plan, const char *path, const char *id, mel
   plan->columns = get_memory(table.n_columns, sizeof *plan->columns);
   for (size_t c = 0; c < table.n_columns; c++) {
     struct column_plan *column = &plan->columns[c];
-    char *name = get_memory(strlen(table.names[c]) + 1, 1);
-    strcpy(name, table.names[c]);
+    char *name = copy_text(table.names[c]);
     *column = (struct column_plan){.name = name, .field = {.size = sizeof column->field, .name = name, .owner = owner}};
     if (c == id_column && !id_is_field) column->skipped = "the id";
     decide(column, &cells[c], overrides, c == id_column);
@@ -148,8 +147,8 @@ void field_plan_free(struct field_plan *plan) {
   *plan = (struct field_plan){0};
 }
 
-void add_fields(melu_schema *schema, const struct field_plan *plan) {
-  melu_error err;
+/* Appends the plan's fields to a schema. */
+static void add_fields(melu_schema *schema, const struct field_plan *plan) {
   for (size_t c = 0; c < plan->n_columns; c++) {
     if (plan->columns[c].skipped) continue;
     const melu_status status = melu_schema_add(schema, &plan->columns[c].field, &err);
@@ -158,4 +157,62 @@ void add_fields(melu_schema *schema, const struct field_plan *plan) {
                plan->columns[c].name, err.message, plan->columns[c].name);
     }
   }
+}
+
+melu_schema *infer_schema(struct field_plan plans[2], const melu_context *ctx, const struct files *files,
+                          int id_is_field, struct overrides *overrides) {
+  melu_schema *schema;
+  infer_fields(&plans[MELU_ITEM], files->items, files->item_column, MELU_ITEM, id_is_field, overrides);
+  if (files->users) infer_fields(&plans[MELU_USER], files->users, files->user_column, MELU_USER, 0, overrides);
+  check_overrides(overrides);
+  check(melu_schema_new(&schema, ctx, &err), &err);
+  add_fields(schema, &plans[MELU_ITEM]);
+  add_fields(schema, &plans[MELU_USER]);
+  return schema;
+}
+
+/* --------------------------------------------------------------------------------------------- what is printed */
+
+static json_t *column_json(const struct column_plan *column, const melu_schema *schema, size_t *index) {
+  const char *owner = column->field.owner == MELU_ITEM ? "item" : "user";
+  if (column->skipped) {
+    return json_pack("{s:s, s:s, s:s, s:s}", "column", column->name, "owner", owner, "kind", "skip", "why",
+                     column->skipped);
+  }
+  struct melu_field field = {.size = sizeof field};
+  check(melu_schema_field(&field, schema, column->field.owner, (*index)++, &err), &err);
+  if (field.kind == MELU_NUMERIC) {
+    return json_pack("{s:s, s:s, s:s, s:I, s:f, s:f}", "column", column->name, "owner", owner, "kind",
+                     kind_names[field.kind], "width", (json_int_t)field.width, "shift", field.shift, "scale",
+                     field.scale);
+  }
+  return json_pack("{s:s, s:s, s:s, s:I, s:I}", "column", column->name, "owner", owner, "kind", kind_names[field.kind],
+                   "width", (json_int_t)field.width, "values", (json_int_t)field.n_values);
+}
+
+void print_columns(const json_t *columns, const char *path) {
+  size_t i;
+  const json_t *column;
+  printf("%s\n", path);
+  json_array_foreach(columns, i, column) {
+    const char *kind = json_string_value(json_object_get(column, "kind"));
+    printf("  %-20s %-8s", json_string_value(json_object_get(column, "column")), kind);
+    if (strcmp(kind, "skip") == 0) {
+      printf(" %s\n", json_string_value(json_object_get(column, "why")));
+    } else if (strcmp(kind, "numeric") == 0) {
+      printf(" (x - %.4g) * %.4g\n", json_number_value(json_object_get(column, "shift")),
+             json_number_value(json_object_get(column, "scale")));
+    } else {
+      printf(" %lld values\n", (long long)json_integer_value(json_object_get(column, "values")));
+    }
+  }
+}
+
+json_t *plan_json(const struct field_plan *plan, const melu_schema *schema) {
+  json_t *columns = json_array();
+  size_t index = 0;
+  for (size_t c = 0; c < plan->n_columns; c++) {
+    if (json_array_append_new(columns, column_json(&plan->columns[c], schema, &index)) != 0) give_up("out of memory");
+  }
+  return columns;
 }

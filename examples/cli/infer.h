@@ -3,9 +3,10 @@
 #ifndef CLI_INFER_H
 #define CLI_INFER_H
 
+#include <jansson.h>
 #include <melu.h>
 
-#include "cli.h"
+#include "data.h"
 
 /* What became of a column. */
 struct column_plan {
@@ -27,22 +28,22 @@ struct overrides {
   int used[MAX_OVERRIDES];
 };
 
-/* Reads the file once. The column `id` is skipped, or a field of its own if id_is_field; the others are
+void field_plan_free(struct field_plan *plan);
+
+/* The fields of both tables, by melu_owner; those of users are none without a file of them. The column of the ids is
+ * skipped, or a field of its own, of items, if id_is_field; the others are
  *
  *   numeric  if all cells are numbers, shifted and scaled to a mean of 0 and a spread of 1,
  *   many     if a cell has a '|',
  *   one      otherwise.
  *
  * Skipped is what says nothing that the id does not say: where all cells are the same, or texts of which no two are the
- * same. What an override says of a column is done. */
-void infer_fields(struct field_plan *plan, const char *path, const char *id, melu_owner owner, int id_is_field,
-                  struct overrides *overrides);
-void field_plan_free(struct field_plan *plan);
+ * same. What an override says of a column is done. Ends the program if one names no column. */
+melu_schema *infer_schema(struct field_plan plans[2], const melu_context *ctx, const struct files *files,
+                          int id_is_field, struct overrides *overrides);
 
-/* Ends the program if an override names no column of either file. */
-void check_overrides(const struct overrides *overrides);
-
-/* Appends the plan's fields to a schema. */
-void add_fields(melu_schema *schema, const struct field_plan *plan);
+/* What became of the columns, as JSON, with what the complete schema has learnt; and as lines under the file's name. */
+json_t *plan_json(const struct field_plan *plan, const melu_schema *schema);
+void print_columns(const json_t *columns, const char *path);
 
 #endif

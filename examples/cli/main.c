@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * melu - libmelu on the command line: train, evaluate, adapt, recommend, ask, inspect, convert. The manual, in
+ * melu - libmelu on the command line: train, evaluate, adapt, recommend, ask, inspect, convert, shard. The manual, in
  * man/, tells of all of it.
  */
 #include <stdio.h>
@@ -20,6 +20,7 @@ static const struct command {
     {"ask", cmd_ask, "the best questions to ask somebody next, or anybody first"},
     {"inspect", cmd_inspect, "what a model is made of"},
     {"convert", cmd_convert, "a PyTorch MeLU in, embeddings out"},
+    {"shard", cmd_shard, "sort ratings into a folder to train from, in any number"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

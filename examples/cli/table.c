@@ -12,27 +12,63 @@
 
 #include "cli.h"
 
-/* The whole file with a NUL behind it. */
-static char *read_file(const char *path) {
-  FILE *file = fopen(path, "rb");
-  if (!file && errno == ENOENT) bad_data("%s: there is no such file", path);
-  if (!file) give_up("%s: %s", path, strerror(errno));
-  char *bytes = NULL;
-  size_t n = 0, capacity = 0;
-  for (size_t got = 1; got > 0; n += got) {
-    if (n + 1 >= capacity) {
-      capacity = capacity ? 2 * capacity : 65536;
-      bytes = realloc(bytes, capacity);
-      if (!bytes) give_up("out of memory");
-    }
-    got = fread(bytes + n, 1, capacity - 1 - n, file);
+enum { PIECE = 1 << 20 };
+
+/* ------------------------------------------------------------------------------------------------------ bytes */
+
+/* Moves what was not looked at to the front, and reads more behind it, at least as much as there is: so a long row
+ * takes time in proportion. */
+static void read_more(struct table *t) {
+  const size_t rest = (size_t)(t->bytes + t->n - t->next), more = rest > PIECE ? rest : PIECE;
+  if (t->next != t->bytes) memmove(t->bytes, t->next, rest);
+  if (rest + more + 1 > t->capacity) {
+    t->capacity = rest + more + 1;
+    char *bytes = realloc(t->bytes, t->capacity);
+    if (!bytes) give_up("out of memory");
+    t->bytes = bytes;
   }
-  if (ferror(file)) give_up("%s: %s", path, strerror(errno));
-  fclose(file);
-  bytes[n] = '\0';
-  if (strlen(bytes) != n) bad_data("%s: a byte of it is 0, so it is no text", path);
-  return bytes;
+  const size_t n = fread(t->bytes + rest, 1, more, t->file);
+  if (ferror(t->file)) give_up("%s: %s", t->path, strerror(errno));
+  t->next = t->bytes;
+  t->n = rest + n;
+  t->n_read += n;
+  t->bytes[t->n] = '\0';
+  if (memchr(t->bytes + rest, '\0', n)) bad_data("%s: a byte of it is 0, so it is no text", t->path);
+  if (n > 0) return;
+  fclose(t->file);
+  t->file = NULL;
 }
+
+/* The end of the row at `next`, or of a line without one, as far as it is held; NULL if it is not. */
+static char *row_end(const struct table *t) {
+  char *const end = t->bytes + t->n;
+  int begins = 1, quoted = 0; /* a cell begins here; inside of quotation marks */
+  for (char *at = t->next; at < end; at++) {
+    if (quoted) {
+      quoted = *at != '"' || at[1] == '"';
+      at += *at == '"' && at[1] == '"';
+    } else if (*at == '\n') {
+      return at + 1;
+    } else {
+      quoted = begins && *at == '"';
+      begins = *at == t->separator;
+    }
+  }
+  return t->file ? NULL : end;
+}
+
+/* Holds a whole row, or a line without one, at `next`, with a NUL behind it; 0 at the end of the file. */
+static int fetch_row(struct table *t) {
+  char *end;
+  if (t->cut) *t->cut = t->kept;
+  while ((end = row_end(t)) == NULL) read_more(t);
+  t->cut = end;
+  t->kept = *end;
+  *end = '\0';
+  return end > t->next;
+}
+
+/* ------------------------------------------------------------------------------------------------------- rows */
 
 /* Unquotes the text behind a quotation mark where it is. Returns what follows the closing one; *to is the text's end.
  */
@@ -66,30 +102,43 @@ static char next_cell(struct table *t, const char **cell) {
   return end;
 }
 
-/* Skips empty lines; 0 at the end of the file. */
+/* Goes to the next row, past empty lines; 0 at the end of the file. */
 static int begin_row(struct table *t) {
-  for (;; t->next_line++) {
-    t->next += t->next[0] == '\r' && t->next[1] == '\n';
-    if (*t->next != '\n') break;
-    t->next++;
+  while (fetch_row(t)) {
+    t->line = t->next_line;
+    if (t->next[t->next[0] == '\r'] != '\n') return 1;
+    t->next = t->cut;
+    t->next_line++;
   }
-  t->line = t->next_line;
-  return *t->next != '\0';
+  return 0;
 }
 
-void table_open(struct table *t, const char *path) {
-  *t = (struct table){.path = path, .bytes = read_file(path), .next_line = 1};
-  t->next = t->bytes;
+static void open_table(struct table *t, const char *path, int is_piecewise) {
+  *t = (struct table){.path = path, .file = fopen(path, "rb"), .next_line = 1};
+  if (!t->file && errno == ENOENT) bad_data("%s: there is no such file", path);
+  if (!t->file) give_up("%s: %s", path, strerror(errno));
+  do read_more(t);
+  while (t->file && !(is_piecewise && memchr(t->bytes, '\n', t->n)));
   if (strncmp(t->next, "\xef\xbb\xbf", 3) == 0) t->next += 3;
   const size_t first = strcspn(t->next, "\n");
   t->separator = memchr(t->next, '\t', first) ? '\t' : ',';
   if (!begin_row(t)) bad_data("%s: the file is empty; its first line should name the columns", path);
   size_t capacity = 0;
   for (char end = t->separator; end == t->separator; t->n_columns++) {
+    const char *name;
+    end = next_cell(t, &name);
     t->names = grow(t->names, t->n_columns, &capacity, sizeof *t->names);
-    end = next_cell(t, &t->names[t->n_columns]);
+    t->names[t->n_columns] = copy_text(name);
   }
   t->cells = get_memory(t->n_columns, sizeof *t->cells);
+}
+
+void table_open(struct table *t, const char *path) {
+  open_table(t, path, 0);
+}
+
+void table_open_piecewise(struct table *t, const char *path) {
+  open_table(t, path, 1);
 }
 
 int table_next(struct table *t) {
@@ -107,6 +156,8 @@ int table_next(struct table *t) {
 }
 
 void table_free(struct table *t) {
+  for (size_t c = 0; c < t->n_columns; c++) free(t->names[c]);
+  if (t->file) fclose(t->file);
   free(t->names);
   free(t->cells);
   free(t->bytes);

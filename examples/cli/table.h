@@ -6,22 +6,29 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define NO_COLUMN ((size_t)-1)
 
-/* A file that is read row by row. The cells' texts stay until the table is freed. */
+/* A file that is read row by row. What is held of it are `n` bytes from `bytes` on, with a NUL behind them. */
 struct table {
   const char *path;
+  FILE *file; /* NULL: all of the rest is held */
   char *bytes, *next;
+  size_t n, capacity;
+  uint64_t n_read; /* bytes of the file so far */
+  char *cut, kept; /* behind the row that was read last there is a NUL for this byte; NULL: there is none */
   char separator;
   size_t line, next_line; /* of the row that was read last, 1-based, and of what comes next */
   size_t n_columns;
-  const char **names; /* (n_columns) */
+  char **names;       /* (n_columns) */
   const char **cells; /* (n_columns), of the row that was read last */
 };
 
-/* Opens a file and reads its first line. Ends the program with a message if that fails; so below. */
+/* Opens a file and reads its first line. Ends the program with a message if that fails; so below. The cells' texts stay
+ * until the table is freed; with table_open_piecewise, which holds some of the file at a time, until the next row. */
 void table_open(struct table *table, const char *path);
+void table_open_piecewise(struct table *table, const char *path);
 
 /* Reads the next row into `cells`; 0 if there is none. */
 int table_next(struct table *table);

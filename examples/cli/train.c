@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data.h"
 #include "infer.h"
 #include "output.h"
 
@@ -153,50 +152,6 @@ static void fit(melu_model *model, const struct choices *c, const struct usage *
 
 /* ------------------------------------------------------------------------------------------------ what is printed */
 
-static json_t *column_json(const struct column_plan *column, const melu_schema *schema, size_t *index) {
-  static const char *const kinds[] = {"one", "many", "numeric"};
-  const char *owner = column->field.owner == MELU_ITEM ? "item" : "user";
-  if (column->skipped) {
-    return json_pack("{s:s, s:s, s:s, s:s}", "column", column->name, "owner", owner, "kind", "skip", "why",
-                     column->skipped);
-  }
-  struct melu_field field = {.size = sizeof field};
-  check(melu_schema_field(&field, schema, column->field.owner, (*index)++, &err), &err);
-  if (field.kind == MELU_NUMERIC) {
-    return json_pack("{s:s, s:s, s:s, s:I, s:f, s:f}", "column", column->name, "owner", owner, "kind",
-                     kinds[field.kind], "width", (json_int_t)field.width, "shift", field.shift, "scale", field.scale);
-  }
-  return json_pack("{s:s, s:s, s:s, s:I, s:I}", "column", column->name, "owner", owner, "kind", kinds[field.kind],
-                   "width", (json_int_t)field.width, "values", (json_int_t)field.n_values);
-}
-
-static void print_columns(const json_t *columns, const char *path) {
-  size_t i;
-  const json_t *column;
-  printf("%s\n", path);
-  json_array_foreach(columns, i, column) {
-    const char *kind = json_string_value(json_object_get(column, "kind"));
-    printf("  %-20s %-8s", json_string_value(json_object_get(column, "column")), kind);
-    if (strcmp(kind, "skip") == 0) {
-      printf(" %s\n", json_string_value(json_object_get(column, "why")));
-    } else if (strcmp(kind, "numeric") == 0) {
-      printf(" (x - %.4g) * %.4g\n", json_number_value(json_object_get(column, "shift")),
-             json_number_value(json_object_get(column, "scale")));
-    } else {
-      printf(" %lld values\n", (long long)json_integer_value(json_object_get(column, "values")));
-    }
-  }
-}
-
-static json_t *plan_json(const struct field_plan *plan, const melu_schema *schema) {
-  json_t *columns = json_array();
-  size_t index = 0;
-  for (size_t c = 0; c < plan->n_columns; c++) {
-    if (json_array_append_new(columns, column_json(&plan->columns[c], schema, &index)) != 0) give_up("out of memory");
-  }
-  return columns;
-}
-
 static void print_summary(const struct choices *c, const struct field_plan plans[2], const melu_model *model,
                           const melu_dataset *set) {
   const struct melu_model_options options = options_of(model);
@@ -222,19 +177,13 @@ int cmd_train(int argc, char **argv) {
   struct choices c;
   struct usage usage;
   struct field_plan plans[2] = {{0}};
-  melu_schema *schema;
   struct data data;
   read_choices(&c, &usage, argc, argv);
   const size_t preset = choice_option(&usage, "--preset", c.preset, presets, sizeof presets / sizeof presets[0]);
   check_place(c.model);
   if (c.resume && !c.checkpoint) bad_usage(&usage, "--resume needs --checkpoint");
   melu_context *ctx = new_context(c.n_threads, show_or_stop);
-  infer_fields(&plans[MELU_ITEM], c.files.items, c.files.item_column, MELU_ITEM, preset == PRESET_BEST, &c.overrides);
-  if (c.files.users) infer_fields(&plans[MELU_USER], c.files.users, c.files.user_column, MELU_USER, 0, &c.overrides);
-  check_overrides(&c.overrides);
-  check(melu_schema_new(&schema, ctx, &err), &err);
-  add_fields(schema, &plans[MELU_ITEM]);
-  add_fields(schema, &plans[MELU_USER]);
+  melu_schema *schema = infer_schema(plans, ctx, &c.files, preset == PRESET_BEST, &c.overrides);
   data_open(&data, ctx, schema, &c.files);
   if (c.clicks) check_clicks(&data, &c.files);
   melu_model *model = new_model(ctx, &c, &usage, data.set);

@@ -1,61 +1,43 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/context.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/slots.h"
 
 #define MAX_THREADS 1024
-#define MAX_OPTIONS_SIZE 4096 /* no struct will ever be so large: a size beyond it was never set */
+#define SLOTS_OF_RANKS 16
+#define SHARD_BYTES ((size_t)64 << 20)
 #define DEFAULT_MAX_FILE_BYTES ((uint64_t)4 << 30)
-
-static void *default_alloc(void *arg, size_t n_bytes) {
-  (void)arg;
-  return malloc(n_bytes);
-}
-
-static void default_free(void *arg, void *memory) {
-  (void)arg;
-  free(memory);
-}
-
-melu_status melu__options(void *known, size_t known_size, const void *options, const char *name, melu_error *err) {
-  size_t size = 0;
-  memset(known, 0, known_size);
-  if (!options) return MELU_OK;
-  memcpy(&size, options, sizeof size);
-  if (size < sizeof size || size > MAX_OPTIONS_SIZE)
-    return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
-  const unsigned char *bytes = options;
-  for (size_t i = known_size; i < size; i++)
-    if (bytes[i]) return melu__fail(err, MELU_EINVAL, "%s: byte %zu is set, but unknown to this version", name, i);
-  memcpy(known, options, size < known_size ? size : known_size);
-  return MELU_OK;
-}
-
-melu_status melu__options_out(void *options, const void *known, size_t known_size, const char *name, melu_error *err) {
-  size_t size;
-  memcpy(&size, options, sizeof size);
-  if (size < sizeof size || size > MAX_OPTIONS_SIZE)
-    return melu__fail(err, MELU_EINVAL, "%s: size is %zu; set it to sizeof the struct", name, size);
-  memset(options, 0, size);
-  memcpy(options, known, size < known_size ? size : known_size);
-  memcpy(options, &size, sizeof size);
-  return MELU_OK;
-}
 
 melu_status melu__progress(const melu_context *ctx, const struct melu_progress *progress, melu_error *err) {
   if (!ctx->progress || ctx->progress(ctx->progress_arg, progress) == 0) return MELU_OK;
   return melu__fail(err, MELU_ECANCELED, "%s was cancelled", progress->phase);
 }
 
+static melu_status take_collective(struct melu_context_options *o, struct melu_collective *c, melu_error *err) {
+  *c = (struct melu_collective){.size = sizeof *c, .n_ranks = 1};
+  if (o->n_slots == 0) o->n_slots = o->collective ? SLOTS_OF_RANKS : 1;
+  if (o->n_slots > MELU__MAX_SLOTS)
+    return melu__fail(err, MELU_ELIMIT, "n_slots is %zu, above %d", o->n_slots, MELU__MAX_SLOTS);
+  if (!o->collective) return MELU_OK;
+  const melu_status status = melu__options(c, sizeof *c, o->collective, "melu_collective", err);
+  if (status) return status;
+  if (c->rank >= c->n_ranks)
+    return melu__fail(err, MELU_EINVAL, "the collective's rank is %u of %u", (unsigned)c->rank, (unsigned)c->n_ranks);
+  if (c->n_ranks > o->n_slots)
+    return melu__fail(err, MELU_EINVAL, "there are %u ranks, more than the %zu slots", (unsigned)c->n_ranks,
+                      o->n_slots);
+  if (c->n_ranks > 1 && !(c->all_gather && c->all_to_all_begin && c->all_to_all_end && c->reduce && c->barrier))
+    return melu__fail(err, MELU_EINVAL, "the collective lacks a function");
+  return MELU_OK;
+}
+
 static melu_status check(const struct melu_context_options *o, melu_error *err) {
   if (o->n_threads > MAX_THREADS)
     return melu__fail(err, MELU_ELIMIT, "n_threads is %zu, above %d", o->n_threads, MAX_THREADS);
-  if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
-    return melu__fail(err, MELU_EINVAL, "the allocator lacks a function");
   if (o->runner && (!o->runner->run || o->runner->n_threads == 0))
     return melu__fail(err, MELU_EINVAL, "the runner lacks its function or its threads");
   if (o->runner && o->runner->n_threads > MAX_THREADS)
@@ -75,13 +57,15 @@ static melu_status start_threads(melu_context *ctx, const struct melu_context_op
 
 melu_status melu_context_new(melu_context **out, const struct melu_context_options *options, melu_error *err) {
   struct melu_context_options o;
+  struct melu_collective collective;
+  struct melu_allocator allocator;
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   melu_status status = melu__options(&o, sizeof o, options, "melu_context_options", err);
   if (!status) status = check(&o, err);
+  if (!status) status = melu__allocator(&allocator, o.allocator, err);
+  if (!status) status = take_collective(&o, &collective, err);
   if (status) return status;
-  const struct melu_allocator fallback = {NULL, default_alloc, default_free};
-  const struct melu_allocator allocator = o.allocator ? *o.allocator : fallback;
   melu_context *ctx = melu__calloc(&allocator, 1, sizeof *ctx);
   if (!ctx) return melu__fail_memory(err);
   ctx->allocator = allocator;
@@ -89,6 +73,9 @@ melu_status melu_context_new(melu_context **out, const struct melu_context_optio
   ctx->log_arg = o.log_arg;
   ctx->progress = o.progress;
   ctx->progress_arg = o.progress_arg;
+  ctx->collective = collective;
+  ctx->n_slots = o.n_slots;
+  ctx->shard_bytes = collective.n_ranks == 1 ? SIZE_MAX : o.shard_bytes ? o.shard_bytes : SHARD_BYTES;
   ctx->max_file_bytes = o.max_file_bytes;
   if (ctx->max_file_bytes == 0)
     ctx->max_file_bytes = DEFAULT_MAX_FILE_BYTES < SIZE_MAX ? (size_t)DEFAULT_MAX_FILE_BYTES : SIZE_MAX;

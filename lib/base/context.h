@@ -19,6 +19,9 @@ struct melu_context {
   melu_progress_fn progress;
   void *progress_arg;
   size_t max_file_bytes;
+  struct melu_collective collective; /* without the host's: of one rank, and no functions */
+  size_t n_slots;
+  size_t shard_bytes; /* resolved: SIZE_MAX where no table is sharded */
   const struct melu__kernels *kernels;
   char build_info[160];
 };
@@ -27,6 +30,13 @@ struct melu_context {
  * and describe both in ctx->build_info. Defined in tensor/kernels.c; MELU_EINVAL if the name is unknown or the CPU
  * lacks the instructions. */
 melu_status melu__context_choose_kernels(melu_context *ctx, const char *name, melu_error *err);
+
+/* The host's allocator, or malloc and free. Errors: MELU_EINVAL (a function is missing). */
+melu_status melu__allocator(struct melu_allocator *out, const struct melu_allocator *given, melu_error *err);
+
+/* Checks a limit that a caller gives for how long ranks wait for each other; 0 becomes the default. Errors: MELU_EINVAL.
+ */
+melu_status melu__time_limit(double *seconds, melu_error *err);
 
 /* Reports progress; MELU_ECANCELED when the host wants to stop, else MELU_OK. */
 melu_status melu__progress(const melu_context *ctx, const struct melu_progress *progress, melu_error *err);

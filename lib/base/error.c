@@ -10,9 +10,9 @@
 #define TEXT(x) TEXT_(x)
 
 static const char *const status_names[] = {
-    "MELU_OK",       "MELU_EINVAL",   "MELU_ENOMEM",    "MELU_EIO",       "MELU_EFORMAT",
-    "MELU_ECORRUPT", "MELU_EVERSION", "MELU_ESCHEMA",   "MELU_ERANGE",    "MELU_ENOTFOUND",
-    "MELU_ESTATE",   "MELU_ELIMIT",   "MELU_ECANCELED", "MELU_EDIVERGED", "MELU_ESYSTEM",
+    "MELU_OK",        "MELU_EINVAL",    "MELU_ENOMEM",  "MELU_EIO",       "MELU_EFORMAT", "MELU_ECORRUPT",
+    "MELU_EVERSION",  "MELU_ESCHEMA",   "MELU_ERANGE",  "MELU_ENOTFOUND", "MELU_ESTATE",  "MELU_ELIMIT",
+    "MELU_ECANCELED", "MELU_EDIVERGED", "MELU_ESYSTEM", "MELU_EPEER",
 };
 
 const char *melu_status_name(melu_status status) {

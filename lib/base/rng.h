@@ -18,7 +18,13 @@ struct melu__rng {
   unsigned n_left;
 };
 
-enum melu__rng_purpose { MELU__RNG_INIT = 1, MELU__RNG_ORDER = 2, MELU__RNG_EPISODE = 3 };
+enum melu__rng_purpose {
+  MELU__RNG_INIT = 1,
+  MELU__RNG_ORDER = 2,
+  MELU__RNG_EPISODE = 3,
+  MELU__RNG_FILE = 4,
+  MELU__RNG_LEFT_OUT = 5
+};
 
 struct melu__rng melu__rng(uint64_t seed, uint32_t purpose, uint32_t a, uint32_t b);
 uint32_t melu__rng_u32(struct melu__rng *rng);

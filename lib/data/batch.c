@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mix.h"
 
 /* ---------------------------------------------------------------------------------------------------- task batch */
 
@@ -85,18 +86,10 @@ size_t melu_batch_n_tasks(const melu_batch *batch) {
 
 #define MAX_SPLIT 65536u /* a position has 16 bits in the key */
 
-/* The finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), one step. */
-static uint64_t mix64(uint64_t x) {
-  uint64_t z = x + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 /* `base` is the part of the key that user and split determine. Keys are computed anew in every comparison: that is a
- * few multiplications, and needs no memory. No two are equal, because mix64 is one-to-one. */
+ * few multiplications, and needs no memory. No two are equal, because melu__mix64 is one-to-one. */
 static int comes_before(uint64_t base, uint32_t a, uint32_t b) {
-  return mix64(base ^ a) < mix64(base ^ b);
+  return melu__mix64(base ^ a) < melu__mix64(base ^ b);
 }
 
 /* Makes order[root ..n) a heap whose latest position is on top, when only the root may be out of place. */

@@ -36,17 +36,34 @@ fail: /* there is but one reason */
   return melu__fail_memory(err);
 }
 
+melu_status melu__dataset_beside(melu_dataset **out, const melu_dataset *base, melu_error *err) {
+  const struct melu_allocator *a = &base->ctx->allocator;
+  melu_dataset *data = melu__calloc(a, 1, sizeof *data);
+  *out = NULL;
+  if (!data) return melu__fail_memory(err);
+  data->ctx = base->ctx;
+  data->base = base;
+  data->schema = base->schema;
+  data->tables[MELU_ITEM] = base->tables[MELU_ITEM];
+  if (!melu__table_init(&data->tables[MELU_USER], a, data->schema, MELU_USER)) {
+    melu_dataset_free(data);
+    return melu__fail_memory(err);
+  }
+  *out = data;
+  return MELU_OK;
+}
+
 void melu_dataset_free(melu_dataset *data) {
   if (!data) return;
   const struct melu_allocator *a = &data->ctx->allocator;
   melu__table_free(&data->tables[MELU_USER], a);
-  melu__table_free(&data->tables[MELU_ITEM], a);
+  if (!data->base) melu__table_free(&data->tables[MELU_ITEM], a);
   melu__vocab_free(data->key_texts);
   melu__free(a, data->added);
   melu__free(a, data->user_start);
   melu__free(a, data->rating_item);
   melu__free(a, data->rating);
-  melu_schema_free(data->schema);
+  if (!data->base) melu_schema_free(data->schema);
   melu__free(a, data);
 }
 
@@ -185,36 +202,55 @@ static void sort_ratings(const melu_dataset *data, size_t *start, uint32_t *item
   }
 }
 
+/* Readies the tables that are the set's own; 0 if there is no memory. */
+static int prepare_tables(melu_dataset *data) {
+  const struct melu_allocator *a = &data->ctx->allocator;
+  if (melu__table_prepare(&data->tables[MELU_USER], a) &&
+      (data->base || melu__table_prepare(&data->tables[MELU_ITEM], a)))
+    return 1;
+  melu__table_unprepare(&data->tables[MELU_USER], a);
+  if (!data->base) melu__table_unprepare(&data->tables[MELU_ITEM], a);
+  return 0;
+}
+
+melu_status melu__dataset_freeze_with(melu_dataset *data, size_t *user_start, uint32_t *items, float *ratings,
+                                      melu_error *err) {
+  if (!prepare_tables(data)) return melu__fail_memory(err);
+  data->n_ratings = user_start[data->tables[MELU_USER].n];
+  data->user_start = user_start;
+  data->rating_item = items;
+  data->rating = ratings;
+  if (!data->base) {
+    melu__schema_close(data->schema);
+    melu__table_finish(&data->tables[MELU_ITEM]);
+  }
+  melu__table_finish(&data->tables[MELU_USER]);
+  data->frozen = 1;
+  return MELU_OK;
+}
+
 melu_status melu_dataset_freeze(melu_dataset *data, melu_error *err) {
-  const melu_status status = check_open(data, err);
+  melu_status status = check_open(data, err);
   if (status) return status;
   const struct melu_allocator *a = &data->ctx->allocator;
   size_t *start = melu__calloc(a, melu__size_add(data->tables[MELU_USER].n, 2), sizeof *start);
   uint32_t *items = melu__alloc(a, data->n_ratings, sizeof *items);
   float *ratings = melu__alloc(a, data->n_ratings, sizeof *ratings);
-  if (!start || !items || !ratings) goto fail;
-  if (!melu__table_prepare(&data->tables[MELU_USER], a)) goto fail;
-  if (!melu__table_prepare(&data->tables[MELU_ITEM], a)) goto fail;
-
-  sort_ratings(data, start, items, ratings);
+  status = start && items && ratings ? MELU_OK : melu__fail_memory(err);
+  if (!status) {
+    sort_ratings(data, start, items, ratings);
+    status = melu__dataset_freeze_with(data, start, items, ratings, err);
+  }
+  if (status) {
+    melu__free(a, start);
+    melu__free(a, items);
+    melu__free(a, ratings);
+    return status;
+  }
   melu__free(a, data->added);
   data->added = NULL;
   data->added_capacity = 0;
-  data->user_start = start;
-  data->rating_item = items;
-  data->rating = ratings;
-  melu__schema_close(data->schema);
-  melu__table_finish(&data->tables[MELU_USER]);
-  melu__table_finish(&data->tables[MELU_ITEM]);
-  data->frozen = 1;
   return MELU_OK;
-fail:
-  melu__table_unprepare(&data->tables[MELU_USER], a);
-  melu__table_unprepare(&data->tables[MELU_ITEM], a);
-  melu__free(a, start);
-  melu__free(a, items);
-  melu__free(a, ratings);
-  return melu__fail_memory(err);
 }
 
 /* ------------------------------------------------------------------------------------------------------- reading */
@@ -304,4 +340,21 @@ void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data) {
   for (size_t i = 0; i <= data->tables[MELU_USER].n; i++) melu__digest_bits(d, data->user_start[i]);
   melu__digest_words(d, data->rating_item, data->n_ratings);
   melu__digest_words(d, data->rating, data->n_ratings);
+}
+
+uint64_t melu__entity_hash(const melu_dataset *data, melu_owner owner, uint32_t entity) {
+  const struct melu__table *table = &data->tables[owner];
+  unsigned char bytes[MELU_DIGEST_BYTES];
+  struct melu__digest d;
+  melu__digest_begin(&d);
+  melu__digest_bits(&d, melu__table_id(table, entity));
+  for (size_t i = 0; i < table->n_columns; i++) {
+    const struct melu__column *c = &table->columns[i];
+    const size_t first = c->offsets[entity], n = c->offsets[entity + 1] - first;
+    melu__digest_bits(&d, n);
+    if (c->ids && n) melu__digest_words(&d, c->ids + first, n);
+    if (c->numbers && n) melu__digest_words(&d, c->numbers + first * c->field->width, n * c->field->width);
+  }
+  melu__digest_end(bytes, &d);
+  return melu__get_bits(bytes, 8);
 }

@@ -21,10 +21,20 @@ struct melu_dataset {
   struct melu__rating *added;
   size_t added_capacity;
   /* Once frozen: CSR by user. */
-  size_t *user_start;    /* n_users + 1 */
-  uint32_t *rating_item; /* n_ratings */
-  float *rating;         /* n_ratings */
+  size_t *user_start;       /* n_users + 1 */
+  uint32_t *rating_item;    /* n_ratings */
+  float *rating;            /* n_ratings */
+  const melu_dataset *base; /* a frozen set whose schema and items this one has, without owning them; NULL: none */
 };
+
+/* Returns a new open set with the schema and the items of `base`, a frozen set, which it borrows, and without users.
+ * Errors: MELU_ENOMEM. */
+melu_status melu__dataset_beside(melu_dataset **out, const melu_dataset *base, melu_error *err);
+
+/* Freezes an open set that has no ratings with these: those of user u are [user_start[u], user_start[u + 1]). On
+ * success the arrays, which come from the set's allocator, are the set's. Errors: MELU_ENOMEM. */
+melu_status melu__dataset_freeze_with(melu_dataset *data, size_t *user_start, uint32_t *items, float *ratings,
+                                      melu_error *err);
 
 /* For readers. The id of a text in a field of texts: a new text is added where the field learns, and is MELU_UNKNOWN
  * where it does not. `column` is the field's index among the owner's. Errors: MELU_ESTATE (frozen), MELU_EINVAL (not a
@@ -40,6 +50,9 @@ struct melu__digest; /* base/digest.h */
 
 /* Adds all of a frozen set to a digest: host's ids, values and ratings, but not the schema. */
 void melu__dataset_digest(struct melu__digest *d, const melu_dataset *data);
+
+/* The XXH3 digest (64 bits) of a user's or an item's id and values, of a frozen set. */
+uint64_t melu__entity_hash(const melu_dataset *data, melu_owner owner, uint32_t entity);
 
 /* How much there is at some moment, to return to. */
 struct melu__mark {

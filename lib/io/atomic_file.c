@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "io/interrupted.h"
 
-enum { MAX_TRIES = 1000, SUFFIX = 48 };
+enum { MAX_TRIES = 1000 };
 
 static melu_status fail(const struct melu__atomic_file *file, const char *step, int error, melu_error *err) {
   return melu__fail_errno(err, MELU_EIO, error, "cannot %s \"%.100s\"", step, file->path);
@@ -28,7 +28,7 @@ static melu_status check_replaceable(const struct melu__atomic_file *file, melu_
   return melu__fail(err, MELU_EIO, "\"%.100s\" exists and is no regular file", file->path);
 }
 
-/* Returns 0 or errno, as the next one does. `name`: room for the folder's name. */
+/* Returns 0 or errno. `name`: room for the folder's name. */
 static int open_folder(struct melu__atomic_file *file, char *name, size_t room) {
   const char *slash = strrchr(file->path, '/');
   const size_t n = slash && slash != file->path ? (size_t)(slash - file->path) : 1;
@@ -38,12 +38,12 @@ static int open_folder(struct melu__atomic_file *file, char *name, size_t room) 
   return file->folder < 0 ? errno : 0;
 }
 
-static int open_temporary(struct melu__atomic_file *file, char *name, size_t room) {
+int melu__open_temporary(int *fd, char *name, size_t room, const char *path, int access) {
   for (int i = 0; i < MAX_TRIES; i++) {
-    snprintf(name, room, "%s.tmp-%ld-%d", file->path, (long)getpid(), i);
-    do file->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    while (melu__interrupted(file->fd));
-    if (file->fd >= 0) return 0;
+    snprintf(name, room, "%s.tmp-%ld-%d", path, (long)getpid(), i);
+    do *fd = open(name, access | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    while (melu__interrupted(*fd));
+    if (*fd >= 0) return 0;
     if (errno != EEXIST) return errno;
   }
   return EEXIST;
@@ -51,7 +51,7 @@ static int open_temporary(struct melu__atomic_file *file, char *name, size_t roo
 
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err) {
-  const size_t room = strlen(path) + SUFFIX;
+  const size_t room = strlen(path) + MELU__TEMPORARY_SUFFIX;
   *file = (struct melu__atomic_file){.ctx = ctx, .path = path, .fd = -1, .folder = -1};
   melu_status status = check_replaceable(file, err);
   if (status) return status;
@@ -59,7 +59,7 @@ melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context
   if (!name) return melu__fail_memory(err);
   int error = open_folder(file, name, room);
   if (error) status = fail(file, "open the folder of", error, err);
-  if (!status) error = open_temporary(file, name, room);
+  if (!status) error = melu__open_temporary(&file->fd, name, room, path, O_WRONLY);
   if (!status && error) status = fail(file, "create a temporary file for", error, err);
   if (!status) {
     file->temporary = name;

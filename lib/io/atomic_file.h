@@ -16,6 +16,11 @@ struct melu__atomic_file {
   int folder; /* opened before anything is changed, so that nothing but forcing it to the disk can fail at the end */
 };
 
+/* Creates "<path>.tmp-<pid>-<n>" with a first free n, to be accessed as of open; writes its name, for which there is
+ * room if there is room for MELU__TEMPORARY_SUFFIX characters behind the path. Returns 0 or errno. */
+#define MELU__TEMPORARY_SUFFIX 48
+int melu__open_temporary(int *fd, char *name, size_t room, const char *path, int access);
+
 /* Each returns MELU_EIO or MELU_ENOMEM on failure, after which only melu__atomic_abandon is left to call. */
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err);

@@ -170,6 +170,21 @@ int melu__json_whole(struct melu__json *j, uint64_t *out) {
   return *first != '0' || j->at == first + 1;
 }
 
+int melu__json_size(struct melu__json *j, size_t *out) {
+  uint64_t value;
+  if (!melu__json_whole(j, &value) || value >= SIZE_MAX) return 0;
+  *out = (size_t)value;
+  return 1;
+}
+
+int melu__json_choice(struct melu__json *j, const char *const *names, int n, int *out) {
+  char *text;
+  if (!melu__json_string(j, &text, NULL)) return 0;
+  for (*out = 0; *out < n; ++*out)
+    if (strcmp(text, names[*out]) == 0) return 1;
+  return 0;
+}
+
 enum { MAX_DIGITS = 40, MAX_EXPONENT = 9999 };
 
 /* A number as sign, digits and a power of ten. */

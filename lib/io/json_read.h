@@ -25,6 +25,12 @@ int melu__json_string(struct melu__json *j, char **text, size_t *n);
 /* A whole number of digits only. */
 int melu__json_whole(struct melu__json *j, uint64_t *out);
 
+/* One below SIZE_MAX. */
+int melu__json_size(struct melu__json *j, size_t *out);
+
+/* A text that is one of n names: the index of that. */
+int melu__json_choice(struct melu__json *j, const char *const *names, int n, int *out);
+
 /* Any finite number, correctly rounded, in any locale. One of more than 40 digits is refused. */
 int melu__json_real(struct melu__json *j, double *out);
 

@@ -8,57 +8,9 @@
 #include "base/error.h"
 #include "io/json_read.h"
 #include "io/json_write.h"
+#include "io/schema_text.h"
 #include "io/text_file.h"
 #include "model/option_names.h"
-
-/* A text as JSON; what is no UTF-8, or has a NUL, as a list of its bytes in hexadecimal digits. */
-static json_t *text_json(const char *text, size_t n, const struct melu_allocator *a) {
-  if (melu__is_text(text, n)) return json_stringn_nocheck(text, n);
-  char *digits = melu__alloc(a, melu__size_add(melu__size_mul(n, 2), 1), 1);
-  if (!digits) return NULL;
-  for (size_t i = 0; i < n; i++) snprintf(digits + 2 * i, 3, "%02x", (unsigned)(unsigned char)text[i]);
-  json_t *list = json_pack("[s]", digits);
-  melu__free(a, digits);
-  return list;
-}
-
-static json_t *texts_json(const struct melu__vocab *texts, const struct melu_allocator *a) {
-  json_t *list = json_array();
-  for (uint32_t i = 0; list && i < melu__vocab_count(texts); i++) {
-    size_t n;
-    const char *text = melu__vocab_key(texts, i, &n);
-    if (json_array_append_new(list, text_json(text, n, a)) == 0) continue;
-    json_decref(list);
-    return NULL;
-  }
-  return list;
-}
-
-static json_t *field_json(const struct melu__field *f, const struct melu_allocator *a) {
-  json_t *field = json_pack("{s:s, s:s, s:s, s:I}", "name", f->name, "owner", melu__owner_names[f->owner], "kind",
-                            melu__kind_names[f->kind], "width", (json_int_t)f->width);
-  int failed = !field;
-  if (melu__has_numbers(f)) {
-    failed = failed || json_object_set_new(field, "shift", json_real(f->shift));
-    failed = failed || json_object_set_new(field, "scale", json_real(f->scale));
-  } else {
-    failed = failed || json_object_set_new(field, "n_values", json_integer((json_int_t)f->n_values));
-    if (f->texts) failed = failed || json_object_set_new(field, "texts", texts_json(f->texts, a));
-  }
-  if (!failed) return field;
-  json_decref(field);
-  return NULL;
-}
-
-static json_t *schema_json(const melu_schema *schema, const struct melu_allocator *a) {
-  json_t *fields = json_array();
-  for (size_t i = 0; fields && i < schema->n_fields; i++) {
-    if (json_array_append_new(fields, field_json(&schema->fields[i], a)) == 0) continue;
-    json_decref(fields);
-    return NULL;
-  }
-  return fields ? json_pack("{s:o}", "fields", fields) : NULL;
-}
 
 static json_t *widths_json(const struct melu_model_options *o) {
   json_t *list = json_array();
@@ -97,8 +49,12 @@ static json_t *options_json(const struct melu_model_options *o) {
   return options;
 }
 
-/* Sets a metadata text to an object written as JSON. The object is given away. */
-static int set_json(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
+json_t *melu__metadata_new(const char *format) {
+  return json_pack("{s:s, s:s, s:s}", "format", format, "format_version", MELU__FORMAT_VERSION, "library",
+                   melu_version());
+}
+
+int melu__metadata_put(json_t *metadata, const char *name, json_t *object, const struct melu_allocator *a) {
   size_t n;
   char *text = object ? melu__json_dump(&n, object, a) : NULL;
   const int failed = !text || json_object_set_new(metadata, name, json_stringn(text, n));
@@ -109,10 +65,9 @@ static int set_json(json_t *metadata, const char *name, json_t *object, const st
 
 json_t *melu__metadata(const melu_model *model, const char *format) {
   const struct melu_allocator *a = &model->ctx->allocator;
-  json_t *metadata =
-      json_pack("{s:s, s:s, s:s}", "format", format, "format_version", MELU__FORMAT_VERSION, "library", melu_version());
-  if (metadata && !set_json(metadata, "schema", schema_json(model->schema, a), a) &&
-      !set_json(metadata, "options", options_json(&model->options), a))
+  json_t *metadata = melu__metadata_new(format);
+  if (metadata && !melu__metadata_put(metadata, "schema", melu__schema_json(model->schema, a), a) &&
+      !melu__metadata_put(metadata, "options", options_json(&model->options), a))
     return metadata;
   json_decref(metadata);
   return NULL;
@@ -130,4 +85,10 @@ melu_status melu__check_format(const struct melu__safetensors *file, const char 
     return melu__fail(err, MELU_EFORMAT, "not a sound %s file: its version is not a number", format);
   return melu__fail(err, MELU_EVERSION,
                     "format version %" PRIu64 " is newer than " MELU__FORMAT_VERSION ", which is known", number);
+}
+
+struct melu__json melu__metadata_json(const struct melu__safetensors *file, const char *name) {
+  size_t n = 0;
+  char *text = melu__safetensors_text(file, name, &n);
+  return (struct melu__json){text, text ? text + n : NULL};
 }

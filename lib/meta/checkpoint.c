@@ -1,320 +1,301 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Trainings as files: docs/file-format.md, "Checkpoints". Random numbers are counted, so a training is a function of
- * model, data, options and of how far it got. The file holds what changes, and of what does not enough to be sure that
- * it is the same. */
-#include <math.h>
+#include "meta/checkpoint.h"
+
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "base/bytes.h"
-#include "base/digest.h"
 #include "base/error.h"
+#include "io/interrupted.h"
 #include "io/metadata.h"
 #include "io/param_tensors.h"
-#include "meta/fit.h"
+#include "meta/exchange_parts.h"
 #include "tensor/kernels.h"
 
-#define FORMAT "melu-checkpoint"
-#define SECOND "second_moment."
-
-enum { N_COUNTS = 12, N_NUMBERS = 12, N_CURSOR = 2, N_LOSSES = 3, ARRAYS = 5, LISTS = 4, NAME_ROOM = 96 };
-
-struct count {
-  const char *name;
-  uint64_t value;
-};
-struct number {
-  const char *name;
-  double value;
-};
-
-/* A training as tensors, which lie in the training's own memory, or here. */
-struct checkpoint {
-  const struct melu__fit *f;
-  struct melu__tensor *tensors;
-  char (*names)[NAME_ROOM]; /* of the tensors */
-  size_t n;
-  uint64_t counts[N_COUNTS]; /* the values of the options */
-  double numbers[N_NUMBERS];
-  uint64_t cursor[N_CURSOR]; /* tasks done; the best epoch */
-  double losses[N_LOSSES];   /* sum of the epoch so far; of the validation, the last and the best */
-};
+enum { ARRAYS = 5, LISTS = 4 };
 
 /* ------------------------------------------------------------------------------------------------- what it is */
 
-void melu__fit_identify(struct melu__fit *f) {
-  unsigned char digest[MELU_DIGEST_BYTES];
-  struct melu__digest d;
-  melu__digest_begin(&d);
-  melu__dataset_digest(&d, f->data);
-  melu__digest_bits(&d, f->n_users);
-  melu__digest_words(&d, f->users, f->n_users + f->n_left_out);
-  melu__digest_end(digest, &d);
-  for (size_t i = 0; i < sizeof digest; i++) snprintf(f->identity + 2 * i, 3, "%02x", (unsigned)digest[i]);
+/* The digests of this rank's slots, then of all. */
+static melu_status digest_slots(struct melu__fit *f, unsigned char (*all)[MELU_DIGEST_BYTES], size_t *counts,
+                                melu_error *err) {
+  melu_status status = MELU_OK;
+  for (size_t s = f->share.own.lo; s < f->share.own.hi && !status; s++) {
+    struct melu__digest d;
+    melu__digest_begin(&d);
+    status = f->source.digest(f->source.arg, &d, s - f->share.own.lo, err);
+    melu__digest_end(all[s], &d);
+  }
+  status = melu__ranks_agree(&f->ranks, status, err);
+  for (size_t r = 0; r < f->ctx->collective.n_ranks; r++) {
+    const struct melu__slots slots = melu__slots_of_rank(f->ctx, r);
+    counts[r] = (slots.hi - slots.lo) * sizeof *all;
+  }
+  return status ? status : melu__ranks_gather(&f->ranks, all, counts, err);
 }
 
-static double clip_of(double resolved) {
-  return isinf(resolved) ? -1 : resolved;
+melu_status melu__fit_identify(struct melu__fit *f, melu_error *err) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  unsigned char(*all)[MELU_DIGEST_BYTES] = melu__calloc(a, f->share.n_slots, sizeof *all), digest[MELU_DIGEST_BYTES];
+  size_t *counts = melu__alloc(a, f->ctx->collective.n_ranks, sizeof *counts);
+  melu_status status = melu__ranks_agree(&f->ranks, all && counts ? MELU_OK : melu__fail_memory(err), err);
+  if (!status) status = digest_slots(f, all, counts, err);
+  if (!status) {
+    struct melu__digest d;
+    melu__digest_begin(&d);
+    for (size_t s = 0; s < f->share.n_slots; s++) melu__digest_words(&d, all[s], sizeof all[s] / 4);
+    melu__digest_end(digest, &d);
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(f->identity + 2 * i, 3, "%02x", (unsigned)digest[i]);
+  }
+  melu__free(a, all);
+  melu__free(a, counts);
+  return status;
 }
 
-/* No limit is the same number in the files of machines of 32 and of 64 bits. */
-static uint64_t limit_of(size_t resolved) {
-  return resolved == SIZE_MAX ? UINT64_MAX : resolved;
-}
+/* ------------------------------------------------------------------------------------------------- a part */
 
-static void list_options(struct count counts[N_COUNTS], struct number numbers[N_NUMBERS], const struct melu__fit *f) {
-  const struct melu_fit_options *o = &f->options;
-  const struct melu_optimizer_options *p = &f->optimizer->options;
-  const struct count all_counts[N_COUNTS] = {{"seed", o->seed},
-                                             {"n_epochs", o->n_epochs},
-                                             {"batch_tasks", o->batch_tasks},
-                                             {"n_query", o->n_query},
-                                             {"min_ratings", o->min_ratings},
-                                             {"max_ratings", limit_of(o->max_ratings)},
-                                             {"max_support", limit_of(o->max_support)},
-                                             {"random_support", (uint64_t)o->random_support},
-                                             {"cosine", (uint64_t)o->cosine},
-                                             {"patience", o->patience},
-                                             {"optimizer kind", (uint64_t)p->kind},
-                                             {"optimizer dense", p->dense != 0}};
-  const struct number all_numbers[N_NUMBERS] = {{"prior_vectors", o->prior_vectors},
-                                                {"prior_offsets", o->prior_offsets},
-                                                {"prior_pooled", o->prior_pooled},
-                                                {"prior_dense", o->prior_dense},
-                                                {"validation", o->validation},
-                                                {"lr", f->optimizer_options.lr},
-                                                {"beta1", p->beta1},
-                                                {"beta2", p->beta2},
-                                                {"epsilon", p->epsilon},
-                                                {"weight_decay", p->weight_decay},
-                                                {"clip_value", clip_of(p->clip_value)},
-                                                {"clip_norm", clip_of(p->clip_norm)}};
-  memcpy(counts, all_counts, sizeof all_counts);
-  memcpy(numbers, all_numbers, sizeof all_numbers);
+/* A replicated table's rows of some slots, which lie apart. */
+static melu_status each_row(void *arg, const struct melu__tensor *tensor, melu__take_numbers_fn take, void *take_arg,
+                            melu_error *err) {
+  const struct melu__checkpoint *c = arg;
+  const struct melu__place *p = &c->places[tensor->index];
+  const size_t row_bytes = p->cols * p->size;
+  char block[1 << 15]; /* a row fits */
+  size_t n = 0;
+  melu_status status = MELU_OK;
+  for (size_t k = 0; k < tensor->dims[0] && !status; k++) {
+    memcpy(block + n, (const char *)p->data + melu__share_row(&c->share, k) * row_bytes, row_bytes);
+    n += row_bytes;
+    if (n + row_bytes <= sizeof block && k + 1 < tensor->dims[0]) continue;
+    status = take(take_arg, block, n / p->size, err);
+    n = 0;
+  }
+  return status;
 }
 
 /* Appends an array of that shape; nothing if there is none. */
-static void add(struct checkpoint *c, const char *prefix, struct melu__tensor shape, const void *data) {
+static void add(struct melu__checkpoint *c, const char *prefix, struct melu__tensor shape, const void *data,
+                const struct melu__param *table) {
   struct melu__tensor *t = &c->tensors[c->n];
   if (!data) return;
-  snprintf(c->names[c->n], NAME_ROOM, "%s%s", prefix, shape.name);
+  snprintf(c->names[c->n], MELU__TENSOR_NAME, "%s%s", prefix, shape.name);
   *t = shape;
-  t->name = c->names[c->n++];
+  t->name = c->names[c->n];
   t->data = data;
+  c->places[c->n] =
+      (struct melu__place){.data = (void *)(uintptr_t)data,
+                           .cols = shape.n_dims == 2 ? shape.dims[1] : 1,
+                           .size = shape.dtype == MELU__F32 ? sizeof(real) : melu__dtype_size(shape.dtype),
+                           .is_table = table != NULL,
+                           .is_sharded = table && table->is_sharded};
+  if (table) t->dims[0] = melu__share_rows(&c->share, table->all_rows);
+  if (table && !table->is_sharded && c->f->is_apart) t->each = each_row;
+  t->each_arg = c;
+  t->index = c->n++;
 }
 
-static void add_list(struct checkpoint *c, const char *prefix, const char *name, enum melu__dtype dtype, size_t n,
-                     const void *data) {
-  add(c, prefix, (struct melu__tensor){.name = name, .dtype = dtype, .n_dims = 1, .dims = {n}}, data);
+static void add_list(struct melu__checkpoint *c, const char *prefix, const char *name, enum melu__dtype dtype, size_t n,
+                     const void *data, const struct melu__param *table) {
+  add(c, prefix, (struct melu__tensor){.name = name, .dtype = dtype, .n_dims = 1, .dims = {n}}, data, table);
 }
 
-static void add_all(struct checkpoint *c) {
+/* The arrays of a parameter, of which `best` has the values after the best epoch. */
+static void add_param(struct melu__checkpoint *c, size_t i, const real *best) {
   const struct melu__fit *f = c->f;
-  const melu_model *model = f->model;
-  const real *best = f->best;
-  for (size_t i = 0; i < model->n_params; i++) {
-    const struct melu__param *p = &model->params[i];
-    const struct melu__tensor tensor = melu__param_tensor(p, model->options.rates);
-    add(c, "", tensor, p->data);
-    add(c, "first_moment.", tensor, f->optimizer->m[i]);
-    add(c, SECOND, tensor, f->optimizer->v[i]);
-    add(c, "best.", tensor, best);
-    if (best) best += p->rows * p->cols;
-    if (p->is_table) add_list(c, "last_update.", p->name, MELU__U32, p->rows, f->prior.last[i]);
-  }
-  add_list(c, "training.", "cursor", MELU__U64, N_CURSOR, c->cursor);
-  add_list(c, "training.", "losses", MELU__F64, N_LOSSES, c->losses);
-  add_list(c, "training.", "counts", MELU__U64, N_COUNTS, c->counts);
-  add_list(c, "training.", "numbers", MELU__F64, N_NUMBERS, c->numbers);
+  const struct melu__param *p = &f->model->params[i], *table = p->is_table ? p : NULL;
+  const struct melu__tensor tensor = melu__param_tensor(p, f->model->options.rates);
+  add(c, "", tensor, p->data, table);
+  add(c, "first_moment.", tensor, f->optimizer->m[i], table);
+  add(c, MELU__SECOND, tensor, f->optimizer->v[i], table);
+  add(c, "best.", tensor, best, table);
+  if (table) add_list(c, "last_update.", p->name, MELU__U32, p->rows, f->prior.last[i], table);
 }
 
-static void release(struct checkpoint *c) {
+static void add_all(struct melu__checkpoint *c) {
+  const melu_model *model = c->f->model;
+  const real *best = c->f->best;
+  for (size_t i = 0; i < model->n_params; i++) {
+    if (i < model->n_tables || c->share.own.lo == 0) add_param(c, i, best);
+    if (best) best += model->params[i].rows * model->params[i].cols;
+  }
+  if (c->share.own.lo != 0) return;
+  add_list(c, "training.", "cursor", MELU__U64, MELU__N_CURSOR, c->cursor, NULL);
+  add_list(c, "training.", "losses", MELU__F64, MELU__N_LOSSES, c->losses, NULL);
+  add_list(c, "training.", "counts", MELU__U64, MELU__N_COUNTS, c->counts, NULL);
+  add_list(c, "training.", "numbers", MELU__F64, MELU__N_NUMBERS, c->numbers, NULL);
+}
+
+void melu__checkpoint_release(struct melu__checkpoint *c) {
   const struct melu_allocator *a = &c->f->ctx->allocator;
   melu__free(a, c->tensors);
   melu__free(a, c->names);
+  melu__free(a, c->places);
 }
 
-static melu_status describe(struct checkpoint *c, const struct melu__fit *f, melu_error *err) {
+melu_status melu__checkpoint_describe(struct melu__checkpoint *c, const struct melu__fit *f, struct melu__slots slots,
+                                      melu_error *err) {
   const size_t most = ARRAYS * f->model->n_params + LISTS;
-  struct count counts[N_COUNTS];
-  struct number numbers[N_NUMBERS];
-  *c = (struct checkpoint){.f = f};
+  struct melu__count counts[MELU__N_COUNTS];
+  struct melu__number_option numbers[MELU__N_NUMBERS];
+  *c = (struct melu__checkpoint){.f = f, .share = {f->share.n_slots, slots}};
   c->tensors = melu__alloc(&f->ctx->allocator, most, sizeof *c->tensors);
   c->names = melu__alloc(&f->ctx->allocator, most, sizeof *c->names);
-  if (!c->tensors || !c->names) {
-    release(c);
+  c->places = melu__alloc(&f->ctx->allocator, most, sizeof *c->places);
+  if (!c->tensors || !c->names || !c->places) {
+    melu__checkpoint_release(c);
     return melu__fail_memory(err);
   }
-  list_options(counts, numbers, f);
-  for (size_t i = 0; i < N_COUNTS; i++) c->counts[i] = counts[i].value;
-  for (size_t i = 0; i < N_NUMBERS; i++) c->numbers[i] = numbers[i].value;
+  melu__fit_list_options(counts, numbers, f);
+  for (size_t i = 0; i < MELU__N_COUNTS; i++) c->counts[i] = counts[i].value;
+  for (size_t i = 0; i < MELU__N_NUMBERS; i++) c->numbers[i] = numbers[i].value;
   add_all(c);
   return MELU_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------- to a file */
-
-melu_status melu__fit_save(const struct melu__fit *f, melu_error *err) {
-  struct checkpoint c;
-  melu_status status = describe(&c, f, err);
+static melu_status save_part(const struct melu__fit *f, const char *path, struct melu__saved *saved, melu_error *err) {
+  struct melu__checkpoint c;
+  char slots[48];
+  melu_status status = melu__checkpoint_describe(&c, f, f->share.own, err);
   if (status) return status;
   c.cursor[0] = f->n_done;
   c.cursor[1] = f->best_epoch;
   c.losses[0] = f->loss_sum;
   c.losses[1] = f->validation;
   c.losses[2] = f->best_validation;
-  json_t *metadata = melu__metadata(f->model, FORMAT);
+  snprintf(slots, sizeof slots, "%u %u %zu", (unsigned)f->share.own.lo, (unsigned)f->share.own.hi, f->share.n_slots);
+  json_t *metadata = melu__metadata(f->model, MELU__CHECKPOINT_FORMAT);
   if (metadata && !json_object_set_new(metadata, "data", json_string(f->identity)) &&
+      !json_object_set_new(metadata, "slots", json_string(slots)) &&
       !json_object_set_new(metadata, "kernels", json_string(f->ctx->kernels->name)))
-    status = melu__safetensors_save(f->ctx, f->options.checkpoint, metadata, c.tensors, c.n, err);
+    status = melu__safetensors_save(saved, f->ctx, path, metadata, c.tensors, c.n, err);
   else
     status = melu__fail_memory(err);
   json_decref(metadata);
-  release(&c);
+  melu__checkpoint_release(&c);
   return status;
 }
 
-/* ------------------------------------------------------------------------------------------------ from a file */
+/* -------------------------------------------------------------------------------------------------- all parts */
 
-static int is_text(const struct melu__safetensors *file, const char *name, const char *text, size_t n) {
-  size_t n_found;
-  const char *found = melu__safetensors_text(file, name, &n_found);
-  return found && n_found == n && memcmp(found, text, n) == 0;
+melu_status melu__fit_prepare_parts(struct melu__fit *f, melu_error *err) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  const size_t n = f->ctx->collective.n_ranks;
+  struct melu__fit_parts *p = &f->parts;
+  if (!f->is_apart || !f->options.checkpoint) return MELU_OK;
+  p->told = melu__calloc(a, n, sizeof *p->told);
+  p->counts = melu__alloc(a, n, sizeof *p->counts);
+  p->moments = melu__alloc(a, f->gradient->n_dense, sizeof *p->moments);
+  p->last.parts = melu__calloc(a, n, sizeof *p->last.parts);
+  p->next.parts = melu__calloc(a, n, sizeof *p->next.parts);
+  p->last.n = p->next.n = n;
+  if (p->told && p->counts && p->moments && p->last.parts && p->next.parts) return MELU_OK;
+  return melu__fail_memory(err);
 }
 
-/* The model is described in the very words in which this one would be. */
-static melu_status check_model(const struct melu__fit *f, const struct melu__safetensors *file, melu_error *err) {
-  static const char *const parts[] = {"schema", "options"};
-  json_t *metadata = melu__metadata(f->model, FORMAT);
-  melu_status status = metadata ? MELU_OK : melu__fail_memory(err);
-  for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++) {
-    const json_t *text = json_object_get(metadata, parts[i]);
-    if (!is_text(file, parts[i], json_string_value(text), json_string_length(text)))
-      status = melu__fail(err, MELU_ESCHEMA, "it is of a model with %s", i ? "other options" : "another schema");
+void melu__fit_free_parts(struct melu__fit *f) {
+  const struct melu_allocator *a = &f->ctx->allocator;
+  melu__free(a, f->parts.told);
+  melu__free(a, f->parts.counts);
+  melu__free(a, f->parts.moments);
+  melu__manifest_free(&f->parts.next, a);
+  melu__manifest_free(&f->parts.last, a);
+  melu__manifest_free(&f->parts.found, a);
+}
+
+/* Moments of dense numbers are with their owners until they are written down. */
+static melu_status gather_moments(struct melu__fit *f, real *const *moments, melu_error *err) {
+  const melu_model *model = f->model;
+  real *all = f->parts.moments;
+  if (f->optimizer->options.kind == MELU_SGD) return MELU_OK;
+  for (size_t r = 0; r < f->ctx->collective.n_ranks; r++)
+    f->parts.counts[r] = melu__piece_of(&f->exchange, r).n * sizeof *all;
+  for (size_t i = model->n_tables, at = 0; i < model->n_params;
+       at += model->params[i].rows * model->params[i].cols, i++)
+    memcpy(all + at, moments[i], model->params[i].rows * model->params[i].cols * sizeof *all);
+  const melu_status status = melu__ranks_gather(&f->ranks, all, f->parts.counts, err);
+  for (size_t i = model->n_tables, at = 0; i < model->n_params && !status; i++) {
+    const size_t n = model->params[i].rows * model->params[i].cols;
+    memcpy(moments[i], all + at, n * sizeof *all);
+    at += n;
   }
-  json_decref(metadata);
   return status;
 }
 
-static melu_status check_tensors(const struct checkpoint *c, const struct melu__safetensors *file, melu_error *err) {
-  for (size_t i = 0; i < c->n; i++) {
-    const melu_status status = melu__safetensors_expect(file, &c->tensors[i], err);
-    if (status) return status;
-  }
-  if (file->n_tensors == c->n) return MELU_OK;
-  return melu__fail(err, MELU_EFORMAT, "it has %zu tensors and not the %zu of this training", file->n_tensors, c->n);
+static void remove_part(const struct melu__fit *f, const struct melu__part_file *part) {
+  char *path = melu__part_path(f->options.checkpoint, part, &f->ctx->allocator);
+  int failed;
+  if (!path) return;
+  do failed = unlink(path);
+  while (melu__interrupted(failed));
+  melu__free(&f->ctx->allocator, path);
 }
 
-static melu_status check_options(const struct melu__fit *f, const struct melu__safetensors *file, melu_error *err) {
-  struct count counts[N_COUNTS];
-  struct number numbers[N_NUMBERS];
-  uint64_t count[N_COUNTS];
-  double number[N_NUMBERS];
-  list_options(counts, numbers, f);
-  melu__safetensors_copy(count, file, "training.counts");
-  melu__safetensors_copy(number, file, "training.numbers");
-  for (size_t i = 0; i < N_COUNTS; i++)
-    if (count[i] != counts[i].value)
-      return melu__fail(err, MELU_EINVAL, "%s was %llu and is %llu now", counts[i].name, (unsigned long long)count[i],
-                        (unsigned long long)counts[i].value);
-  for (size_t i = 0; i < N_NUMBERS; i++)
-    if (number[i] != numbers[i].value)
-      return melu__fail(err, MELU_EINVAL, "%s was %g and is %g now", numbers[i].name, number[i], numbers[i].value);
-  if (!is_text(file, "data", f->identity, strlen(f->identity)))
-    return melu__fail(err, MELU_EINVAL, "it is a training on other data, or on other users");
-  return MELU_OK;
-}
-
-static uint64_t count_updates(const struct melu__fit *f, uint64_t n_done) {
-  const uint64_t batch = f->options.batch_tasks, an_epoch = f->n_users / batch + (f->n_users % batch != 0);
-  return n_done / f->n_users * an_epoch + n_done % f->n_users / batch;
-}
-
-/* Somewhere between two updates, neither before the first nor behind the last. */
-static melu_status check_cursor(const struct melu__fit *f, const uint64_t cursor[N_CURSOR], melu_error *err) {
-  const uint64_t done = cursor[0], epoch = done / f->n_users;
-  if (done == 0 || epoch >= f->options.n_epochs || done % f->n_users % f->options.batch_tasks != 0)
-    return melu__fail(err, MELU_ERANGE, "no update begins after task %llu", (unsigned long long)done);
-  if (cursor[1] > 0 && cursor[1] >= epoch)
-    return melu__fail(err, MELU_ERANGE, "epoch %llu, said to be the best, is not over", (unsigned long long)cursor[1]);
-  return MELU_OK;
-}
-
-/* Numbers that no training would have written: a square below zero, an update that is still to come. */
-static melu_status check_state(const struct checkpoint *c, const struct melu__safetensors *file, uint64_t n_updates,
-                               melu_error *err) {
-  for (size_t t = 0; t < c->n; t++) {
-    const char *name = c->tensors[t].name;
-    const int is_update = c->tensors[t].dtype == MELU__U32;
-    if (!is_update && strncmp(name, SECOND, sizeof SECOND - 1) != 0) continue;
-    size_t n;
-    const unsigned char *words = melu__safetensors_data(&n, file, name);
-    for (size_t i = 0; i < n / 4; i++) {
-      const uint64_t bits = melu__get_bits(words + 4 * i, 4);
-      if (is_update ? bits > n_updates : melu__bits_float(bits) < 0)
-        return melu__fail_at(err, MELU_ERANGE, i, "\"%s\": number %zu is out of range", name, i);
-    }
-  }
-  return MELU_OK;
-}
-
-static melu_status check(const struct checkpoint *c, const struct melu__safetensors *file, melu_error *err) {
-  uint64_t cursor[N_CURSOR];
-  melu_status status = melu__check_format(file, FORMAT, err);
-  if (!status) status = check_model(c->f, file, err);
-  if (!status) status = check_tensors(c, file, err);
-  if (!status) status = check_options(c->f, file, err);
+/* This rank's part; then all know how all went. */
+static melu_status save_own(struct melu__fit *f, melu_error *err) {
+  const size_t n = f->ctx->collective.n_ranks, rank = f->ctx->collective.rank;
+  struct melu__fit_parts *p = &f->parts;
+  struct melu__saved saved = {0, 0};
+  uint64_t any_failed = 0;
+  char *path = melu__part_path(f->options.checkpoint, &p->next.parts[rank], &f->ctx->allocator);
+  melu_status status = path ? save_part(f, path, &saved, err) : melu__fail_memory(err);
+  melu__free(&f->ctx->allocator, path);
+  if (status) melu__mail_fail(&f->exchange.mail, status, err);
+  p->told[rank] = (struct melu__told){status != MELU_OK, saved};
+  for (size_t r = 0; r < n; r++) p->counts[r] = sizeof *p->told;
+  status = melu__ranks_gather(&f->ranks, p->told, p->counts, err);
   if (status) return status;
-  melu__safetensors_copy(cursor, file, "training.cursor");
-  status = check_cursor(c->f, cursor, err);
-  if (!status) status = check_state(c, file, count_updates(c->f, cursor[0]), err);
+  for (size_t r = 0; r < n; r++) {
+    any_failed |= p->told[r].has_failed;
+    p->next.parts[r].saved = p->told[r].saved;
+  }
+  return any_failed ? melu__mail_agree(&f->exchange.mail, err) : MELU_OK;
+}
+
+static melu_status save_manifest(struct melu__fit *f, melu_error *err) {
+  if (f->ctx->collective.rank == 0) {
+    const melu_status status = melu__manifest_save(f->ctx, f->options.checkpoint, &f->parts.next, err);
+    if (status) melu__mail_fail(&f->exchange.mail, status, err);
+  }
+  return melu__mail_agree(&f->exchange.mail, err);
+}
+
+static melu_status name_parts(struct melu__fit *f, melu_error *err) {
+  melu_status status = MELU_OK;
+  for (size_t r = 0; r < f->parts.next.n && !status; r++) {
+    f->parts.next.parts[r].slots = melu__slots_of_rank(f->ctx, r);
+    status = melu__part_name(&f->parts.next.parts[r], f->options.checkpoint, f->n_done, err);
+  }
   return status;
 }
 
-static void tell_kernels(const struct melu__fit *f, const struct melu__safetensors *file) {
-  char line[160];
-  const char *name = melu__safetensors_text(file, "kernels", NULL);
-  if (!f->ctx->log || (name && strcmp(name, f->ctx->kernels->name) == 0)) return;
-  snprintf(line, sizeof line, "a training with the kernels \"%.32s\" is resumed with \"%s\": its bits may differ",
-           name ? name : "", f->ctx->kernels->name);
-  f->ctx->log(f->ctx->log_arg, line);
-}
-
-/* Nothing can fail any more. */
-static void take(struct melu__fit *f, const struct checkpoint *c, const struct melu__safetensors *file) {
-  /* The tensors' memory is the training's, or the checkpoint's. */
-  for (size_t t = 0; t < c->n; t++) melu__safetensors_copy((void *)c->tensors[t].data, file, c->tensors[t].name);
-  f->n_done = f->n_resumed = c->cursor[0];
-  f->best_epoch = (uint32_t)c->cursor[1];
-  f->loss_sum = c->losses[0];
-  f->validation = c->losses[1];
-  f->best_validation = c->losses[2];
-  f->optimizer->n_steps = f->prior.step = count_updates(f, f->n_done);
-  f->model->version++;
-  f->model->largest = (real)melu__model_largest(f->model);
-}
-
-melu_status melu__fit_resume(struct melu__fit *f, melu_error *err) {
-  struct melu__safetensors file;
-  struct checkpoint c;
-  melu_error missing;
-  melu_status status = describe(&c, f, err);
+/* What was there before goes when the new manifest is in its place. Where that is not sure, all parts stay. */
+static melu_status save_parts(struct melu__fit *f, melu_error *err) {
+  struct melu__fit_parts *p = &f->parts;
+  melu_status status = name_parts(f, err);
+  if (!status) status = gather_moments(f, f->optimizer->m, err);
+  if (!status) status = gather_moments(f, f->optimizer->v, err);
   if (status) return status;
-  status = melu__safetensors_load(&file, f->ctx, f->options.checkpoint, 1, &missing);
-  if (status) {
-    release(&c);
-    if (status == MELU_ENOTFOUND) return MELU_OK;
-    if (err) *err = missing;
-    return status;
+  status = save_own(f, err);
+  if (status && !f->ranks.lost.status) remove_part(f, &p->next.parts[f->ctx->collective.rank]);
+  if (!status) status = save_manifest(f, err);
+  if (status) return status;
+  if (f->ctx->collective.rank == 0) {
+    melu__manifest_remove(&p->found, &p->next, f->options.checkpoint, &f->ctx->allocator);
+    melu__manifest_remove(&p->last, &p->next, f->options.checkpoint, &f->ctx->allocator);
   }
-  status = check(&c, &file, err);
-  if (status) {
-    melu__safetensors_name(err, f->options.checkpoint);
-  } else {
-    tell_kernels(f, &file);
-    take(f, &c, &file);
-  }
-  melu__safetensors_free(&file);
-  release(&c);
-  return status;
+  melu__manifest_free(&p->found, &f->ctx->allocator);
+  const struct melu__manifest older = p->last;
+  p->last = p->next;
+  p->next = older;
+  return MELU_OK;
+}
+
+melu_status melu__fit_save(struct melu__fit *f, melu_error *err) {
+  static const struct melu__manifest none;
+  if (f->is_apart) return save_parts(f, err);
+  const melu_status status = save_part(f, f->options.checkpoint, NULL, err);
+  if (status) return status;
+  melu__manifest_remove(&f->parts.found, &none, f->options.checkpoint, &f->ctx->allocator);
+  melu__manifest_free(&f->parts.found, &f->ctx->allocator);
+  return MELU_OK;
 }

@@ -11,10 +11,10 @@ static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
-melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint32_t epoch,
-                              melu_error *err) {
+melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint64_t key,
+                              uint32_t epoch, melu_error *err) {
   const size_t n = melu_dataset_ratings(batch->data, user, NULL, NULL);
-  struct melu__rng rng = melu__rng(e->seed, MELU__RNG_EPISODE, epoch, user);
+  struct melu__rng rng = melu__rng(e->seed, MELU__RNG_EPISODE | (uint32_t)(key >> 32) << 8, epoch, (uint32_t)key);
   size_t n_query = e->n_query;
   for (uint32_t i = 0; i < n; i++) e->positions[i] = i;
   melu__rng_shuffle(&rng, e->positions, n);

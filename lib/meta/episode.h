@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Episodes: which of a user's ratings are the support set, and which the query set. Draws depend on seed, epoch and
- * user alone. */
+ * the user's key alone. */
 #ifndef MELU__EPISODE_H
 #define MELU__EPISODE_H
 
@@ -13,9 +13,9 @@ struct melu__episodes {
   uint32_t *positions; /* scratch, as long as the longest list of ratings */
 };
 
-/* Appends an episode of a user with more than one rating (random_support), or more than n_query, to the batch. Errors:
- * MELU_ENOMEM. */
-melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint32_t epoch,
-                              melu_error *err);
+/* Appends an episode of a user with more than one rating (random_support), or more than n_query, to the batch. Of `key`
+ * the lowest 56 bits count. Errors: MELU_ENOMEM. */
+melu_status melu__episode_add(const struct melu__episodes *e, melu_batch *batch, uint32_t user, uint64_t key,
+                              uint32_t epoch, melu_error *err);
 
 #endif

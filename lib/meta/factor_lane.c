@@ -16,21 +16,17 @@ enum { BLOCK = 128, STEP = 8 }; /* rows of one encoder plan; the last one has a 
 static melu_status place_tasks(struct melu__factor_lanes *f, size_t *most_rows, melu_error *err) {
   struct melu__lanes *l = f->l;
   melu_status status = MELU_OK;
-  size_t n_query = 0;
   l->n_rows = 0;
-  l->n_users = l->batch->n_tasks;
   for (size_t i = 0; i < l->batch->n_tasks && !status; i++) {
     const struct melu__task *t = &l->batch->tasks[i];
     const size_t n_rows = melu__padded(t->n_support) + melu__padded(t->n_query);
     status = melu__task_plan_in(&l->tasks[i].plan, &f->plans, f->l->model, l->kind, melu__padded(t->n_support),
                                 melu__padded(t->n_query), err);
     l->tasks[i].row = l->n_rows;
-    l->tasks[i].user = i;
     l->n_rows += n_rows;
-    n_query += t->n_query;
     if (n_rows > *most_rows) *most_rows = n_rows;
   }
-  f->weight = (real)l->batch->n_tasks / (real)n_query;
+  f->weight = (real)l->whole.n_tasks / (real)l->whole.n_query;
   return status;
 }
 
@@ -44,55 +40,108 @@ static size_t row_of(const struct melu__lane_task *t, const struct melu__task *t
   return t->row + (k < task->n_support ? k : melu__padded(task->n_support) + k - task->n_support);
 }
 
-/* Numbers the batch's items, and counts the rows of each in start[number + 1]. */
-static int number_items(struct melu__factor_lanes *f) {
+static int make_room(struct melu__factor_lanes *f) {
   const melu_batch *batch = f->l->batch;
   const struct melu_allocator *a = &f->l->model->ctx->allocator;
-  for (size_t i = 0; i < f->n; i++) f->number[f->items[i]] = 0;
-  f->n = 0;
-  const size_t n_items = melu_dataset_n_items(batch->data);
+  const size_t n_items = melu_dataset_n_items(batch->data), n = batch->n_positions;
   if (n_items > f->number_capacity) {
     if (!melu__grow(a, &f->number, &f->number_capacity, 0, n_items, sizeof *f->number)) return 0;
     memset(f->number, 0, f->number_capacity * sizeof *f->number);
   }
-  if (!melu__grow(a, &f->items, &f->items_capacity, 0, batch->n_positions, sizeof *f->items) ||
-      !melu__grow(a, &f->start, &f->start_capacity, 0, batch->n_positions + 2, sizeof *f->start) ||
-      !melu__grow(a, &f->occurrences, &f->occurrences_capacity, 0, batch->n_positions, sizeof *f->occurrences))
-    return 0;
-  memset(f->start, 0, (batch->n_positions + 2) * sizeof *f->start);
-  for (size_t t = 0; t < batch->n_tasks; t++) {
+  return melu__grow(a, &f->items, &f->items_capacity, 0, n, sizeof *f->items) &&
+         melu__grow(a, &f->item_row, &f->row_capacity, 0, n, sizeof *f->item_row) &&
+         melu__grow(a, &f->start, &f->start_capacity, 0, n + 2, sizeof *f->start) &&
+         melu__grow(a, &f->occurrences, &f->occurrences_capacity, 0, n, sizeof *f->occurrences);
+}
+
+/* Numbers the part's items, gives them rows, and counts the occurrences of each in start[number + 2]. */
+static void number_items(struct melu__factor_lanes *f, struct melu__part *part) {
+  const melu_batch *batch = f->l->batch;
+  part->first_item = f->n;
+  part->item_row = f->n_item_rows;
+  for (size_t t = part->first_task; t < part->end_task; t++) {
     const struct melu__task *task = &batch->tasks[t];
     for (size_t k = 0; k < task->n_support + task->n_query; k++) {
       const uint32_t item = item_of(batch, task, k);
       if (!f->number[item]) {
         f->items[f->n++] = item;
-        f->number[item] = (uint32_t)f->n;
+        f->number[item] = (uint32_t)(f->n - part->first_item);
       }
-      f->start[f->number[item] + 1]++;
+      f->start[part->first_item + f->number[item] + 1]++;
+      f->item_row[task->start + k] = (uint32_t)(part->item_row + f->number[item] - 1);
     }
   }
-  return 1;
+  part->end_item = f->n;
+  f->n_item_rows += melu__size_align(part->end_item - part->first_item, STEP);
+  for (size_t i = part->first_item; i < part->end_item; i++) f->number[f->items[i]] = 0;
+}
+
+static void place_users(struct melu__factor_lanes *f, struct melu__part *part) {
+  part->user_row = f->n_user_rows;
+  for (size_t t = part->first_task; t < part->end_task; t++)
+    f->l->tasks[t].user = part->user_row + t - part->first_task;
+  f->n_user_rows += melu__size_align(part->end_task - part->first_task, STEP);
 }
 
 /* Sorts the rows by item. */
 static void list_occurrences(struct melu__factor_lanes *f) {
-  const melu_batch *batch = f->l->batch;
+  const struct melu__lanes *l = f->l;
   for (size_t i = 1; i <= f->n + 1; i++) f->start[i] += f->start[i - 1];
-  for (size_t t = 0; t < batch->n_tasks; t++) {
-    const struct melu__task *task = &batch->tasks[t];
-    for (size_t k = 0; k < task->n_support + task->n_query; k++) {
-      const uint32_t number = f->number[item_of(batch, task, k)];
-      f->occurrences[f->start[number]++] = (struct melu__occurrence){
-          (uint32_t)row_of(&f->l->tasks[t], task, k), k < task->n_support ? (uint32_t)f->l->tasks[t].user + 1 : 0};
+  for (const struct melu__part *part = l->parts; part < l->parts + l->n_parts; part++)
+    for (size_t t = part->first_task; t < part->end_task; t++) {
+      const struct melu__task *task = &l->batch->tasks[t];
+      for (size_t k = 0; k < task->n_support + task->n_query; k++) {
+        const size_t number = part->first_item + f->item_row[task->start + k] - part->item_row;
+        f->occurrences[f->start[number + 1]++] = (struct melu__occurrence){
+            (uint32_t)row_of(&l->tasks[t], task, k), k < task->n_support ? (uint32_t)l->tasks[t].user + 1 : 0};
+      }
     }
+}
+
+/* Blocks of so many rows from `first` on, and of what pads them. */
+static melu_status add_blocks(struct melu__factor_lanes *f, int is_items, size_t first, size_t n, melu_error *err) {
+  const melu_model *model = f->l->model;
+  struct melu__blocks b;
+  const melu_status status = melu__find_blocks(&b, &f->plans, model, is_items ? MELU__PLAN_ITEMS : MELU__PLAN_USERS,
+                                               is_items ? MELU__PLAN_ITEMS_GRAD : MELU__PLAN_USERS_GRAD,
+                                               melu__size_align(n, STEP), BLOCK, err);
+  if (status) return status;
+  for (size_t at = 0; at < b.n; at += BLOCK, f->n_blocks++) {
+    const int is_full = b.n - at >= BLOCK;
+    if (!melu__grow(&model->ctx->allocator, &f->blocks, &f->blocks_capacity, f->n_blocks, f->n_blocks + 1,
+                    sizeof *f->blocks))
+      return melu__fail_memory(err);
+    f->blocks[f->n_blocks] = (struct melu__factor_block){.first = first + at,
+                                                         .n = n - at < BLOCK ? n - at : BLOCK,
+                                                         .end = first + (is_full ? at + BLOCK : b.n),
+                                                         .is_items = is_items,
+                                                         .plan = is_full ? b.full : b.rest,
+                                                         .grad = is_full ? b.full_grad : b.rest_grad};
   }
+  return MELU_OK;
+}
+
+static melu_status place_parts(struct melu__factor_lanes *f, melu_error *err) {
+  struct melu__lanes *l = f->l;
+  melu_status status = MELU_OK;
+  f->n = f->n_item_rows = f->n_user_rows = f->n_blocks = 0;
+  memset(f->start, 0, (l->batch->n_positions + 2) * sizeof *f->start);
+  for (struct melu__part *part = l->parts; part < l->parts + l->n_parts && !status; part++) {
+    number_items(f, part);
+    place_users(f, part);
+    part->first_block = f->n_blocks;
+    status = add_blocks(f, 1, part->item_row, part->end_item - part->first_item, err);
+    if (!status) status = add_blocks(f, 0, part->user_row, part->end_task - part->first_task, err);
+    part->end_block = f->n_blocks;
+  }
+  return status;
 }
 
 static int allocate(struct melu__factor_lanes *f) {
   struct melu__lanes *l = f->l;
   const melu_model *model = l->model;
   const size_t item_cols = melu__encoded_cols(model), width = melu__user_cols(&model->options);
-  const size_t n = f->item_blocks.n, n_users = f->user_blocks.n;
+  const size_t n = f->n_item_rows, n_users = f->n_user_rows;
   const struct melu__array arrays[] = {{&f->x, n, model->item_width},
                                        {&f->z, n, item_cols},
                                        {&f->grad_x, n, model->item_width},
@@ -112,87 +161,66 @@ melu_status melu__factor_prepare(struct melu__factor_lanes *f, melu_error *err) 
   size_t most_rows = 0;
   f->plans = 0;
   melu_status status = place_tasks(f, &most_rows, err);
-  if (!status && !number_items(f)) status = melu__fail_memory(err);
+  if (!status && !make_room(f)) status = melu__fail_memory(err);
+  if (!status) status = place_parts(f, err);
   if (status) return status;
   list_occurrences(f);
-  status = melu__find_blocks(&f->item_blocks, &f->plans, l->model, MELU__PLAN_ITEMS, MELU__PLAN_ITEMS_GRAD,
-                             melu__size_align(f->n, STEP), BLOCK, err);
-  if (!status)
-    status = melu__find_blocks(&f->user_blocks, &f->plans, l->model, MELU__PLAN_USERS, MELU__PLAN_USERS_GRAD,
-                               melu__size_align(l->batch->n_tasks, STEP), BLOCK, err);
-  if (!status && !allocate(f)) status = melu__fail_memory(err);
+  if (!allocate(f)) return melu__fail_memory(err);
   /* Rows, ratings, weights and scores of a task, and its pooled rows. */
   f->plans = melu__size_align(f->plans, MELU__ALIGN / sizeof(real));
   l->arena = melu__size_add(f->plans, melu__size_mul(most_rows, melu__task_row(l->model) + 3));
   l->arena =
       melu__size_align(melu__size_add(l->arena, melu__user_cols(&l->model->options)), MELU__ALIGN / sizeof(real));
-  return status;
+  return MELU_OK;
 }
 
 void melu__factor_free(struct melu__factor_lanes *f, const struct melu_allocator *a) {
-  void *const all[] = {f->number, f->items, f->start, f->occurrences, f->memory};
+  void *const all[] = {f->number, f->items, f->item_row, f->start, f->occurrences, f->blocks, f->memory};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) melu__free(a, all[i]);
 }
 
 /* ------------------------------------------------------------------------------------------------ encoding */
 
-static size_t n_blocks(const struct melu__blocks *b) {
-  return (b->n + b->most - 1) / b->most;
-}
-
-size_t melu__factor_n_blocks(const struct melu__factor_lanes *f) {
-  return n_blocks(&f->item_blocks) + n_blocks(&f->user_blocks);
-}
-
-/* Rows [first, end) of the block, of which those below `used` are not padding. */
-static void block_rows(const struct melu__blocks *b, size_t block, size_t used, size_t *first, size_t *n, size_t *end) {
-  *first = block * b->most;
-  *end = *first + b->most < b->n ? *first + b->most : b->n;
-  *n = (*end < used ? *end : used) - *first;
-}
-
-static const struct melu__plan *block_plan(const struct melu__blocks *b, size_t n_rows, int is_grad) {
-  if (n_rows == b->most) return is_grad ? b->full_grad : b->full;
-  return is_grad ? b->rest_grad : b->rest;
-}
-
 static void clear(real *rows, size_t width, size_t first, size_t end) {
   memset(rows + first * width, 0, (end - first) * width * sizeof *rows);
 }
 
-static void encode_items(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
-  const melu_model *model = f->l->model;
-  const size_t width = model->item_width;
-  size_t first, n, end;
-  block_rows(&f->item_blocks, block, f->n, &first, &n, &end);
-  melu__embed_many(model, f->l->batch->data, MELU_ITEM, f->items + first, n, f->x + first * width);
-  clear(f->x, width, first + n, end);
-  slots[MELU__SLOT_XS] = f->x + first * width;
-  slots[MELU__SLOT_ZS] = f->z + first * melu__encoded_cols(model);
-  melu__plan_run(block_plan(&f->item_blocks, end - first, 0), slots, NULL, arena);
+/* The part whose rows these are. */
+static const struct melu__part *part_of(const struct melu__factor_lanes *f, size_t block) {
+  const struct melu__part *part = f->l->parts;
+  while (block >= part->end_block) part++;
+  return part;
 }
 
-static void encode_users(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+static void encode_items(const struct melu__factor_lanes *f, const struct melu__factor_block *b,
+                         const struct melu__part *part, real *slots[MELU__N_SLOTS]) {
+  const melu_model *model = f->l->model;
+  const size_t width = model->item_width;
+  const uint32_t *items = f->items + part->first_item + b->first - part->item_row;
+  melu__embed_many(model, f->l->batch->data, MELU_ITEM, items, b->n, f->x + b->first * width);
+  clear(f->x, width, b->first + b->n, b->end);
+  slots[MELU__SLOT_XS] = f->x + b->first * width;
+  slots[MELU__SLOT_ZS] = f->z + b->first * melu__encoded_cols(model);
+}
+
+static void encode_users(const struct melu__factor_lanes *f, const struct melu__factor_block *b,
+                         const struct melu__part *part, real *slots[MELU__N_SLOTS]) {
   const struct melu__lanes *l = f->l;
   const size_t width = l->model->user_width;
-  size_t first, n, end;
-  block_rows(&f->user_blocks, block, l->batch->n_tasks, &first, &n, &end);
-  for (size_t i = first; i < first + n; i++)
-    melu__embed(l->model, l->batch->data, MELU_USER, l->batch->tasks[i].user, l->xu + i * width);
-  clear(l->xu, width, first + n, end);
-  slots[MELU__SLOT_XU] = l->xu + first * width;
-  slots[MELU__SLOT_ROW] = l->row + first * melu__user_cols(&l->model->options);
-  melu__plan_run(block_plan(&f->user_blocks, end - first, 0), slots, NULL, arena);
+  const struct melu__task *tasks = l->batch->tasks + part->first_task + b->first - part->user_row;
+  for (size_t i = 0; i < b->n; i++)
+    melu__embed(l->model, l->batch->data, MELU_USER, tasks[i].user, l->xu + (b->first + i) * width);
+  clear(l->xu, width, b->first + b->n, b->end);
+  slots[MELU__SLOT_XU] = l->xu + b->first * width;
+  slots[MELU__SLOT_ROW] = l->row + b->first * melu__user_cols(&l->model->options);
 }
 
 void melu__factor_encode(const struct melu__factor_lanes *f, size_t block, real *arena) {
+  const struct melu__factor_block *b = &f->blocks[block];
   real *slots[MELU__N_SLOTS];
-  const size_t n = n_blocks(&f->item_blocks);
   melu__model_slots(slots, f->l->model, f->l->transposed);
-  if (block < n)
-    encode_items(f, block, slots, arena);
-  else
-    encode_users(f, block - n, slots, arena);
+  (b->is_items ? encode_items : encode_users)(f, b, part_of(f, block), slots);
+  melu__plan_run(b->plan, slots, NULL, arena);
 }
 
 /* --------------------------------------------------------------------------------------------------- tasks */
@@ -204,13 +232,12 @@ static void gather(const struct melu__factor_lanes *f, const struct melu__task *
   const melu_batch *batch = f->l->batch;
   const real *scale = model->factors[MELU__F_SCALE];
   const size_t item_cols = melu__encoded_cols(model), ld = melu__task_row(model);
-  const uint32_t *items;
   const float *ratings;
-  melu_dataset_ratings(batch->data, task->user, &items, &ratings);
+  melu_dataset_ratings(batch->data, task->user, NULL, &ratings);
   if (pooled) clear(pooled, melu__user_cols(&model->options), 0, 1);
   for (size_t i = 0; i < n; i++) {
     const uint32_t position = batch->positions[task->start + k + i];
-    const real *encoded = f->z + (size_t)(f->number[items[position]] - 1) * item_cols;
+    const real *encoded = f->z + f->item_row[task->start + k + i] * item_cols;
     melu__set_task_row(model, encoded, x + i * ld);
     if (pooled) melu__add_to_pool(model, encoded, pooled);
     y[i] = (ratings[position] - scale[0]) / scale[1];
@@ -292,22 +319,23 @@ static void lane_slots(real *slots[MELU__N_SLOTS], const struct melu__lanes *l, 
 void melu__factor_tasks(const struct melu__factor_lanes *f, size_t lane, real *arena, double *losses) {
   const struct melu__lanes *l = f->l;
   const size_t n_dense = melu__dense_offset(l->model, l->model->n_params);
+  const struct melu__part *part = &l->parts[l->lanes[lane].part];
   real *slots[MELU__N_SLOTS];
   memset(l->lanes[lane].sums, 0, n_dense * sizeof *l->lanes[lane].sums);
   lane_slots(slots, l, lane);
-  for (size_t i = 0; i < l->batch->n_tasks; i++)
+  for (size_t i = part->first_task; i < part->end_task; i++)
     if (l->tasks[i].lane == lane) run_task(f, i, slots, arena, losses);
 }
 
 /* -------------------------------------------------------------------------------------------------- collecting */
 
-/* The sum of what came back to an item from its rows, in their order. */
-static void collect_item(const struct melu__factor_lanes *f, size_t item) {
+/* The sum of what came back to an item from its rows, in their order, to that row. */
+static void collect_item(const struct melu__factor_lanes *f, size_t item, size_t row) {
   const struct melu__lanes *l = f->l;
   const struct melu__kernels *k = l->model->ctx->kernels;
   const size_t rank = l->model->options.rank, width = melu__user_cols(&l->model->options);
   const size_t ld = melu__task_row(l->model), cols = melu__encoded_cols(l->model);
-  real *sum = f->grad_z + item * cols;
+  real *sum = f->grad_z + row * cols;
   clear(sum, cols, 0, 1);
   for (size_t i = f->start[item]; i < f->start[item + 1]; i++) {
     const struct melu__occurrence at = f->occurrences[i];
@@ -320,40 +348,40 @@ static void collect_item(const struct melu__factor_lanes *f, size_t item) {
   }
 }
 
-static void collect_items(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+static void collect_items(const struct melu__factor_lanes *f, const struct melu__factor_block *b,
+                          const struct melu__part *part, real *slots[MELU__N_SLOTS]) {
   const size_t width = f->l->model->item_width, cols = melu__encoded_cols(f->l->model);
-  size_t first, n, end;
-  block_rows(&f->item_blocks, block, f->n, &first, &n, &end);
-  for (size_t i = first; i < first + n; i++) collect_item(f, i);
-  clear(f->grad_z, cols, first + n, end);
-  slots[MELU__SLOT_XS] = f->x + first * width;
-  slots[MELU__SLOT_GRAD_XS] = f->grad_x + first * width;
-  slots[MELU__SLOT_GRAD_ZS] = f->grad_z + first * cols;
-  melu__plan_run(block_plan(&f->item_blocks, end - first, 1), slots, NULL, arena);
+  const size_t first_item = part->first_item + b->first - part->item_row;
+  for (size_t i = 0; i < b->n; i++) collect_item(f, first_item + i, b->first + i);
+  clear(f->grad_z, cols, b->first + b->n, b->end);
+  slots[MELU__SLOT_XS] = f->x + b->first * width;
+  slots[MELU__SLOT_GRAD_XS] = f->grad_x + b->first * width;
+  slots[MELU__SLOT_GRAD_ZS] = f->grad_z + b->first * cols;
 }
 
-static void collect_users(const struct melu__factor_lanes *f, size_t block, real *slots[MELU__N_SLOTS], real *arena) {
+static void collect_users(const struct melu__factor_lanes *f, const struct melu__factor_block *b,
+                          real *slots[MELU__N_SLOTS]) {
   const struct melu__lanes *l = f->l;
   const size_t width = l->model->user_width, cols = melu__user_cols(&l->model->options);
-  size_t first, n, end;
-  block_rows(&f->user_blocks, block, l->batch->n_tasks, &first, &n, &end);
-  clear(l->grad_row, cols, first + n, end);
-  slots[MELU__SLOT_XU] = l->xu + first * width;
-  slots[MELU__SLOT_GRAD_XU] = l->grad_xu + first * width;
-  slots[MELU__SLOT_GRAD_ROW] = l->grad_row + first * cols;
-  melu__plan_run(block_plan(&f->user_blocks, end - first, 1), slots, NULL, arena);
+  clear(l->grad_row, cols, b->first + b->n, b->end);
+  slots[MELU__SLOT_XU] = l->xu + b->first * width;
+  slots[MELU__SLOT_GRAD_XU] = l->grad_xu + b->first * width;
+  slots[MELU__SLOT_GRAD_ROW] = l->grad_row + b->first * cols;
 }
 
 /* Blocks are dealt to the lanes, so that their sums of dense gradients have a fixed order too. */
 void melu__factor_collect(const struct melu__factor_lanes *f, size_t lane, real *arena) {
   const struct melu__lanes *l = f->l;
-  const size_t n_items = n_blocks(&f->item_blocks), n = melu__factor_n_blocks(f);
+  const struct melu__part *part = &l->parts[l->lanes[lane].part];
+  const size_t n_lanes = part->end_lane - part->first_lane;
   real *slots[MELU__N_SLOTS];
   lane_slots(slots, l, lane);
-  for (size_t block = lane; block < n; block += l->n_lanes) {
-    if (block < n_items)
-      collect_items(f, block, slots, arena);
+  for (size_t block = part->first_block + lane - part->first_lane; block < part->end_block; block += n_lanes) {
+    const struct melu__factor_block *b = &f->blocks[block];
+    if (b->is_items)
+      collect_items(f, b, part, slots);
     else
-      collect_users(f, block - n_items, slots, arena);
+      collect_users(f, b, slots);
+    melu__plan_run(b->grad, slots, NULL, arena);
   }
 }

@@ -26,7 +26,8 @@ melu_status melu__find_blocks(struct melu__blocks *b, size_t *arena, const melu_
 
 /* Rows for the tasks of a lane that have one form. */
 static void place_tasks(struct melu__lanes *l, size_t lane, int tag) {
-  for (size_t i = 0; i < l->batch->n_tasks; i++) {
+  const struct melu__part *part = &l->parts[l->lanes[lane].part];
+  for (size_t i = part->first_task; i < part->end_task; i++) {
     struct melu__lane_task *t = &l->tasks[i];
     if (t->lane != lane || melu__plan_tag(t->plan) != tag) continue;
     t->row = l->n_rows;
@@ -224,12 +225,13 @@ static void clear_padding(const struct melu__lanes *l, const struct melu__lane *
 
 void melu__lane_run(const struct melu__lanes *l, size_t number, real *arena, double *losses) {
   const struct melu__lane *lane = &l->lanes[number];
+  const struct melu__part *part = &l->parts[lane->part];
   real *slots[MELU__N_SLOTS];
   size_t used = lane->row;
   melu__model_slots(slots, l->model, l->transposed);
   melu__dense_slots(slots + MELU__SLOT_GRADS, l->model, lane->sums);
   melu__dense_slots(slots + MELU__SLOT_BASES, l->model, l->zeros);
-  for (size_t i = 0; i < l->batch->n_tasks; i++) {
+  for (size_t i = part->first_task; i < part->end_task; i++) {
     if (l->tasks[i].lane != number) continue;
     gather(l, i);
     if (melu__plan_tag(l->tasks[i].plan) == MELU__DUAL)
@@ -237,7 +239,7 @@ void melu__lane_run(const struct melu__lanes *l, size_t number, real *arena, dou
   }
   clear_padding(l, lane, used);
   run_first_layer(l, lane, 0, slots, arena);
-  for (size_t i = 0; i < l->batch->n_tasks; i++)
+  for (size_t i = part->first_task; i < part->end_task; i++)
     if (l->tasks[i].lane == number) run_task(l, i, slots, arena, losses);
   if (l->kind != MELU__PLAN_META_SCORES) run_first_layer(l, lane, 1, slots, arena);
 }

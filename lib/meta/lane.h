@@ -5,6 +5,7 @@
 #ifndef MELU__LANE_H
 #define MELU__LANE_H
 
+#include "meta/parts.h"
 #include "meta/task.h"
 
 /* One task's place in the arrays of the batch. */
@@ -22,6 +23,7 @@ struct melu__blocks {
 };
 
 struct melu__lane {
+  size_t part;        /* whose tasks it has some of */
   size_t row, n_rows; /* of the tasks in DUAL form; to full vectors, those beyond the last being zeros */
   size_t user, n_users;
   struct melu__blocks items, users;
@@ -34,6 +36,9 @@ struct melu__lanes {
   real *scores, *slopes;
   const melu_model *model;
   const melu_batch *batch;
+  struct melu__batch_parts whole;
+  struct melu__part *parts;
+  size_t n_parts;
   struct melu__lane_task *tasks; /* in the order of the batch */
   struct melu__lane *lanes;
   size_t n_lanes, n_rows, n_users, arena; /* n_users: at least the number of tasks; arena: the largest of all plans */
@@ -41,7 +46,7 @@ struct melu__lanes {
   real *x, *z, *grad_x, *grad_z;          /* (n_rows, item_width) and (n_rows, h) */
   real *xu, *row, *kappa, *grad_xu, *grad_row, *grad_kappa; /* (n_users, user_width), (n_users, h), (n_users, 1) */
   real *memory;                                             /* of all these */
-  size_t tasks_capacity, lanes_capacity, memory_capacity;
+  size_t parts_capacity, tasks_capacity, lanes_capacity, memory_capacity;
   size_t plans;     /* numbers of the arena that plans take; MELU_ADAPT_ITEMS: a task's overlaps follow */
   real *zeros;      /* laid out like gradient->dense: what a lane's first task adds to */
   real *transposed; /* the weights' transposes */

@@ -39,13 +39,13 @@ static melu_status ask(struct melu__outer *o, size_t i, const struct own_loss *o
 static melu_status run_own(melu_gradient *g, const melu_model *model, const melu_batch *batch,
                            const struct own_loss *own, real *scores, real *slopes, melu_error *err) {
   struct melu__outer *o;
-  melu_status status = melu__outer_begin(&o, MELU__PLAN_META_SCORES, g, model, batch, err);
+  melu_status status = melu__outer_begin(&o, MELU__PLAN_META_SCORES, g, model, batch, NULL, err);
   if (status) return status;
   o->l.scores = scores;
   o->l.slopes = slopes;
   melu__outer_forward(o);
   for (size_t i = 0; i < batch->n_tasks && !status; i++) status = ask(o, i, own, err);
-  if (!status) status = melu__outer_begin(&o, MELU__PLAN_META_LINEAR, g, model, batch, err);
+  if (!status) status = melu__outer_begin(&o, MELU__PLAN_META_LINEAR, g, model, batch, NULL, err);
   if (status) return status;
   melu__outer_run(o);
   memcpy(g->losses, own->losses, batch->n_tasks * sizeof *g->losses);
@@ -76,14 +76,17 @@ melu_status melu_meta_gradient_of(melu_gradient *g, const melu_model *model, con
   return status;
 }
 
-melu_status melu__noise(double *sum, melu_gradient *g, const melu_model *model, const melu_batch *batch,
-                        melu_error *err) {
+melu_status melu__noise(melu_gradient *g, const melu_model *model, const melu_batch *batch,
+                        const struct melu__batch_parts *parts, melu_error *err) {
   struct melu__outer *o;
-  melu_status status = melu__outer_begin(&o, MELU__PLAN_NOISE, g, model, batch, err);
+  melu_status status = melu__outer_begin(&o, MELU__PLAN_NOISE, g, model, batch, parts, err);
   if (status) return status;
   melu__outer_forward(o);
   status = melu__outer_check(g, batch->n_tasks, err);
-  *sum = 0;
-  for (size_t i = 0; i < batch->n_tasks && !status; i++) *sum += g->losses[i] / o->f.weight;
+  for (size_t p = 0; p < o->l.n_parts && !status; p++) {
+    struct melu__part *part = &o->l.parts[p];
+    part->loss = 0;
+    for (size_t i = part->first_task; i < part->end_task; i++) part->loss += g->losses[i] / o->f.weight;
+  }
   return status;
 }

@@ -19,23 +19,18 @@ struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t pa
   return (struct melu__gradient_part){g->dense + melu__dense_offset(model, param), NULL, model->params[param].rows};
 }
 
-melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
-  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
-  *out = NULL;
-  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+melu_status melu__gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
   const struct melu_allocator *a = &model->ctx->allocator;
   melu_gradient *g = melu__calloc(a, 1, sizeof *g);
+  *out = NULL;
   if (!g) return melu__fail_memory(err);
   g->model = model;
   g->n_dense = melu__dense_offset(model, model->n_params);
   g->dense = melu__calloc(a, g->n_dense, sizeof *g->dense);
   g->tables = melu__calloc(a, model->n_tables, sizeof *g->tables);
   if (!g->dense || !g->tables) goto fail;
-  for (size_t i = 0; i < model->n_tables; i++) {
-    g->tables[i].cols = model->params[i].cols;
-    g->tables[i].place = melu__calloc(a, model->params[i].rows, sizeof *g->tables[i].place);
-    if (!g->tables[i].place) goto fail;
-  }
+  for (size_t i = 0; i < model->n_tables; i++) g->tables[i].cols = model->params[i].cols;
+  if (!melu__gradient_fit(g)) goto fail;
   *out = g;
   return MELU_OK;
 fail:
@@ -43,14 +38,27 @@ fail:
   return melu__fail_memory(err);
 }
 
+int melu__gradient_fit(melu_gradient *g) {
+  for (size_t i = 0; i < g->model->n_tables; i++) {
+    struct melu__table_grad *t = &g->tables[i];
+    melu__table_grad_empty(t, t->n_slots);
+    if (!melu__table_grad_fit(t, &g->model->ctx->allocator, g->model->params[i].rows)) return 0;
+  }
+  return 1;
+}
+
+melu_status melu_gradient_new(melu_gradient **out, const melu_model *model, melu_error *err) {
+  if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
+  *out = NULL;
+  if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const melu_status status = melu__check_whole(model, err);
+  return status ? status : melu__gradient_new(out, model, err);
+}
+
 void melu_gradient_free(melu_gradient *g) {
   if (!g) return;
   const struct melu_allocator *a = &g->model->ctx->allocator;
-  for (size_t i = 0; g->tables && i < g->model->n_tables; i++) {
-    melu__free(a, g->tables[i].rows);
-    melu__free(a, g->tables[i].values);
-    melu__free(a, g->tables[i].place);
-  }
+  for (size_t i = 0; g->tables && i < g->model->n_tables; i++) melu__table_grad_free(&g->tables[i], a);
   if (g->free_outer) g->free_outer(g->outer, g->model);
   melu__free(a, g->tables);
   melu__free(a, g->dense);
@@ -60,28 +68,12 @@ void melu_gradient_free(melu_gradient *g) {
 
 /* ------------------------------------------------------------------------------------------------ filling */
 
-int melu__gradient_begin(melu_gradient *g, size_t n_tasks) {
+int melu__gradient_begin(melu_gradient *g, size_t n_tasks, size_t n_slots) {
   g->filled = 0;
   g->n_tasks = 0;
   g->loss = 0;
-  for (size_t i = 0; i < g->model->n_tables; i++) {
-    struct melu__table_grad *r = &g->tables[i];
-    for (size_t k = 0; k < r->n; k++) r->place[r->rows[k]] = 0;
-    r->n = 0;
-  }
+  for (size_t i = 0; i < g->model->n_tables; i++) melu__table_grad_empty(&g->tables[i], n_slots);
   return melu__grow(&g->model->ctx->allocator, &g->losses, &g->losses_capacity, 0, n_tasks, sizeof *g->losses);
-}
-
-uint32_t melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row) {
-  if (r->place[row]) return r->place[row] - 1;
-  const size_t n = r->n, end = (n + 1) * r->cols;
-  if (!melu__grow(a, &r->rows, &r->capacity, n, n + 1, sizeof *r->rows) ||
-      !melu__grow(a, &r->values, &r->values_capacity, n * r->cols, end, sizeof *r->values))
-    return MELU__NO_PLACE;
-  memset(r->values + n * r->cols, 0, r->cols * sizeof *r->values);
-  r->rows[n] = row;
-  r->place[row] = (uint32_t)++r->n;
-  return (uint32_t)n;
 }
 
 /* ------------------------------------------------------------------------------------------------ reading */

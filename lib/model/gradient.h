@@ -4,16 +4,7 @@
 #define MELU__GRADIENT_H
 
 #include "model/model.h"
-
-/* The rows of one table's gradient. */
-struct melu__table_grad {
-  size_t cols;
-  uint32_t *rows; /* in the order in which they were first met */
-  size_t n, capacity;
-  real *values; /* (n, cols) */
-  size_t values_capacity;
-  uint32_t *place; /* per row of the table: 1 + its place in `rows`, 0 if untouched */
-};
+#include "model/table_grad.h"
 
 struct melu_gradient {
   const melu_model *model;
@@ -28,8 +19,20 @@ struct melu_gradient {
   void (*free_outer)(struct melu__outer *outer, const melu_model *model);
 };
 
+/* melu_gradient_new of a model that may be sharded: the gradient is of the rows that are stored. */
+melu_status melu__gradient_new(melu_gradient **out, const melu_model *model, melu_error *err);
+
+/* Makes room for the rows that the model has by now; the gradient becomes empty. Returns 0 if there is no memory. */
+int melu__gradient_fit(melu_gradient *g);
+
 /* Where parameter `i` (n_tables <= i) begins in an array laid out like `dense`. */
 size_t melu__dense_offset(const melu_model *model, size_t i);
+
+/* Where the dense numbers of slot `slot` begin: those of all slots follow each other. */
+static inline size_t melu__dense_begin(const melu_gradient *g, size_t slot, size_t n_slots) {
+  const size_t line = MELU__ALIGN / sizeof(real);
+  return slot == n_slots ? g->n_dense : g->n_dense / line * slot / n_slots * line;
+}
 
 /* The gradient of one parameter: n rows of it, and which they are (NULL: 0, 1, 2 ...). */
 struct melu__gradient_part {
@@ -39,16 +42,7 @@ struct melu__gradient_part {
 };
 struct melu__gradient_part melu__gradient_part(const melu_gradient *g, size_t param);
 
-/* Empties the gradient and makes room for the losses of n_tasks. Returns 0 if there is no memory. */
-int melu__gradient_begin(melu_gradient *g, size_t n_tasks);
-
-/* The place of that row in the gradient, zeros if it was not there before; MELU__NO_PLACE if there is no memory. */
-#define MELU__NO_PLACE UINT32_MAX
-uint32_t melu__table_grad_meet(struct melu__table_grad *r, const struct melu_allocator *a, uint32_t row);
-
-/* Of a row that is there. */
-static inline real *melu__table_grad_row(const struct melu__table_grad *r, uint32_t row) {
-  return r->values + (size_t)(r->place[row] - 1) * r->cols;
-}
+/* Empties the gradient and makes room for the losses of n_tasks, of n_slots slots. Returns 0 if there is no memory. */
+int melu__gradient_begin(melu_gradient *g, size_t n_tasks, size_t n_slots);
 
 #endif

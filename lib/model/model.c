@@ -8,6 +8,27 @@
 #include "base/rng.h"
 #include "tape/plan.h"
 
+/* Bytes that training takes for a number of a table: its weight and two moments. */
+#define BYTES_OF_NUMBER 12
+
+static void share_out(melu_model *model, struct melu__param *p) {
+  const struct melu__share share = melu__own_share(model->ctx);
+  if (melu__size_mul(melu__size_mul(p->all_rows, p->cols), BYTES_OF_NUMBER) <= model->ctx->shard_bytes) return;
+  p->is_sharded = model->is_sharded = 1;
+  p->rows = melu__share_rows(&share, p->all_rows);
+}
+
+static melu_status is_elsewhere(const melu_model *model, const struct melu__param *p, melu_error *err) {
+  return melu__fail(err, MELU_ESTATE, "table \"%s\" is sharded over %u ranks: save the model, and load it by one rank",
+                    p->name, (unsigned)model->ctx->collective.n_ranks);
+}
+
+melu_status melu__check_whole(const melu_model *model, melu_error *err) {
+  for (size_t i = 0; i < model->n_tables; i++)
+    if (model->params[i].is_sharded) return is_elsewhere(model, &model->params[i], err);
+  return MELU_OK;
+}
+
 /* Makes the parameters, `n` of them, all zero. Returns 0 if there is no memory. */
 static int add_params(melu_model *model, size_t n) {
   const struct melu_allocator *a = &model->ctx->allocator;
@@ -20,6 +41,7 @@ static int add_params(melu_model *model, size_t n) {
   if (!melu__is_factors(model)) model->n_layers = model->options.n_hidden + 1;
   for (size_t i = 0; i < n; i++) {
     struct melu__param *p = &model->params[i];
+    if (p->is_table) share_out(model, p);
     p->data = melu__calloc(a, melu__size_mul(p->rows, p->cols), sizeof *p->data);
     if (!p->data) return 0;
   }
@@ -28,18 +50,28 @@ static int add_params(melu_model *model, size_t n) {
 
 /* ------------------------------------------------------------------------------------------ initialisation */
 
-static void fill_uniform(struct melu__param *p, size_t n_rows, double bound, uint64_t seed, uint32_t number) {
-  for (size_t r = 0; r < n_rows; r++) {
-    struct melu__rng rng = melu__rng(seed, MELU__RNG_INIT, number, (uint32_t)r);
-    for (size_t j = 0; j < p->cols; j++) p->data[r * p->cols + j] = (real)((2 * melu__rng_unit(&rng) - 1) * bound);
+/* A draw depends on seed, parameter and row alone: each rank makes its own rows. The first n_rows rows are filled. */
+static void fill_drawn(const melu_model *model, struct melu__param *p, size_t n_rows, double size,
+                       double (*draw)(struct melu__rng *rng)) {
+  const struct melu__share share = melu__own_share(model->ctx);
+  for (size_t k = 0; k < p->rows; k++) {
+    const size_t row = p->is_sharded ? melu__share_row(&share, k) : k;
+    if (row >= n_rows) break;
+    struct melu__rng rng = melu__rng(model->options.seed, MELU__RNG_INIT, (uint32_t)(p - model->params), (uint32_t)row);
+    for (size_t j = 0; j < p->cols; j++) p->data[k * p->cols + j] = (real)(draw(&rng) * size);
   }
 }
 
-static void fill_normal(struct melu__param *p, size_t n_rows, double sd, uint64_t seed, uint32_t number) {
-  for (size_t r = 0; r < n_rows; r++) {
-    struct melu__rng rng = melu__rng(seed, MELU__RNG_INIT, number, (uint32_t)r);
-    for (size_t j = 0; j < p->cols; j++) p->data[r * p->cols + j] = (real)(sd * melu__rng_normal(&rng));
-  }
+static double draw_uniform(struct melu__rng *rng) {
+  return 2 * melu__rng_unit(rng) - 1;
+}
+
+static void fill_uniform(const melu_model *model, struct melu__param *p, size_t n_rows, double bound) {
+  fill_drawn(model, p, n_rows, bound, draw_uniform);
+}
+
+static void fill_normal(const melu_model *model, struct melu__param *p, size_t n_rows, double sd) {
+  fill_drawn(model, p, n_rows, sd, melu__rng_normal);
 }
 
 /* softplus(x) = y */
@@ -58,16 +90,15 @@ static void fill(struct melu__param *p, real value) {
 static void initialise_layers(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
-    const uint32_t number = (uint32_t)i;
     if (p->is_table && !melu__kinds[melu__table_field(model->schema, i)->kind].is_list) {
-      fill_normal(p, p->rows - 1, 1, model->options.seed, number);
+      fill_normal(model, p, p->all_rows - 1, 1);
     } else if (p->is_table) {
-      if (p->rows > 1) fill_uniform(p, p->rows - 1, 1 / sqrt((double)(p->rows - 1)), model->options.seed, number);
+      if (p->all_rows > 1) fill_uniform(model, p, p->all_rows - 1, 1 / sqrt((double)(p->all_rows - 1)));
     } else if (i >= model->n_tables + 2 * model->n_layers) {
       fill(p, model->options.rule == MELU_CLOSED_FORM ? softplus_inverse(1) : (real)model->options.inner_lr);
     } else {
       const size_t inputs = model->params[i - (i - model->n_tables) % 2].cols; /* of the layer's weights */
-      fill_uniform(p, p->rows, 1 / sqrt((double)inputs), model->options.seed, number);
+      fill_uniform(model, p, p->rows, 1 / sqrt((double)inputs));
     }
   }
 }
@@ -85,7 +116,7 @@ static void initialise_factors(melu_model *model) {
   for (size_t i = 0; i < model->n_params; i++) {
     struct melu__param *p = &model->params[i];
     if (p->is_table && melu__table_field(model->schema, i)->owner == MELU_ITEM) {
-      fill_normal(p, p->rows - 1, 0.05, o->seed, (uint32_t)i);
+      fill_normal(model, p, p->all_rows - 1, 0.05);
       for (size_t r = 0; r < p->rows; r++)
         for (size_t j = o->rank; j < p->cols; j++) p->data[r * p->cols + j] *= j == o->rank ? 0 : (real)0.2;
     }
@@ -110,8 +141,8 @@ static void initialise_factors(melu_model *model) {
       f[MELU__F_RATE][j] = (real)o->inner_lr;
   if (!o->n_hidden) return;
   struct melu__param *h1 = melu__model_find(model, "H1"), *h2 = melu__model_find(model, "H2");
-  fill_normal(h1, h1->rows, 0.1, o->seed, (uint32_t)(h1 - model->params));
-  fill_normal(h2, h2->rows, 0.01, o->seed, (uint32_t)(h2 - model->params));
+  fill_normal(model, h1, h1->rows, 0.1);
+  fill_normal(model, h2, h2->rows, 0.01);
 }
 
 /* Where the dense parameters of MELU_FACTORS are. */
@@ -223,7 +254,12 @@ melu_status melu_model_param(struct melu_param *out, const melu_model *model, si
   if (index >= model->n_params)
     return melu__fail_at(err, MELU_ERANGE, index, "parameter %zu: the model has %zu", index, model->n_params);
   const struct melu__param *p = &model->params[index];
-  *out = (struct melu_param){.name = p->name, .rows = p->rows, .cols = p->cols, .is_table = p->is_table};
+  *out = (struct melu_param){.name = p->name,
+                             .rows = p->all_rows,
+                             .cols = p->cols,
+                             .is_table = p->is_table,
+                             .is_sharded = p->is_sharded,
+                             .own_rows = p->rows};
   return MELU_OK;
 }
 
@@ -247,6 +283,7 @@ static melu_status find_rows(real **out, const melu_model *model, const char *na
                              size_t *n_numbers, melu_error *err) {
   const struct melu__param *p = melu__model_find(model, name);
   if (!p) return melu__fail(err, MELU_ENOTFOUND, "no parameter \"%.64s\"", name);
+  if (p->is_sharded) return is_elsewhere(model, p, err);
   if (first > p->rows || n > p->rows - first)
     return melu__fail_at(err, MELU_ERANGE, first, "parameter \"%s\": rows %zu to %zu of %zu", p->name, first,
                          melu__size_add(first, n), p->rows);

@@ -5,6 +5,7 @@
 
 #include <melu.h>
 
+#include "base/slots.h"
 #include "model/shape.h"
 
 struct melu__plan_cache; /* tape/plan.h */
@@ -19,6 +20,7 @@ struct melu_model {
    * numbers. */
   size_t item_width, user_width;
   size_t n_params, n_tables, n_layers; /* in the order of shape.h; layers of MELU_LAYERS */
+  int is_sharded;                      /* some table is */
   struct melu__param *params;
   /* MELU_FACTORS: by enum melu__factor_param, the data, and the number among the dense parameters. NULL and UINT32_MAX
    * where there is none. */
@@ -35,6 +37,9 @@ void melu__model_initialise(melu_model *model);
 /* The largest number of all parameters, by looking at them. */
 double melu__model_largest(const melu_model *model);
 
+/* A digest (64 bits) of the parameters that all ranks have. */
+uint64_t melu__model_hash(const melu_model *model);
+
 /* NULL if there is none of that name. */
 struct melu__param *melu__model_find(const melu_model *model, const char *name);
 
@@ -46,6 +51,20 @@ static inline int melu__is_factors(const melu_model *model) {
 static inline int melu__has_variances(const melu_model *model) {
   return melu__is_factors(model) && model->options.rule == MELU_CLOSED_FORM;
 }
+
+/* The slot of a row that is stored as number `row`; the number of a row that this rank stores. */
+static inline size_t melu__slot_of_row(const melu_model *model, size_t table, const struct melu__share *share,
+                                       size_t row) {
+  const size_t width = share->own.hi - share->own.lo;
+  return model->params[table].is_sharded ? share->own.lo + row % width : row % share->n_slots;
+}
+static inline size_t melu__stored_row(const melu_model *model, size_t table, const struct melu__share *share,
+                                      size_t row) {
+  return model->params[table].is_sharded ? melu__share_number(share, row) : row;
+}
+
+/* Demands that no table is sharded. Errors: MELU_ESTATE. */
+melu_status melu__check_whole(const melu_model *model, melu_error *err);
 
 /* The weights (out, in) of layer l = 0, 1, ...; its bias, (1, out), is behind them. */
 static inline struct melu__param *melu__model_weight(const melu_model *model, size_t l) {

@@ -59,35 +59,65 @@ static size_t groups_of(struct group groups[3], const struct melu__prior *p, siz
   return 1;
 }
 
-static void add_row(const struct melu__prior *p, size_t param, size_t row, real *g, double shares) {
+/* To columns [first, end) of a row. */
+static void add_row(const struct melu__prior *p, size_t param, size_t row, size_t first, size_t end, real *g,
+                    double shares) {
   const struct melu__param *what = &p->model->params[param];
   struct group groups[3];
   const size_t n = groups_of(groups, p, param);
   for (size_t i = 0; i < n; i++) {
     const struct group *c = &groups[i];
+    const size_t from = c->first > first ? c->first : first, to = c->first + c->n < end ? c->first + c->n : end;
     const real times = (real)(2 * c->prior / p->n_ratings * shares);
-    if (times == 0) continue;
-    p->model->ctx->kernels->axpy(1, c->n, times, (struct melu__cmat){what->data + row * what->cols + c->first, c->n},
-                                 (struct melu__mat){g + c->first, c->n});
+    if (times == 0 || from >= to) continue;
+    p->model->ctx->kernels->axpy(1, to - from, times,
+                                 (struct melu__cmat){what->data + row * what->cols + from, to - from},
+                                 (struct melu__mat){g + from, to - from});
   }
 }
 
-void melu__prior_add(struct melu__prior *p, melu_gradient *g) {
+static void see_largest(const melu_model *model, melu_gradient *g, size_t n, const real *values) {
+  const real largest = model->ctx->kernels->largest(n, values);
+  if (largest > g->largest) g->largest = largest;
+}
+
+static void add_to_table(struct melu__prior *p, melu_gradient *g, size_t table) {
+  const struct melu__table_grad *t = &g->tables[table];
+  const uint32_t step = (uint32_t)p->step;
+  for (size_t k = 0; k < t->n; k++) {
+    uint32_t *last = &p->last[table][t->rows[k]];
+    add_row(p, table, t->rows[k], 0, t->cols, t->values + k * t->cols, (double)(step - *last));
+    *last = step;
+  }
+  see_largest(p->model, g, t->n * t->cols, t->values);
+}
+
+/* To numbers [begin, end) of the dense gradient, of which the parameter's begin at `at`. */
+static void add_to_dense(const struct melu__prior *p, melu_gradient *g, size_t param, size_t at, size_t begin,
+                         size_t end) {
+  const struct melu__param *what = &p->model->params[param];
+  const size_t n = what->rows * what->cols, first = begin > at ? begin - at : 0, last = end < at + n ? end - at : n;
+  if (end <= at || first >= last) return;
+  for (size_t row = first / what->cols; row * what->cols < last; row++) {
+    const size_t start = row * what->cols, from = first > start ? first - start : 0,
+                 to = last < start + what->cols ? last - start : what->cols;
+    add_row(p, param, row, from, to, g->dense + at + start, 1);
+  }
+  see_largest(p->model, g, last - first, g->dense + at + first);
+}
+
+void melu__prior_add(struct melu__prior *p, melu_gradient *g, const struct melu__share *share) {
   const melu_model *model = p->model;
+  const size_t begin = melu__dense_begin(g, share->own.lo, share->n_slots),
+               end = melu__dense_begin(g, share->own.hi, share->n_slots);
   if (p->vectors == 0 && p->offsets == 0 && p->pooled == 0 && p->dense == 0) return;
-  const uint32_t step = (uint32_t)++p->step;
-  for (size_t i = 0; i < model->n_params; i++) {
-    const struct melu__param *what = &model->params[i];
-    struct melu__table_grad *t = what->is_table ? &g->tables[i] : NULL;
-    const size_t n = t ? t->n : what->rows;
-    real *values = t ? t->values : g->dense + melu__dense_offset(model, i);
-    for (size_t k = 0; k < n; k++) {
-      const size_t row = t ? t->rows[k] : k;
-      const double shares = t ? (double)(step - p->last[i][row]) : 1;
-      if (t) p->last[i][row] = step;
-      add_row(p, i, row, values + k * what->cols, shares);
+  p->step++;
+  for (size_t i = 0, at = 0; i < model->n_params; i++) {
+    if (i < model->n_tables) {
+      add_to_table(p, g, i);
+      continue;
     }
-    const real largest = model->ctx->kernels->largest(n * what->cols, values);
-    if (largest > g->largest) g->largest = largest;
+    add_to_dense(p, g, i, at, begin, end);
+    at += model->params[i].rows * model->params[i].cols;
   }
 }

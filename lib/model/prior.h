@@ -17,8 +17,8 @@ struct melu__prior {
 int melu__prior_init(struct melu__prior *p, const melu_model *model);
 void melu__prior_free(struct melu__prior *p);
 
-/* Adds the gradient of the priors to that of the mean loss over ratings. A row that the last k - 1 updates did not
- * touch has k shares of it. */
-void melu__prior_add(struct melu__prior *p, melu_gradient *g);
+/* Adds the gradient of the priors to that of the mean loss over ratings: to the table rows that it has, and to the
+ * dense numbers of the share's slots. A row that the last k - 1 updates did not touch has k shares of it. */
+void melu__prior_add(struct melu__prior *p, melu_gradient *g, const struct melu__share *share);
 
 #endif

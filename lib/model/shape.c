@@ -42,7 +42,7 @@ struct list {
 static void add(struct list *l, const char *name, const char *suffix, size_t rows, size_t cols, int is_table) {
   if (l->at) {
     struct melu__param *p = &l->at[l->n];
-    *p = (struct melu__param){.rows = rows, .cols = cols, .is_table = is_table};
+    *p = (struct melu__param){.rows = rows, .cols = cols, .is_table = is_table, .all_rows = rows};
     snprintf(p->name, sizeof p->name, "%s%s", name, suffix);
   }
   l->n++;

@@ -12,7 +12,9 @@ struct melu__param {
   char name[MELU__MAX_NAME + 8]; /* "E.<field>", "W1", "b1", ... */
   size_t rows, cols;             /* a bias is (1, width) */
   int is_table;
-  real *data; /* (rows, cols); NULL if it is only described */
+  int is_sharded;  /* `rows` are those of this rank's slots, in the order of all rows */
+  size_t all_rows; /* of all ranks */
+  real *data;      /* (rows, cols); NULL if it is only described */
 };
 
 /* The dense parameters of MELU_FACTORS, in this order where a model has them. */

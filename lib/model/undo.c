@@ -3,56 +3,57 @@
 
 #include <string.h>
 
-int melu__undo_init(struct melu__undo *undo, const melu_model *model) {
-  *undo = (struct melu__undo){.model = model};
-  undo->n_rows = melu__calloc(&model->ctx->allocator, model->n_params, sizeof *undo->n_rows);
-  return undo->n_rows != NULL;
-}
-
 void melu__undo_free(struct melu__undo *undo) {
   if (!undo->model) return;
   const struct melu_allocator *a = &undo->model->ctx->allocator;
-  melu__free(a, undo->n_rows);
   melu__free(a, undo->rows);
   melu__free(a, undo->values);
   *undo = (struct melu__undo){0};
 }
 
-int melu__undo_save(struct melu__undo *undo, const melu_gradient *g) {
-  const struct melu_allocator *a = &undo->model->ctx->allocator;
-  size_t n_rows = 0, n_values = 0;
+static void keep(struct melu__undo *undo, const real *values, size_t n) {
+  memcpy(undo->values + undo->n_values, values, n * sizeof *values);
+  undo->n_values += n;
+}
+
+int melu__undo_begin(struct melu__undo *undo, const melu_model *model, const size_t *n_rows) {
+  const struct melu_allocator *a = &model->ctx->allocator;
+  size_t rows = 0, values = 0;
+  undo->model = model;
   undo->filled = 0;
-  for (size_t i = 0; i < undo->model->n_params; i++) {
-    undo->n_rows[i] = melu__gradient_part(g, i).n;
-    n_rows += undo->n_rows[i];
-    n_values += undo->n_rows[i] * undo->model->params[i].cols;
+  undo->n_rows = undo->n_values = 0;
+  for (size_t i = 0; i < model->n_params; i++) {
+    const size_t n = i < model->n_tables ? n_rows[i] : model->params[i].rows;
+    if (i < model->n_tables) rows += n;
+    values += n * model->params[i].cols;
   }
-  if (!melu__grow(a, &undo->rows, &undo->rows_capacity, 0, n_rows, sizeof *undo->rows) ||
-      !melu__grow(a, &undo->values, &undo->values_capacity, 0, n_values, sizeof *undo->values))
+  if (!melu__grow(a, &undo->rows, &undo->rows_capacity, 0, rows, sizeof *undo->rows) ||
+      !melu__grow(a, &undo->values, &undo->values_capacity, 0, values, sizeof *undo->values))
     return 0;
-  uint32_t *rows = undo->rows;
-  real *values = undo->values;
-  for (size_t i = 0; i < undo->model->n_params; i++) {
-    const struct melu__param *p = &undo->model->params[i];
-    const struct melu__gradient_part part = melu__gradient_part(g, i);
-    for (size_t k = 0; k < part.n; k++, values += p->cols) {
-      const size_t row = part.rows ? part.rows[k] : k;
-      *rows++ = (uint32_t)row;
-      memcpy(values, p->data + row * p->cols, p->cols * sizeof *values);
-    }
-  }
+  for (size_t i = model->n_tables; i < model->n_params; i++)
+    keep(undo, model->params[i].data, model->params[i].rows * model->params[i].cols);
   undo->filled = 1;
   return 1;
 }
 
+void melu__undo_add(struct melu__undo *undo, size_t table, size_t row) {
+  const struct melu__param *p = &undo->model->params[table];
+  undo->rows[undo->n_rows++] = (struct melu__undo_row){(uint32_t)table, (uint32_t)row};
+  keep(undo, p->data + row * p->cols, p->cols);
+}
+
 void melu__undo_restore(struct melu__undo *undo, melu_model *model) {
-  const uint32_t *rows = undo->rows;
   const real *values = undo->values;
   if (!undo->filled) return;
-  for (size_t i = 0; i < model->n_params; i++) {
-    const struct melu__param *p = &model->params[i];
-    for (size_t k = 0; k < undo->n_rows[i]; k++, values += p->cols)
-      memcpy(p->data + *rows++ * p->cols, values, p->cols * sizeof *values);
+  for (size_t i = model->n_tables; i < model->n_params; i++) {
+    const size_t n = model->params[i].rows * model->params[i].cols;
+    memcpy(model->params[i].data, values, n * sizeof *values);
+    values += n;
+  }
+  for (size_t k = 0; k < undo->n_rows; k++) {
+    const struct melu__param *p = &model->params[undo->rows[k].table];
+    memcpy(p->data + undo->rows[k].row * p->cols, values, p->cols * sizeof *values);
+    values += p->cols;
   }
   undo->filled = 0;
   model->version++;

@@ -195,6 +195,7 @@ melu_status melu_candidates(uint32_t *items, double *scores, size_t *n, const me
   if (!n || !model || !data || (*n && !items))
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !n ? "n" : !model ? "model" : !data ? "data" : "items");
   melu_status status = check_options(&s.options, options, err);
+  if (!status) status = melu__check_whole(model, err);
   if (!status) status = melu__check_readable(model, data, NULL, 0, err);
   if (status || *n == 0) return status;
   const struct melu_allocator *a = &model->ctx->allocator;

@@ -210,7 +210,8 @@ melu_status melu_catalog_new(melu_catalog **out, const melu_model *model, const 
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!model || !data) return melu__fail(err, MELU_EINVAL, "%s is NULL", model ? "data" : "model");
-  melu_status status = melu__check_items(model, data, items, items ? n : 0, err);
+  melu_status status = melu__check_whole(model, err);
+  if (!status) status = melu__check_items(model, data, items, items ? n : 0, err);
   if (status) return status;
   if (!items) n = melu_dataset_n_items(data);
   if (n >= MAX_ITEMS) return melu__fail(err, MELU_ELIMIT, "%zu items, not below 2^31", n);

@@ -80,6 +80,7 @@ melu_status melu_choose(size_t *best, double *errors, const melu_context *ctx, c
   if (!best || !ctx || !data || !models || !fits || n == 0)
     return melu__fail(err, MELU_EINVAL, "an argument is NULL, or there is no candidate");
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
+  if (ctx->collective.n_ranks > 1) return melu__fail(err, MELU_ESTATE, "settings are chosen by one rank alone");
   melu_status status = resolve(&c, options, err);
   if (!status) status = draw_users(&c, err);
   double *found = melu__alloc(&ctx->allocator, n, sizeof *found);

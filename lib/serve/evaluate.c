@@ -243,6 +243,7 @@ melu_status melu_evaluate(struct melu_metrics *out, const melu_model *model, con
   if (!out || !model || !data)
     return melu__fail(err, MELU_EINVAL, "%s is NULL", !out ? "out" : !model ? "model" : "data");
   melu_status status = melu__evaluate_options(&e.options, options, err);
+  if (!status) status = melu__check_whole(model, err);
   if (status) return status;
   if (!data->frozen) return melu__fail(err, MELU_ESTATE, "the data set is not frozen");
   if (!melu__schema_equal(model->schema, data->schema))

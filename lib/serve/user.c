@@ -104,6 +104,8 @@ melu_status melu_user_new(melu_user **out, const melu_model *model, melu_error *
   if (!out) return melu__fail(err, MELU_EINVAL, "out is NULL");
   *out = NULL;
   if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
+  const melu_status status = melu__check_whole(model, err);
+  if (status) return status;
   melu_user *user = melu__calloc(&model->ctx->allocator, 1, sizeof *user);
   if (!user) return melu__fail_memory(err);
   if (!melu__user_init(user, model)) {

@@ -38,12 +38,13 @@ melu_status melu_workspace_new(melu_workspace **out, const melu_model *model, si
   if (!model) return melu__fail(err, MELU_EINVAL, "model is NULL");
   if (max_support > MAX_SUPPORT)
     return melu__fail(err, MELU_ELIMIT, "max_support is %zu, above %d", max_support, MAX_SUPPORT);
+  melu_status status = melu__check_whole(model, err);
+  if (status) return status;
   const struct melu_allocator *a = &model->ctx->allocator;
   melu_workspace *ws = melu__calloc(a, 1, sizeof *ws);
   if (!ws) return melu__fail_memory(err);
   ws->model = model;
   ws->max_support = max_support;
-  melu_status status = MELU_OK;
   ws->gathered =
       melu__calloc(a, melu__size_mul(MELU__RANK_ROWS, melu__rank_x(model) + melu__rank_z(model)), sizeof *ws->gathered);
   ws->ranking = melu__alloc(a, 1, melu__ranking_size());

@@ -191,7 +191,7 @@ melu_status api_after(struct api *a, const char *call, melu_status status, unsig
   a->heap.fail_at = 0;
   a->fault = 0;
   a->stop_at = 0;
-  FUZZ_NEEDS(status <= 0 && status >= MELU_ESYSTEM, "%s: status %d", call, (int)status);
+  FUZZ_NEEDS(status <= 0 && status >= MELU_EPEER, "%s: status %d", call, (int)status);
   FUZZ_NEEDS(status != MELU_ENOMEM || refused, "%s: no memory, but all was given", call);
   FUZZ_NEEDS(status != MELU_ECANCELED || a->stopped, "%s: cancelled, but by nobody", call);
   FUZZ_NEEDS(!status || status == MELU_ENOMEM || status == MELU_ECANCELED || allowed & API_BIT(status), "%s: %s: %s",

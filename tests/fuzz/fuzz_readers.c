@@ -13,13 +13,7 @@
 #include "readers.h"
 
 /* Of the input's second byte; readers.h has the other bits. */
-enum { OF_FACTORS = 1, REPAIRED = 2 };
-
-/* Readers of files of tensors say these. */
-enum {
-  REFUSALS = FUZZ_BIT(MELU_EFORMAT) | FUZZ_BIT(MELU_ECORRUPT) | FUZZ_BIT(MELU_EVERSION) | FUZZ_BIT(MELU_ERANGE) |
-             FUZZ_BIT(MELU_ELIMIT)
-};
+enum { OF_FACTORS = 1 };
 
 enum { N_SCENES = SCENE_FACTORS + 1 };
 
@@ -45,7 +39,7 @@ struct fuzz_input fuzz_part(struct fuzz_input *in) {
 
 int fuzz_accepted(const char *what, melu_status status, unsigned allowed, const melu_error *err) {
   if (!status) return 1;
-  FUZZ_NEEDS(status >= MELU_ESYSTEM && status < 0 && allowed & FUZZ_BIT(status), "%s: %s", what,
+  FUZZ_NEEDS(status >= MELU_EPEER && status < 0 && allowed & FUZZ_BIT(status), "%s: %s", what,
              melu_status_name(status));
   FUZZ_NEEDS(err->status == status && err->message[0] && memchr(err->message, 0, sizeof err->message),
              "%s: %s, but the error does not say so", what, melu_status_name(status));
@@ -57,7 +51,7 @@ int fuzz_accepted(const char *what, melu_status status, unsigned allowed, const 
 /* The input itself; or, repaired, its two parts as header and data, with the right length and checksum. */
 static const char *write_input(const struct scene *s, struct fuzz_input in, unsigned flags) {
   const char *path = scene_path(s, "input");
-  if (!(flags & REPAIRED)) {
+  if (!(flags & FUZZ_REPAIRED)) {
     proof_write_file(path, in.at, in.n);
     return path;
   }
@@ -146,7 +140,7 @@ static void read_model(const struct scene *s, struct fuzz_input in, unsigned fla
   melu_error err = {.message = ""};
   melu_model *model = s->model;
   const melu_status status = melu_model_load(&model, s->ctx, write_input(s, in, flags), &err);
-  if (fuzz_accepted("melu_model_load", status, REFUSALS, &err)) {
+  if (fuzz_accepted("melu_model_load", status, FUZZ_TENSOR_REFUSALS, &err)) {
     check_saving(s, model);
     check_serving(s->ctx, model);
     melu_model_free(model);
@@ -161,7 +155,7 @@ static void read_weights(const struct scene *s, struct fuzz_input in, unsigned f
   melu_model *model = importers[flags & OF_FACTORS];
   digest_of(before, model);
   const melu_status status = melu_model_import(model, write_input(s, in, flags), &err);
-  if (fuzz_accepted("melu_model_import", status, REFUSALS, &err)) {
+  if (fuzz_accepted("melu_model_import", status, FUZZ_TENSOR_REFUSALS, &err)) {
     check_serving(s->ctx, model);
     FUZZ_NEEDS(!melu_model_import(model, scene_path(s, "sound"), &err), "cannot be undone: %s", err.message);
   }
@@ -177,7 +171,7 @@ static void read_checkpoint(const struct scene *s, struct fuzz_input in, unsigne
   melu_model *model = saver_model(s, 0);
   digest_of(before, model);
   const melu_status status = saver_train(model, s, write_input(s, in, flags), 1, &err);
-  const int accepted = fuzz_accepted("a checkpoint", status, REFUSALS | ENDS | OTHER, &err);
+  const int accepted = fuzz_accepted("a checkpoint", status, FUZZ_TENSOR_REFUSALS | ENDS | OTHER, &err);
   digest_of(after, model);
   if (accepted || status == MELU_EDIVERGED)
     check_serving(s->ctx, model);
@@ -219,13 +213,13 @@ static void read_user(const struct scene *s, struct fuzz_input in, unsigned flag
   const struct proof_bytes b = proof_copy(in.at, in.n);
   melu_user *user = loaded[flags & OF_FACTORS];
   float before[SCENE_ITEMS], after[SCENE_ITEMS];
-  if (flags & REPAIRED && b.n >= AT_COUNTS + 8) {
+  if (flags & FUZZ_REPAIRED && b.n >= AT_COUNTS + 8) {
     digest_of(b.at + AT_DIGEST, s->model);
     repair_user(b);
   }
   predict(before, s, user);
   const melu_status status = melu_user_load(user, s->ws, s->model, s->data, b.at, b.n, &err);
-  if (fuzz_accepted("melu_user_load", status, REFUSALS | OTHER, &err)) {
+  if (fuzz_accepted("melu_user_load", status, FUZZ_TENSOR_REFUSALS | OTHER, &err)) {
     check_user(s, user, b);
     FUZZ_NEEDS(!melu_adapt(user, s->ws, s->model, s->data, NULL, NULL, NULL, 0, &err), "no stranger: %s", err.message);
   }
@@ -237,7 +231,7 @@ static void read_user(const struct scene *s, struct fuzz_input in, unsigned flag
 /* --------------------------------------------------------------------------------------------------------- all */
 
 static void (*const all_readers[])(const struct scene *s, struct fuzz_input in, unsigned flags) = {
-    read_model, read_weights, read_checkpoint, read_user, fuzz_tables, fuzz_melu_folder};
+    read_model, read_weights, read_checkpoint, read_user, fuzz_tables, fuzz_melu_folder, fuzz_shards};
 enum { N_READERS = sizeof all_readers / sizeof *all_readers };
 
 static void close_all(void) {
@@ -248,6 +242,7 @@ static void close_all(void) {
     unlink(scene_path(&scenes[i], "input"));
     unlink(scene_path(&scenes[i], "saved"));
     unlink(scene_path(&scenes[i], "table"));
+    fuzz_shards_close(&scenes[i]);
     scene_close(&scenes[i]);
   }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The two halves of fuzz_readers. */
+/* The parts of fuzz_readers. */
 #ifndef MELU_TESTS_FUZZ_READERS_H
 #define MELU_TESTS_FUZZ_READERS_H
 
@@ -19,6 +19,22 @@ int fuzz_accepted(const char *what, melu_status status, unsigned allowed, const 
 
 /* Of the flags: by which of four sets of options, from this bit on; which of two schemas. */
 enum { FUZZ_TABLE_OPTIONS = 4, FUZZ_MELU_ITEMS = 4 };
+
+/* Statuses of readers of files of tensors. */
+enum {
+  FUZZ_TENSOR_REFUSALS = FUZZ_BIT(MELU_EFORMAT) | FUZZ_BIT(MELU_ECORRUPT) | FUZZ_BIT(MELU_EVERSION) |
+                         FUZZ_BIT(MELU_ERANGE) | FUZZ_BIT(MELU_ELIMIT)
+};
+
+/* Of the flags: checksums are set right, as by somebody who means harm. */
+enum { FUZZ_REPAIRED = 2 };
+
+/* A frozen data set that was read can be used. */
+void fuzz_check_data(const melu_dataset *data);
+
+/* Shard folders; the scene's folder is one, and its files are removed by fuzz_shards_close. */
+void fuzz_shards(const struct scene *s, struct fuzz_input in, unsigned flags);
+void fuzz_shards_close(const struct scene *s);
 
 /* Readers of tables, and of a folder of the MeLU reference code; `flags` say how they are called. */
 void fuzz_tables(const struct scene *s, struct fuzz_input in, unsigned flags);

@@ -52,11 +52,9 @@ static void check_values(const melu_dataset *data, melu_owner owner, size_t n) {
   }
 }
 
-static void check_data(melu_dataset *data) {
-  melu_error err = {.message = ""};
+void fuzz_check_data(const melu_dataset *data) {
   const size_t n_users = melu_dataset_n_users(data), n_items = melu_dataset_n_items(data);
   size_t n_ratings = 0;
-  FUZZ_NEEDS(!melu_dataset_freeze(data, &err), "cannot be frozen: %s", err.message);
   check_values(data, MELU_USER, n_users);
   check_values(data, MELU_ITEM, n_items);
   for (uint32_t u = 0; u < n_users; u++) {
@@ -68,6 +66,12 @@ static void check_data(melu_dataset *data) {
   }
   FUZZ_NEEDS(n_ratings == melu_dataset_n_ratings(data), "%zu ratings of users, %zu of all", n_ratings,
              melu_dataset_n_ratings(data));
+}
+
+static void check_data(melu_dataset *data) {
+  melu_error err = {.message = ""};
+  FUZZ_NEEDS(!melu_dataset_freeze(data, &err), "cannot be frozen: %s", err.message);
+  fuzz_check_data(data);
 }
 
 /* ----------------------------------------------------------------------------------------------------- tables */

@@ -2,91 +2,15 @@
 /* Proof 3: every call by which the library reads or writes a file fails, each in turn, with each of five errors, alone
  * and with all that follow; and transfers fewer bytes than it was asked for. Who saves leaves the old file or the new
  * one, and nothing beside it; who reads leaves everything as it was. What a signal interrupts goes on. */
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "calls.h"
+#include "io_faults.h"
 #include "planted.h"
 #include "readers.h"
-
-static const int errors[] = {ENOSPC, EIO, EDQUOT, EINTR, EMFILE};
-enum { N_ERRORS = sizeof errors / sizeof *errors };
-
-/* Bytes that every transfer has at most. */
-static const size_t pieces[] = {1, 7, 1000};
-enum { N_PIECES = sizeof pieces / sizeof *pieces };
-
-static struct { size_t n_runs, n_kinds[CALL_KINDS]; } figures;
-
-/* ------------------------------------------------------------------------------------------------- the faults */
-
-static size_t n_descriptors(void) {
-  size_t n = 0;
-  for (int fd = 0; fd < 256; fd++) n += fcntl(fd, F_GETFD) >= 0;
-  return n;
-}
-
-/* The outcome that docs/file-format.md promises. */
-enum outcome { REFUSED, DONE, BETWEEN };
-
-static enum outcome outcome_of(const struct call *c, const struct call_fault *f) {
-  size_t n;
-  calls_recorded(&n);
-  if (!c || !f->error || f->error == EINTR) return DONE;
-  if (c->kind == CALL_FSYNC && call_is_of_folder(c)) return BETWEEN;
-  const int is_harmless = c->kind == CALL_UNLINK || (c->kind == CALL_CLOSE && !call_is_of_written(c));
-  return is_harmless && !(f->from_there_on && f->at < n) ? DONE : REFUSED;
-}
-
-/* For messages: what went wrong, until the next call. */
-static const char *describe(const char *who, const struct call_fault *f) {
-  static char text[160];
-  size_t n;
-  const struct call *c = calls_recorded(&n);
-  if (!f->at)
-    snprintf(text, sizeof text, "%s, %zu bytes at a time", who, f->most);
-  else
-    snprintf(text, sizeof text, "%s, call %zu (%s)%s, %s", who, f->at, call_names[c[f->at - 1].kind],
-             f->from_there_on ? " and all after it" : "", f->error ? strerror(f->error) : "one byte alone");
-  return text;
-}
-
-static void check_status(melu_status status, const melu_error *err, enum outcome want, const struct call_fault *f,
-                         const char *what) {
-  const melu_status wanted = want == DONE ? MELU_OK : MELU_EIO;
-  PROOF_NEEDS(status == wanted, "%s: %s instead of %s: %s", what, melu_status_name(status), melu_status_name(wanted),
-              status ? err->message : "");
-  if (want == DONE) return;
-  PROOF_NEEDS(err->status == MELU_EIO && err->sys_errno == f->error && strstr(err->message, strerror(f->error)),
-              "%s: errno %d, \"%s\"", what, err->sys_errno, err->message);
-  PROOF_NEEDS(want != BETWEEN || strstr(err->message, "the folder of"), "%s: \"%s\"", what, err->message);
-}
-
-/* Does something with each of its calls failing in turn. `n`: its calls when nothing fails. */
-static void fail_each(size_t n, void (*try_fault)(void *arg, struct call_fault fault), void *arg) {
-  for (size_t at = 1; at <= n; at++)
-    for (int e = 0; e < N_ERRORS; e++) {
-      try_fault(arg, (struct call_fault){.at = at, .error = errors[e]});
-      /* A signal in answer to every call would be an endless one. */
-      if (errors[e] != EINTR) try_fault(arg, (struct call_fault){.at = at, .error = errors[e], .from_there_on = 1});
-    }
-  for (size_t at = 1; at <= n; at++) try_fault(arg, (struct call_fault){.at = at});
-  for (int i = 0; i < N_PIECES; i++) try_fault(arg, (struct call_fault){.most = pieces[i]});
-}
-
-/* The call that was to fail; none if transfers were short. */
-static const struct call *call_hit(const struct call_fault *f) {
-  size_t n;
-  const struct call *c = calls_recorded(&n);
-  PROOF_NEEDS(!f->at || f->at <= n, "call %zu was not made", f->at);
-  if (!f->at) return NULL;
-  figures.n_kinds[c[f->at - 1].kind]++;
-  return &c[f->at - 1];
-}
+#include "shard_faults.h"
 
 /* -------------------------------------------------------------------------------------------------- saving */
 
@@ -97,27 +21,6 @@ struct saving {
   char path[128];
   struct proof_bytes states[2]; /* the file of each state: the old one and the new one */
 };
-
-static size_t files_in(const char *folder) {
-  size_t n = 0;
-  DIR *dir = opendir(folder);
-  PROOF_NEEDS(dir, "cannot look into %s", folder);
-  for (const struct dirent *e; (e = readdir(dir)) != NULL;) n += e->d_name[0] != '.';
-  closedir(dir);
-  return n;
-}
-
-/* Also what a failing unlink had to leave. */
-static void remove_temporary(const char *folder) {
-  char path[512];
-  DIR *dir = opendir(folder);
-  PROOF_NEEDS(dir, "cannot look into %s", folder);
-  for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
-    snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-    if (strstr(e->d_name, ".tmp-")) unlink(path);
-  }
-  closedir(dir);
-}
 
 static void check_file(const struct saving *s, int state, const char *what) {
   if (state < 0) {
@@ -133,15 +36,6 @@ static void check_file(const struct saving *s, int state, const char *what) {
 static void put_old_file(const struct saving *s) {
   unlink(s->path);
   if (s->is_over) proof_write_file(s->path, s->states[0].at, s->states[0].n);
-}
-
-/* Whether a file may be left that could not be removed. */
-static int may_leave(void) {
-  size_t n;
-  const struct call *c = calls_recorded(&n);
-  for (size_t i = 0; i < n; i++)
-    if (c[i].kind == CALL_UNLINK && c[i].failed) return 1;
-  return 0;
 }
 
 static void try_saving(void *arg, struct call_fault fault) {
@@ -302,12 +196,14 @@ int main(int argc, char **argv) {
     for (int i = 0; i < N_SAVERS; i++) fail_saver(&s, &savers[i]);
     for (int i = 0; i < N_READERS; i++) fail_reader(&s, &readers[i]);
     readers_clean(&s);
+    if (setting == SCENE_LAYERS) fail_shard_writer(&s);
     scene_close(&s);
   }
   for (int kind = 0; kind < CALL_KINDS; kind++)
     PROOF_NEEDS(figures.n_kinds[kind] > 0, "no call of %s was seen", call_names[kind]);
   proof_held(
-      "%zu times a call failed or was cut short, in %d savers and %d readers with %d models: old or new, and "
+      "%zu times a call failed or was cut short, in %d savers, a writer of shards and %d readers with %d models: old "
+      "or new, and "
       "nothing left",
       figures.n_runs, N_SAVERS, N_READERS, n_settings);
 }

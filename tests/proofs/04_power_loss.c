@@ -9,10 +9,11 @@
 
 #include "disk.h"
 #include "planted.h"
+#include "shard_set.h"
 
 enum { SAVED_AGAIN = 50 }; /* of so many crashes one is followed by another save */
 
-static struct { size_t n_crashes, n_old, n_new, n_saved; } figures;
+static struct { size_t n_crashes, n_old, n_new, n_saved, n_shards; } figures;
 
 struct losing {
   const struct scene *scene;
@@ -105,6 +106,52 @@ static void lose_saver(const struct scene *scene, const struct saver *saver, siz
   for (int state = 0; state < 2; state++) free(l.states[state].at);
 }
 
+/* ---------------------------------------------------------------------------------------------- shard folders */
+
+/* No manifest, and so no data set; or a manifest, and all of it. */
+static void crash_shards(struct shard_set *s, const unsigned char whole[MELU_DIGEST_BYTES], const struct disk *d,
+                         size_t n, uint64_t seed) {
+  melu_error err;
+  struct disk_files found;
+  unsigned char now[MELU_DIGEST_BYTES];
+  struct melu__rng rng = melu__rng(seed, 1, (uint32_t)n, 0);
+  disk_crash(&found, d, n, &rng);
+  const int is_there = disk_file(&found, s->manifest) != NULL, again = melu__rng_below(&rng, SAVED_AGAIN) == 0;
+  PROOF_NEEDS(is_there || n < d->n, "a shard folder was finished, but with seed %zu it is lost", (size_t)seed);
+  for (size_t i = 0; i < found.n && (is_there || again); i++)
+    proof_write_file(found.at[i].path, found.at[i].bytes.at, found.at[i].bytes.n);
+  if (is_there) shard_set_digest(now, s, "a shard folder after a crash");
+  if (!is_there && again) {
+    PROOF_TRY(shard_set_write(s, &err));
+    shard_set_end_writing(s);
+    shard_set_digest(now, s, "a shard folder written again");
+    figures.n_saved++;
+  }
+  PROOF_NEEDS(!(is_there || again) || memcmp(now, whole, sizeof now) == 0, "a shard folder is another one");
+  if (is_there || again) shard_set_empty(s);
+  figures.n_shards++;
+  disk_files_free(&found);
+}
+
+static void lose_shards(const struct scene *scene, size_t n_seeds) {
+  struct shard_set s;
+  melu_error err;
+  struct disk d;
+  unsigned char whole[MELU_DIGEST_BYTES];
+  shard_set_open(&s, scene);
+  calls_begin((struct call_fault){0});
+  PROOF_TRY(shard_set_write(&s, &err));
+  calls_end();
+  shard_set_end_writing(&s);
+  shard_set_digest(whole, &s, "a shard folder");
+  disk_open(&d, s.manifest, (struct proof_bytes){NULL, 0});
+  shard_set_empty(&s);
+  for (size_t seed = 0; seed < n_seeds; seed++)
+    for (size_t n = 0; n <= d.n; n++) crash_shards(&s, whole, &d, n, seed);
+  disk_close(&d);
+  shard_set_close(&s);
+}
+
 /* --------------------------------------------------------------------------------------------- what is planted */
 
 struct planted {
@@ -134,11 +181,13 @@ int main(int argc, char **argv) {
     scene_open(&s, setting, NULL);
     if (setting == SCENE_LAYERS) plant(&s, n_seeds);
     for (int i = 0; i < N_SAVERS; i++) lose_saver(&s, &savers[i], n_seeds);
+    if (setting == SCENE_LAYERS) lose_shards(&s, n_seeds);
     scene_close(&s);
   }
   PROOF_NEEDS(figures.n_old > 0 && figures.n_new > 0, "only old files were found, or only new ones");
   proof_held(
       "%zu crashes of %d savers with %d models and %zu seeds: %zu times the old file, %zu times the new one, "
-      "none torn; after %zu of them another save worked",
-      figures.n_crashes, N_SAVERS, n_settings, n_seeds, figures.n_old, figures.n_new, figures.n_saved);
+      "none torn, and %zu crashes while a shard folder was written: none or all of it; after %zu another save worked",
+      figures.n_crashes, N_SAVERS, n_settings, n_seeds, figures.n_old, figures.n_new, figures.n_shards,
+      figures.n_saved);
 }

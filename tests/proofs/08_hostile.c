@@ -263,7 +263,14 @@ static void refuse_models(struct scene *s) {
   free(sound.at);
 }
 
+static size_t measure_shards(struct scene *s) {
+  const size_t before = figures.n;
+  hostile_shards(s);
+  return figures.n - before;
+}
+
 int main(int argc, char **argv) {
+  size_t n_shards = 0;
   (void)proof_begin(8, argc, argv); /* as large in CI as in full */
   struct scene s;
   for (int setting = 0; setting < SCENE_MELU; setting++) {
@@ -275,10 +282,12 @@ int main(int argc, char **argv) {
       refuse_repeated(&s, repeated[i].before, repeated[i].text, repeated[i].after, repeated[i].says);
     refuse_models(&s);
     hostile_users(&s);
+    if (setting == SCENE_LAYERS) n_shards = measure_shards(&s);
     scene_close(&s);
   }
   proof_held(
-      "%zu hostile model files and %zu hostile users, each its status; at most %.0f %% of the memory allowed and "
-      "%.1f ms",
-      figures.n_models, figures.n - figures.n_models, 100 * figures.most, figures.slowest);
+      "%zu hostile model files, %zu shard folders and %zu users, each its status; at most %.0f %% of the memory "
+      "allowed "
+      "and %.1f ms",
+      figures.n_models, n_shards, figures.n - figures.n_models - n_shards, 100 * figures.most, figures.slowest);
 }

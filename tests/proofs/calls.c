@@ -145,6 +145,17 @@ WRAPPED(ssize_t, read, (int fd, void *bytes, size_t n)) {
   return got;
 }
 
+/* Reading and writing anywhere in a file are no kinds of their own. */
+WRAPPED_LARGE(ssize_t, pread, (int fd, void *bytes, size_t n, off_t at)) {
+  struct call *c = record(CALL_READ, NULL, NULL, fd);
+  return fails(c) ? -1 : REAL(pread)(fd, bytes, transferred(c, n), at);
+}
+
+WRAPPED_LARGE(ssize_t, pwrite, (int fd, const void *bytes, size_t n, off_t at)) {
+  struct call *c = record(CALL_WRITE, NULL, NULL, fd);
+  return fails(c) ? -1 : REAL(pwrite)(fd, bytes, transferred(c, n), at);
+}
+
 WRAPPED(ssize_t, write, (int fd, const void *bytes, size_t n)) {
   struct call *c = record(CALL_WRITE, NULL, NULL, fd);
   if (fails(c)) return -1;

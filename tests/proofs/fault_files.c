@@ -43,6 +43,12 @@ char *__wrap_mkdtemp(char *template) {
   return made;
 }
 
+/* Thousands of processes would wait for the disk, and no power is cut here. */
+int __wrap_fsync(int descriptor);
+int __wrap_fsync(int descriptor) {
+  return fcntl(descriptor, F_GETFD) < 0 ? -1 : 0;
+}
+
 static int keep_one(const char *path, const struct stat *status, int type, struct FTW *where) {
   PROOF_NEEDS(n_kept < MOST_FILES && strlen(path) < PATH, "too many files");
   struct kept *k = &kept[n_kept];

@@ -292,7 +292,7 @@ static void host_free(void *arg, void *memory) {
 /* Hears of the updates of trainings before the program does. */
 static int on_progress(void *arg, const struct melu_progress *progress) {
   const struct host *host = arg;
-  if (inside && strcmp(call.name, "melu_fit") == 0 && strcmp(progress->phase, "fit") == 0) {
+  if (inside && strncmp(call.name, "melu_fit", 8) == 0 && strcmp(progress->phase, "fit") == 0) {
     busy = 1;
     fault_call_update(&call);
     busy = 0;

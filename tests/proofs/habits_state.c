@@ -74,10 +74,19 @@ void habit_remember(void) {
   look(&remembered);
 }
 
+/* Who writes shards has a temporary file, of which melu.h tells, until they are finished. */
+static size_t n_held(const char *call) {
+  static const char *const holding[] = {"melu_shard_writer_new(", "melu_shard_writer_add_"};
+  for (size_t i = 0; i < sizeof holding / sizeof *holding; i++)
+    if (strncmp(call, holding[i], strlen(holding[i])) == 0) return 1;
+  return 0;
+}
+
 void habit_unchanged(void *arg, const char *call) {
   struct host_state now;
   (void)arg;
   look(&now);
+  now.n_descriptors -= n_held(call);
   PROOF_NEEDS(memcmp(&now, &remembered, sizeof now) == 0, "the host's state is another one after %s", call);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The two halves of proof 8. */
+/* The parts of proof 8. */
 #ifndef MELU_TESTS_HOSTILE_H
 #define MELU_TESTS_HOSTILE_H
 
@@ -18,5 +18,8 @@ void hostile_measure(melu_status (*load)(void *arg, melu_error *err), void *arg,
 
 /* Loads hostile bytes of users of the scene's model. */
 void hostile_users(struct scene *s);
+
+/* Opens and reads hostile shard folders. */
+void hostile_shards(struct scene *s);
 
 #endif

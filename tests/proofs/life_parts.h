@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What whole_life.c and life_calls.c share. */
+/* What whole_life.c, life_calls.c and life_shards.c share. */
 #ifndef MELU_TESTS_LIFE_PARTS_H
 #define MELU_TESTS_LIFE_PARTS_H
 
@@ -44,5 +44,8 @@ void life_serve(struct life *l);
 void life_rank(const struct life *l);
 void life_ask(const struct life *l);
 void life_train(const struct life *l);
+
+/* life_shards.c: the data as a folder, and a training from it. */
+void life_shard(const struct life *l);
 
 #endif

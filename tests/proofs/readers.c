@@ -12,6 +12,8 @@
 #define STATE "s" /* of the tiny folder */
 #define MODEL "saved-0"
 #define CHECKPOINT "saved-1"
+#define MANIFEST "manifest.safetensors" /* the scene's folder is a shard folder, too */
+#define SHARD "users-00000.safetensors"
 
 /* ------------------------------------------------------------------------------------------------- the files */
 
@@ -21,12 +23,19 @@ void readers_prepare(const struct scene *s) {
     proof_write_file(scene_path(s, tiny_files[i].name), tiny_files[i].text, strlen(tiny_files[i].text));
   PROOF_TRY(savers[0].save(s, 1, scene_path(s, MODEL), &err));
   PROOF_TRY(savers[1].save(s, 1, scene_path(s, CHECKPOINT), &err));
+  melu_shard_writer *writer;
+  const struct melu_shard_options options = {.size = sizeof options, .n_files = 1};
+  PROOF_TRY(melu_shard_writer_new(&writer, s->ctx, s->folder, s->data, &options, &err));
+  PROOF_TRY(melu_shard_writer_finish(writer, &err));
+  melu_shard_writer_free(writer);
 }
 
 void readers_clean(const struct scene *s) {
   for (size_t i = 0; i < N_TINY_FILES; i++) unlink(scene_path(s, tiny_files[i].name));
   unlink(scene_path(s, MODEL));
   unlink(scene_path(s, CHECKPOINT));
+  unlink(scene_path(s, MANIFEST));
+  unlink(scene_path(s, SHARD));
 }
 
 /* ------------------------------------------------------------------------------------------------ the readers */
@@ -103,29 +112,47 @@ static melu_status read_melu(struct subject *t, melu_error *err) {
   return melu_dataset_read_melu(t->data, t->scene->folder, STATE, err);
 }
 
+static melu_status open_shards(struct subject *t, melu_error *err) {
+  return melu_shards_open(&t->shards, t->scene->ctx, t->scene->folder, err);
+}
+
+static void have_shards(struct subject *t) {
+  melu_error err;
+  PROOF_TRY(open_shards(t, &err));
+}
+
+static melu_status read_shard(struct subject *t, melu_error *err) {
+  return melu_shards_read(&t->data, t->shards, 0, err);
+}
+
 const struct reader readers[N_READERS] = {
-    {"melu_model_load", open_nothing, load_model, {MODEL}, 1},
-    {"melu_model_import", open_model, import, {MODEL}, 0},
-    {"melu_fit that resumes", open_model, resume, {CHECKPOINT}, 1},
-    {"melu_dataset_read_items", open_tables, read_items, {"items.csv"}, 0},
-    {"melu_dataset_read_users", open_tables, read_users, {"users.csv"}, 0},
-    {"melu_dataset_read_ratings", open_entities, read_ratings, {"ratings.csv"}, 0},
+    {"melu_model_load", open_nothing, load_model, {MODEL}, 1, 0},
+    {"melu_model_import", open_model, import, {MODEL}, 0, 0},
+    {"melu_fit that resumes", open_model, resume, {CHECKPOINT}, 1, 0},
+    {"melu_dataset_read_items", open_tables, read_items, {"items.csv"}, 0, 1},
+    {"melu_dataset_read_users", open_tables, read_users, {"users.csv"}, 0, 1},
+    {"melu_dataset_read_ratings", open_entities, read_ratings, {"ratings.csv"}, 0, 1},
     {"melu_schema_add_melu",
      open_schema,
      add_melu,
      {"m_rate.txt", "m_genre.txt", "m_director.txt", "m_actor.txt", "m_gender.txt", "m_age.txt", "m_occupation.txt",
       "m_zipcode.txt"},
-     0},
+     0,
+     1},
     {"melu_schema_add_melu_items",
      open_schema,
      add_melu_items,
      {"m_rate.txt", "m_genre.txt", "m_director.txt", "m_actor.txt"},
-     0},
+     0,
+     1},
     {"melu_dataset_read_melu",
      open_melu,
      read_melu,
      {"users.dat", "movies_extrainfos.dat", STATE ".json", STATE "_y.json"},
-     0}};
+     0,
+     1},
+    {"melu_shards_open", open_nothing, open_shards, {MANIFEST}, 1, 1},
+    {"melu_shards_read", have_shards, read_shard, {SHARD}, 1, 1}};
 
 /* ----------------------------------------------------------------------------------------------- the subjects */
 
@@ -137,12 +164,13 @@ void subject_open(struct subject *t, const struct scene *s, const struct reader 
 void subject_close(struct subject *t) {
   melu_model_free(t->model);
   melu_dataset_free(t->data);
+  melu_shards_free(t->shards);
   melu_schema_free(t->schema);
 }
 
 void subject_freeze(struct subject *t) {
   melu_error err;
-  if (t->data) PROOF_TRY(melu_dataset_freeze(t->data, &err));
+  if (t->data && !t->data->frozen) PROOF_TRY(melu_dataset_freeze(t->data, &err));
 }
 
 static void digest_schema(struct melu__digest *d, const melu_schema *schema) {
@@ -177,5 +205,6 @@ void subject_digest(unsigned char digest[MELU_DIGEST_BYTES], const struct subjec
   }
   if (t->schema) digest_schema(&d, t->schema);
   if (t->data) digest_data(&d, t->data);
+  if (t->shards) digest_data(&d, melu_shards_items(t->shards));
   melu__digest_end(digest, &d);
 }

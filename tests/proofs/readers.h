@@ -11,6 +11,7 @@ struct subject {
   melu_model *model;
   melu_schema *schema;
   melu_dataset *data;
+  melu_shards *shards;
 };
 
 enum { READER_FILES = 8 };
@@ -20,9 +21,10 @@ struct reader {
   melu_status (*read)(struct subject *subject, melu_error *err);
   const char *files[READER_FILES]; /* of the scene's folder, that it reads; NULL: no more */
   int is_sealed;                   /* by a checksum, so that whatever is altered is noticed */
+  int is_of_data;                  /* what it reads is the same whatever the model is */
 };
 
-enum { N_READERS = 9 };
+enum { N_READERS = 11 };
 extern const struct reader readers[N_READERS];
 
 /* Writes the files that are read, beside the scene's tables; removes them. */
@@ -32,7 +34,7 @@ void readers_clean(const struct scene *s);
 void subject_open(struct subject *subject, const struct scene *s, const struct reader *reader);
 void subject_close(struct subject *subject);
 
-/* Freezes the data set, if there is one: only then are its ratings to be seen. */
+/* Freezes the data set, if there is an open one: only then are its ratings to be seen. */
 void subject_freeze(struct subject *subject);
 
 /* Of all that is there. */

@@ -203,6 +203,7 @@ void whole_life(struct outcome *out, const struct life_plan *plan) {
   if (plan->setting != LIFE_ITEMS) life_rank(l);
   if (plan->setting != LIFE_PAIRS && plan->setting != LIFE_WIDE) life_ask(l);
   life_train(l);
+  if (plan->setting != LIFE_WIDE) life_shard(l);
   live_end(l);
 }
 

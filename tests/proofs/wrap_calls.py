@@ -15,7 +15,7 @@ EXTENTS = {
     'melu_dataset_add_user': {'index': '1'}, 'melu_dataset_add_item': {'index': '1'},
     'melu_dataset_find_user': {'out': '1'}, 'melu_dataset_find_item': {'out': '1'},
     'melu_model_get_options': {'options': '1'}, 'melu_model_param': {'out': '1'},
-    'melu_model_digest': {'digest': 'MELU_DIGEST_BYTES'},
+    'melu_model_digest': {'digest': 'MELU_DIGEST_BYTES'}, 'melu_shards_describe': {'info': '1'},
     'melu_user_save': {'bytes': '*n', 'n': '1'},
     'melu_explain': {'pulls': 'melu_user_ratings(user, NULL, NULL)'},
     'melu_candidates': {'items': '*n', 'scores': '*n', 'n': '1'},
@@ -23,7 +23,7 @@ EXTENTS = {
     'melu_metrics_add': {'metrics': '1'}, 'melu_metrics_clicks': {'metrics': '1'}, 'melu_evaluate': {'out': '1'},
     'melu_choose': {'best': '1', 'errors': 'n'},
 }
-HANDLES = 'context schema dataset batch model gradient optimizer workspace user catalog'.split()
+HANDLES = 'context schema dataset batch model gradient optimizer workspace user catalog shard_writer shards'.split()
 
 
 class Parameter:
@@ -69,7 +69,7 @@ def wrapper(name, parameters):
     if {'workspace', 'model', 'user', 'dataset'} <= by_handle.keys() and name not in EXTENTS:
         names = ', '.join(by_handle[h] for h in ('workspace', 'model', 'user', 'dataset'))
         lines.append(f'  faults_served({names});')
-    if name == 'melu_fit':
+    if name in ('melu_fit', 'melu_fit_shards'):
         lines.append('  if (options && options->resume) faults_resumes();')
     lines += ['  melu_status status;', f'  do status = {call};', '  while (faults_again(status, err));',
               '  return status;', '}', '']
@@ -82,7 +82,8 @@ def main():
     lines = ['/* Made by wrap_calls.py. */', '#include "faults.h"', '']
     for name, parameters in found:
         lines += wrapper(name, parameters)
-    names = ['mkdtemp', 'melu_context_new'] + [name for name, _ in found]  # of which faults.c has the first two
+    # faults.c and fault_files.c have the first three
+    names = ['mkdtemp', 'fsync', 'melu_context_new'] + [name for name, _ in found]
     with open(sys.argv[2], 'w', encoding='utf-8') as file:
         file.write('\n'.join(lines))
     with open(sys.argv[3], 'w', encoding='utf-8') as file:

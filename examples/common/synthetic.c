@@ -90,7 +90,7 @@ static void user_vector(double v[SYNTHETIC_RANK], const struct synthetic *s, uin
 void synthetic_fields(const struct synthetic *s, melu_schema *schema) {
   melu_error err;
   const struct melu_field fields[] = {
-      {.size = sizeof *fields, .name = "item", .owner = MELU_ITEM, .n_values = s->n_items},
+      {.size = sizeof *fields, .name = "item", .owner = MELU_ITEM, .n_values = s->n_rows ? s->n_rows : s->n_items},
       {.size = sizeof *fields, .name = "genre", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = SYNTHETIC_GENRES},
       {.size = sizeof *fields, .name = "group", .owner = MELU_USER, .n_values = SYNTHETIC_GROUPS}};
   for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) must(melu_schema_add(schema, &fields[i], &err), &err);
@@ -99,9 +99,11 @@ void synthetic_fields(const struct synthetic *s, melu_schema *schema) {
 void synthetic_items(const struct synthetic *s, melu_dataset *data) {
   melu_error err;
   uint32_t genres[GENRES_OF_ITEM];
+  const uint32_t apart = s->n_rows ? s->n_rows / s->n_items : 1;
   for (uint32_t i = 0; i < s->n_items; i++) {
+    const uint32_t id = i * apart;
     const size_t n = genres_of(genres, s, i);
-    const struct melu_value values[] = {{.ids = &i, .n_ids = 1}, {.ids = genres, .n_ids = n}};
+    const struct melu_value values[] = {{.ids = &id, .n_ids = 1}, {.ids = genres, .n_ids = n}};
     must(melu_dataset_add_item(data, i, values, NULL, &err), &err);
   }
 }

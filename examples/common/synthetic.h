@@ -24,6 +24,7 @@ struct synthetic {
   uint64_t seed;
   uint32_t n_items;      /* their ids are 0, 1, ..., from the most popular on */
   uint32_t mean_ratings; /* of a user, from 11 to 500; the least are 10, the most SYNTHETIC_MOST */
+  uint32_t n_rows;       /* of the table of items' ids, over which theirs are spread; 0: as many as items */
 };
 
 /* Users have any id; one of an id that is not trained on is a stranger. Fields: an item's "item" (MELU_ONE) and "genre"

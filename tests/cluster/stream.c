@@ -33,7 +33,8 @@ static struct {
              .model = "stream.melu"};
 
 static struct synthetic world(void) {
-  return (struct synthetic){choices.seed, (uint32_t)choices.n_items, (uint32_t)choices.n_ratings};
+  return (struct synthetic){
+      .seed = choices.seed, .n_items = (uint32_t)choices.n_items, .mean_ratings = (uint32_t)choices.n_ratings};
 }
 
 /* ------------------------------------------------------------------------------------------------ measuring */

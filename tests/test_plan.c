@@ -628,6 +628,114 @@ START_TEST(random_programs) {
 }
 END_TEST
 
+/* ----------------------------------------------------------------------------------- products that many read */
+
+enum { N_READERS = 16, N_FACTORS = 8, N_VALUES = N_FACTORS + 2 };
+
+/* Ways to read the product p, (rows, cols), of which some are made with it: sums that take it times a vector, and sums
+ * of rows of it times another matrix. q is another product, m and n are matrices, v and w vectors of `rows` numbers, r
+ * is a row: the last of `values`. */
+static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, melu__ref q, const melu__ref *values) {
+  const melu__ref m = values[4], n = values[5], r = values[7], v = values[8], w = values[9];
+  const size_t rows = t->nodes[p].rows, cols = t->nodes[p].cols;
+  const melu__ref p_by_v = melu__tape_mul(t, p, melu__tape_cols(t, v, 1, cols));
+  const melu__ref p_by_w = melu__tape_mul(t, p, melu__tape_cols(t, w, 1, cols));
+  const melu__ref m_by_w = melu__tape_mul(t, m, melu__tape_cols(t, w, 1, cols));
+  const melu__ref pm = melu__tape_mul(t, p, m), pn = melu__tape_mul(t, p, n), mn = melu__tape_mul(t, m, n);
+  switch (which) {
+    case 0:
+      return p;
+    case 1:
+      return melu__tape_add(t, p_by_v, m);
+    case 2:
+      return melu__tape_add(t, p_by_v, p_by_w);
+    case 3:
+      return melu__tape_add(t, p_by_w, p);
+    case 4:
+      return melu__tape_add(t, melu__tape_scale(t, p_by_w, -2), melu__tape_add(t, m_by_w, n));
+    case 5:
+      return melu__tape_add(t, melu__tape_add(t, p_by_v, melu__tape_sub(t, m, n)), melu__tape_add(t, m_by_w, q));
+    case 6:
+      return melu__tape_sum_cols(t, pm, 0);
+    case 7:
+      return melu__tape_sum_cols(t, melu__tape_mul(t, p, p), 1);
+    case 8:
+      return melu__tape_sum_cols(t, melu__tape_sub(t, melu__tape_scale(t, pm, 3), melu__tape_add(t, pn, mn)), 0);
+    case 9:
+      return melu__tape_sum_cols(t, melu__tape_add(t, melu__tape_mul(t, p, q), pn), 1);
+    case 10:
+      return melu__tape_relu(t, p);
+    case 11:
+      return melu__tape_mul(t, m, melu__tape_step(t, p));
+    case 12:
+      return melu__tape_sigmoid(t, melu__tape_add_row(t, p, r));
+    case 13:
+      return melu__tape_sum_cols(t, melu__tape_mul(t, p, melu__tape_sigmoid(t, p)), 0);
+    case 14:
+      return melu__tape_add(t, melu__tape_mul(t, p, melu__tape_cols(t, melu__tape_sum_cols(t, pm, 1), 1, cols)), n);
+    default:
+      return melu__tape_add(t, melu__tape_matmul(t, p, p, 0, 1),
+                            melu__tape_fill(t, melu__tape_sum_all(t, pn), rows, rows));
+  }
+}
+
+/* v and w: what is made before the products may be made use of with them. */
+static void record_vectors(struct melu__tape *t, melu__ref *values) {
+  values[N_FACTORS] = melu__tape_sigmoid(t, values[6]);
+  values[N_FACTORS + 1] = melu__tape_scale(t, melu__tape_sum_cols(t, values[5], 1), 0.5);
+}
+
+static size_t record_readers(struct melu__tape *t, uint64_t *random, const struct setting *s, melu__ref *nodes) {
+  melu__ref values[N_VALUES], p, q;
+  for (uint32_t i = 0; i < N_FACTORS; i++) values[i] = melu__tape_input(t, i, s->slot[i].rows, s->slot[i].cols);
+  const int vectors_first = random_below(random, 2) == 0;
+  if (vectors_first) record_vectors(t, values);
+  p = melu__tape_matmul(t, values[0], values[1], 0, 0);
+  q = melu__tape_matmul(t, values[2], values[3], 1, 0);
+  if (!vectors_first) record_vectors(t, values);
+  const size_t n = 1 + random_below(random, 6);
+  for (size_t i = 0; i < n; i++) {
+    const int turned = random_below(random, 3) == 0; /* the other product */
+    nodes[i] = record_reader(t, (int)random_below(random, N_READERS), turned ? q : p, turned ? p : q, values);
+  }
+  return n;
+}
+
+/* However many read a product, and in whatever order, they get what plain loops make. */
+START_TEST(products_of_many_readers) {
+  static const uint32_t sizes[] = {1, 2, 3, 4, 7, 8, 9, 16, 17, 24, 33};
+  enum { N_SIZES = sizeof sizes / sizeof *sizes, MOST = 6 };
+  uint64_t random = 20190804;
+  for (size_t trial = test_trials(2000); trial--;) {
+    const size_t rows = sizes[random_below(&random, N_SIZES)], cols = sizes[random_below(&random, N_SIZES)],
+                 inner = random_below(&random, 4) ? 1 + random_below(&random, (uint32_t)cols) : 40;
+    const size_t shapes[N_FACTORS][2] = {{rows, inner}, {inner, cols}, {inner, rows}, {inner, cols},
+                                         {rows, cols},  {rows, cols},  {1, rows},     {1, cols}};
+    struct melu__tape t = new_tape();
+    struct setting s = {.slot = {{0, 0, NULL}}};
+    const struct melu__kernels *kernels;
+    melu__ref nodes[MOST];
+    for (size_t i = 0; i < N_FACTORS; i++) s.slot[i] = random_matrix(&random, shapes[i][0], shapes[i][1]);
+    const size_t n = record_readers(&t, &random, &s, nodes);
+    struct matrix *naive = naive_run(&t, t.n, &s);
+    for (size_t k = 0; (kernels = usable_kernels(k)) != NULL; k++) {
+      struct matrix out[MOST];
+      plan_values(out, kernels, &t, nodes, n, &s);
+      for (size_t i = 0; i < n; i++) {
+        const double error = worst_error(out[i].v, naive[nodes[i]].v, size_of(out[i]), 1);
+        if (!(error < tolerance))
+          ck_abort_msg("trial %zu, %s: (%zu, %zu, %zu), output %zu off by %g", trial, kernels->name, rows, inner, cols,
+                       i, error);
+        free(out[i].v);
+      }
+    }
+    naive_free(naive, t.n);
+    setting_free(&s);
+    melu__tape_free(&t);
+  }
+}
+END_TEST
+
 /* No node, no output, an output that is an input or a constant. */
 START_TEST(small_plans) {
   struct melu__tape t = new_tape();
@@ -926,6 +1034,7 @@ int main(void) {
   tcase_add_test(plan, dead_nodes_are_dropped);
   tcase_add_test(plan, memory_is_reused);
   tcase_add_test(plan, random_programs);
+  tcase_add_test(plan, products_of_many_readers);
   tcase_add_test(plan, small_plans);
   tcase_add_test(plan, beyond_reason);
   tcase_add_test(plan, no_solution);

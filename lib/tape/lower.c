@@ -313,9 +313,11 @@ static int sum_along(struct lowering *l, melu__ref root) {
   return 1;
 }
 
-/* Whether the sum is left to the instruction of a product in it that others read, too: all else is there before it. */
+/* Whether the sum is left to the instruction of a product in it that others read, too: all else is there before it,
+ * which the product is not if the sum takes it twice. */
 static int goes_along(struct lowering *l, melu__ref root) {
   melu__ref p = MELU__NO_NODE;
+  size_t n_of_p = 0;
   l->n_terms = 0;
   flatten(l, root, 1, 1);
   for (size_t k = 0; k < l->n_terms; k++) {
@@ -327,7 +329,8 @@ static int goes_along(struct lowering *l, melu__ref root) {
   }
   for (size_t k = 0; k < l->n_terms && p != MELU__NO_NODE; k++) {
     const struct melu__addend *a = &l->terms[k].value;
-    if ((a->value > p && at(l, a->value)->op != MELU__INPUT) || (a->by != MELU__NO_NODE && a->by > p))
+    n_of_p += a->value == p;
+    if (n_of_p > 1 || (a->value > p && at(l, a->value)->op != MELU__INPUT) || (a->by != MELU__NO_NODE && a->by > p))
       p = MELU__NO_NODE;
   }
   if (p != MELU__NO_NODE) l->along[p].sum = root;

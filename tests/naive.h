@@ -168,7 +168,8 @@ static inline void naive_bag(const struct melu__node *n, struct matrix a, const 
 /* Sums and broadcasts: each entry of the wider side belongs to one of the narrower. */
 static inline void naive_reduce(const struct melu__node *n, struct matrix a, double *out) {
   for (size_t i = 0; i < a.rows; i++)
-    for (size_t j = 0; j < a.cols; j++) out[n->op == MELU__SUM_ALL ? 0 : j] += a.v[i * a.cols + j];
+    for (size_t j = 0; j < a.cols; j++)
+      out[n->op == MELU__SUM_ALL ? 0 : n->op == MELU__SUM_COLS ? i : j] += a.v[i * a.cols + j];
 }
 
 static inline double naive_entry(const struct melu__node *n, struct matrix a, struct matrix b, size_t i, size_t j) {
@@ -189,6 +190,8 @@ static inline double naive_entry(const struct melu__node *n, struct matrix a, st
       return x + b.v[j];
     case MELU__ROWS:
       return a.v[j];
+    case MELU__COLS:
+      return a.v[i];
     case MELU__FILL:
       return a.v[0];
     case MELU__RELU:
@@ -236,7 +239,7 @@ static inline void naive_node(struct matrix *values, const struct melu__tape *t,
     naive_solve(a, b, out.v);
   } else if (n->op == MELU__BAG || n->op == MELU__BAG_T) {
     naive_bag(n, a, &s->bags[n->index], out.v);
-  } else if (n->op == MELU__SUM_ROWS || n->op == MELU__SUM_ALL) {
+  } else if (n->op == MELU__SUM_ROWS || n->op == MELU__SUM_COLS || n->op == MELU__SUM_ALL) {
     naive_reduce(n, a, out.v);
   } else {
     for (size_t k = 0; k < size_of(out); k++) out.v[k] = naive_entry(n, a, b, k / n->cols, k % n->cols);
@@ -364,7 +367,7 @@ static inline void plan_values(struct matrix *out, const struct melu__kernels *k
   }
   if (melu__tape_status(t, &err)) TEST_WRONG("%s", err.message);
   size_t *ld = plan_gaps(s, out, n);
-  const struct melu__plan_setting setting = {t->alloc, kernels, ld, NULL, 0};
+  const struct melu__plan_setting setting = {t->alloc, kernels, ld, NULL, 0, 1};
   if (melu__plan_new(&plan, &setting, t, outputs, n, &err)) TEST_WRONG("%s", err.message);
   plan_run(plan, s, outputs, out, n, (real)NAN);
   melu__plan_free(plan);

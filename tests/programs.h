@@ -117,6 +117,7 @@ static inline melu__ref program_square(struct program *p) {
 /* Operands that fit the op. */
 static inline melu__ref program_first(struct program *p, enum melu__op op) {
   if (op == MELU__FILL) return program_find(p, 1, 1);
+  if (op == MELU__COLS) return program_below(p, 2) ? program_find(p, 1, SIZE_MAX) : program_find(p, SIZE_MAX, 1);
   if (op == MELU__ROWS || op == MELU__DIAG) return program_find(p, 1, SIZE_MAX);
   if (op == MELU__DIAGONAL) return program_square(p);
   if (op == MELU__BAG) return program_find(p, PROGRAM_TABLE, SIZE_MAX);
@@ -184,6 +185,10 @@ static inline melu__ref program_op(struct program *p, enum melu__op op) {
       return melu__tape_sum_rows(t, a);
     case MELU__ROWS:
       return melu__tape_rows(t, a, size);
+    case MELU__SUM_COLS:
+      return melu__tape_sum_cols(t, a, ta);
+    case MELU__COLS:
+      return melu__tape_cols(t, a, t->nodes[a].rows == 1, ta ? size : p->common);
     case MELU__SUM_ALL:
       return melu__tape_sum_all(t, a);
     case MELU__FILL:
@@ -288,7 +293,7 @@ static inline void program_run(struct matrix *out, const struct program *p, cons
     for (size_t k = 0; k < size_of(out[i]); k++) out[i].v[k] = again[i].v[k] = 0.5; /* where the run adds */
   }
   size_t *ld = plan_gaps(&p->setting, out, n);
-  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, p->transposed, 0};
+  const struct melu__plan_setting setting = {p->tape.alloc, kernels, ld, p->transposed, 0, 1};
   if (melu__plan_new(&plan, &setting, &p->tape, outputs, n, &err)) TEST_WRONG("%s", err.message);
   plan_run(plan, &p->setting, outputs, out, n, (real)NAN);
   plan_run(plan, &p->setting, outputs, again, n, (real)1e30);

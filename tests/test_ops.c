@@ -92,6 +92,19 @@ static void shape_row(struct sample *s, struct sizes z) {
   s->node.rows = z.m;
 }
 
+/* Sums of rows, and the column or row of which there are as many as said. */
+static void shape_sum_cols(struct sample *s, struct sizes z) {
+  shape_unary(s, z);
+  s->node.trans_a = random_below(&s->random, 2) != 0;
+}
+
+static void shape_cols(struct sample *s, struct sizes z) {
+  s->node.trans_a = random_below(&s->random, 2) != 0;
+  s->a_rows = s->node.trans_a ? 1 : z.m;
+  s->a_cols = s->node.trans_a ? z.m : 1;
+  s->node.cols = z.n;
+}
+
 static void shape_square(struct sample *s, struct sizes z) {
   s->a_rows = s->a_cols = z.n;
 }
@@ -140,6 +153,8 @@ static const struct op_case {
     [MELU__ADD_ROW] = {shape_add_row, ANY},
     [MELU__SUM_ROWS] = {shape_unary, ANY},
     [MELU__ROWS] = {shape_row, ANY},
+    [MELU__SUM_COLS] = {shape_sum_cols, ANY},
+    [MELU__COLS] = {shape_cols, ANY},
     [MELU__SUM_ALL] = {shape_unary, ANY},
     [MELU__FILL] = {shape_number, ANY},
     [MELU__RELU] = {shape_unary, NONZERO},

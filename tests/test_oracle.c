@@ -269,7 +269,7 @@ static double check_task(const struct problem *p, size_t t, enum melu__form form
   struct melu__slot_layout layout;
   melu__slot_layout(&layout, model, MELU__PLAN_ADAPT);
   memcpy(ld, layout.ld, MELU__SLOT_GRADS * sizeof *ld);
-  const struct melu__plan_setting setting = {&p->ctx->allocator, p->ctx->kernels, ld, NULL, 0};
+  const struct melu__plan_setting setting = {&p->ctx->allocator, p->ctx->kernels, ld, NULL, 0, 1};
   TRY(melu__plan_new(&plan, &setting, &tape, outputs, n, &err));
 
   /* Inputs, and room for every output. */

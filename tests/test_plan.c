@@ -98,12 +98,20 @@ static melu__ref record_wrong(struct melu__tape *t, int which) {
       return melu__tape_add(t, x, melu__tape_slice(t, x, 0, 2));
     case 31:
       return melu__tape_fill(t, melu__tape_sum_rows(t, x), 4, 4);
+    case 32:
+      return melu__tape_cols(t, x, 0, 4);
+    case 33:
+      return melu__tape_cols(t, x, 1, 4);
+    case 34:
+      return melu__tape_cols(t, melu__tape_slice(t, x, 0, 1), 1, 4);
+    case 35:
+      return melu__tape_cols(t, melu__tape_sum_cols(t, x, 1), 0, 4);
     default:
       return x;
   }
 }
 
-enum { N_WRONG = 32 };
+enum { N_WRONG = 36 };
 
 START_TEST(wrong_shapes) {
   struct melu__tape t = new_tape();
@@ -360,7 +368,7 @@ END_TEST
 static struct melu__plan *new_plan(const struct melu__tape *t, const struct melu__output *outputs, size_t n) {
   struct melu__plan *plan;
   melu_error err;
-  const struct melu__plan_setting setting = {t->alloc, ctx->kernels, NULL, NULL, 0};
+  const struct melu__plan_setting setting = {t->alloc, ctx->kernels, NULL, NULL, 0, 0};
   ck_assert_msg(!melu__plan_new(&plan, &setting, t, outputs, n, &err), "%s", err.message);
   return plan;
 }
@@ -659,7 +667,7 @@ START_TEST(beyond_reason) {
       sum = melu__tape_add(&t, sum, melu__tape_sum_all(&t, melu__tape_log(&t, x)));
     }
     const struct melu__output output = {sum, NAIVE_SLOTS, 0, 0};
-    const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL, 0};
+    const struct melu__plan_setting setting = {t.alloc, ctx->kernels, NULL, NULL, 0, 0};
     ck_assert_int_eq(melu__plan_new(&plan, &setting, &t, &output, 1, &err), MELU_ENOMEM);
     ck_assert_ptr_null(plan);
     ck_assert_int_eq(err.status, MELU_ENOMEM);
@@ -700,7 +708,7 @@ static melu_status make_example(struct melu__plan **out, const struct melu_alloc
   melu__tape_grad(t, melu__tape_sum_all(t, solved), &w, 1, &g);
   melu__tape_grad(t, melu__tape_sum_all(t, melu__tape_mul(t, g, g)), &w, 1, &h);
   const struct melu__output outputs[] = {{g, 2, 0, 0}, {h, 3, 1, 3}};
-  const struct melu__plan_setting setting = {allocator, ctx->kernels, NULL, NULL, 0};
+  const struct melu__plan_setting setting = {allocator, ctx->kernels, NULL, NULL, 0, 1};
   melu_status status = melu__tape_status(t, err);
   if (!status) status = melu__plan_new(out, &setting, t, outputs, 2, err);
   melu__tape_free(t);

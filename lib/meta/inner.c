@@ -18,6 +18,10 @@ int melu__has_dual(const melu_model *model) {
          o->adapt == (MELU_ADAPT_HEAD | MELU_ADAPT_HIDDEN);
 }
 
+int melu__folds(const melu_model *model) {
+  return melu__has_dual(model) && !model->options.first_order && model->n_layers > 2;
+}
+
 void melu__weight_shape(const melu_model *model, size_t i, size_t *rows, size_t *cols) {
   const int is_layers = !melu__is_factors(model);
   if (!is_layers || i >= 2 * model->n_layers + 1) {
@@ -75,6 +79,21 @@ static melu__ref layer(struct melu__tape *t, melu__ref x, melu__ref w, melu__ref
 melu__ref melu__upper_layers(struct melu__tape *t, const struct melu__weights *w, melu__ref z) {
   for (size_t i = FIRST_UPPER; i < w->n; i += 2) z = layer(t, melu__tape_relu(t, z), w->at[i], w->at[i + 1]);
   return z;
+}
+
+/* The same with the last layer folded into the one below it; inner.h. */
+static melu__ref folded_layers(struct melu__tape *t, const struct melu__weights *w, melu__ref z) {
+  struct melu__weights below = *w;
+  below.n -= 4;
+  const melu__ref *at = w->at + below.n, weight = at[0], bias = at[1], head = at[2];
+  const melu__ref x = melu__tape_relu(t, melu__upper_layers(t, &below, z));
+  const melu__ref active = melu__tape_step(t, layer(t, x, weight, bias));
+  const size_t width = t->status ? 0 : t->nodes[x].cols;
+  const melu__ref folded = melu__tape_mul(t, weight, melu__tape_cols(t, head, 1, width));
+  const melu__ref slope = melu__tape_matmul(t, active, folded, 0, 0);
+  const melu__ref score = melu__tape_sum_cols(t, melu__tape_mul(t, x, slope), 0);
+  const melu__ref offset = melu__tape_matmul(t, active, melu__tape_mul(t, bias, head), 0, 1);
+  return melu__tape_add_row(t, melu__tape_add(t, score, offset), at[3]);
 }
 
 /* xu W1u' + b1: what the user adds to every row of the first layer. */
@@ -147,7 +166,7 @@ void melu__inner_begin_from_z(struct melu__inner *in, struct melu__tape *t, cons
 static melu__ref support_loss(struct melu__inner *in, melu__ref z) {
   struct melu__tape *t = in->tape;
   const melu_loss loss = in->model->options.loss == MELU_PAIRWISE ? MELU_SQUARED : in->model->options.loss;
-  const melu__ref scores = melu__upper_layers(t, &in->w, z);
+  const melu__ref scores = (in->folds ? folded_layers : melu__upper_layers)(t, &in->w, z);
   if (in->counts == MELU__NO_NODE) return melu__mean_loss(t, loss, scores, in->ys, in->n_support);
   const melu__ref share = melu__tape_recip(t, melu__tape_sum_all(t, in->counts));
   const melu__ref weights = melu__tape_mul(t, in->counts, melu__tape_fill(t, share, in->n_support, 1));

@@ -87,6 +87,9 @@ size_t melu__n_weights(const melu_model *model);
 /* Whether the model's inner loop has a DUAL form. */
 int melu__has_dual(const melu_model *model);
 
+/* Whether its steps are recorded with the last layer folded into the one below it, where they are differentiated. */
+int melu__folds(const melu_model *model);
+
 /* The decision layers as matrices: views into the arrays `data` of W1, b1, W2, b2, ..., each laid out as in the model.
  * The two halves of W1 are views of one array. */
 void melu__weight_views(struct melu__mat views[MELU__MAX_WEIGHTS], const melu_model *model, real *const *data);
@@ -106,6 +109,7 @@ struct melu__inner {
   const melu_model *model;
   enum melu__form form;
   size_t n_support;
+  int folds;
   melu__ref xs, xu, ys;        /* inputs */
   melu__ref counts;            /* (n_support, 1): how often each row counts; MELU__NO_NODE: once */
   melu__ref zs;                /* the input ZS, if it began from that */

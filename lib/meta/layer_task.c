@@ -42,6 +42,7 @@ static void record_direct(struct melu__outputs *o, struct melu__tape *t, const m
   struct melu__inner in;
   struct query q = {.kind = kind, .n = n_query};
   melu__inner_begin(&in, t, model, MELU__DIRECT, n_support);
+  in.folds = melu__folds(model);
   const struct melu__weights initial = in.w;
   const melu__ref loss = query_loss(&q, &in);
   if (kind == MELU__PLAN_META_SCORES) {
@@ -67,6 +68,7 @@ static void record_dual(struct melu__outputs *o, struct melu__tape *t, const mel
   struct melu__inner in;
   struct query q = {.kind = kind, .n = n_query};
   melu__inner_begin_from_z(&in, t, model, n_support);
+  in.folds = melu__folds(model);
   const struct melu__weights initial = in.w;
   const melu__ref loss = query_loss(&q, &in);
   if (kind == MELU__PLAN_META_SCORES) {

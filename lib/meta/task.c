@@ -40,13 +40,18 @@ size_t melu__kept_rows(const melu_model *model, size_t n_support) {
 
 /* ------------------------------------------------------------------------------------------------ making */
 
+static int is_meta(enum melu__plan_kind kind) {
+  return kind == MELU__PLAN_META || kind == MELU__PLAN_META_SCORES || kind == MELU__PLAN_META_LINEAR;
+}
+
 static melu_status make_form(struct melu__plan **out, const melu_model *model, enum melu__form form, uint64_t key,
                              melu_error *err) {
   const size_t n_support = (size_t)(key >> 16 & 0xffff), n_query = (size_t)(key & 0xffff);
   const enum melu__plan_kind kind = (enum melu__plan_kind)(key >> 32);
   struct melu__slot_layout layout;
-  const struct melu__plan_setting setting = {&model->ctx->allocator, model->ctx->kernels, layout.ld, layout.transposed,
-                                             (int)form};
+  const struct melu__plan_setting setting = {
+      &model->ctx->allocator, model->ctx->kernels, layout.ld,
+      layout.transposed,      (int)form,           is_meta(kind) && melu__folds(model)};
   struct melu__tape t;
   struct melu__outputs o = {.n = 0};
   melu__tape_init(&t, &model->ctx->allocator);
@@ -59,10 +64,6 @@ static melu_status make_form(struct melu__plan **out, const melu_model *model, e
   if (!status) status = melu__plan_new(out, &setting, &t, o.at, o.n, err);
   melu__tape_free(&t);
   return status;
-}
-
-static int is_meta(enum melu__plan_kind kind) {
-  return kind == MELU__PLAN_META || kind == MELU__PLAN_META_SCORES || kind == MELU__PLAN_META_LINEAR;
 }
 
 /* What the plan costs a task. A META plan in DUAL form leaves three products of the first layer to others. */

@@ -58,6 +58,16 @@ static int shape_rows(const struct melu__tape *t, struct melu__node *n) {
   return set_if(node_a(t, n)->rows == 1, n, n->rows, node_a(t, n)->cols);
 }
 
+static int shape_sum_cols(const struct melu__tape *t, struct melu__node *n) {
+  const uint32_t rows = node_a(t, n)->rows;
+  return set(n, n->trans_a ? 1 : rows, n->trans_a ? rows : 1);
+}
+
+static int shape_cols(const struct melu__tape *t, struct melu__node *n) {
+  const struct melu__node *a = node_a(t, n);
+  return (n->trans_a ? a->rows : a->cols) == 1 && set(n, n->trans_a ? a->cols : a->rows, n->cols);
+}
+
 static int shape_sum_all(const struct melu__tape *t, struct melu__node *n) {
   (void)t;
   return set(n, 1, 1);
@@ -144,6 +154,16 @@ static void grad_sum_rows(struct melu__tape *t, melu__ref y, melu__ref g, const 
 static void grad_rows(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
   (void)y, (void)want;
   d[0] = melu__tape_sum_rows(t, g);
+}
+
+static void grad_sum_cols(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)want;
+  d[0] = melu__tape_cols(t, g, t->nodes[y].trans_a, t->nodes[A].cols);
+}
+
+static void grad_cols(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
+  (void)want;
+  d[0] = melu__tape_sum_cols(t, g, t->nodes[y].trans_a);
 }
 
 static void grad_sum_all(struct melu__tape *t, melu__ref y, melu__ref g, const int want[2], melu__ref d[2]) {
@@ -248,6 +268,12 @@ static void run_mul(const struct melu__run *r) {
   r->kernels->mul(ROWS, COLS, r->a, r->b, r->out);
 }
 
+static void run_cols(const struct melu__run *r) {
+  const size_t step = r->node->trans_a ? 1 : r->a.ld;
+  for (size_t i = 0; i < ROWS; i++)
+    r->kernels->fill(1, COLS, r->a.p[i * step], (struct melu__mat){r->out.p + i * r->out.ld, COLS});
+}
+
 static void run_sum_all(const struct melu__run *r) {
   *r->out.p = r->kernels->sum_all(r->a_rows, r->a_cols, r->a);
 }
@@ -336,6 +362,8 @@ const struct melu__op_info melu__ops[MELU__N_OPS] = {
     [MELU__ADD_ROW] = {"add_row", 2, shape_add_row, grad_add_row, NULL, NULL, NULL},
     [MELU__SUM_ROWS] = {"sum_rows", 1, shape_sum_rows, grad_sum_rows, NULL, NULL, NULL},
     [MELU__ROWS] = {"rows", 1, shape_rows, grad_rows, NULL, NULL, NULL},
+    [MELU__SUM_COLS] = {"sum_cols", 1, shape_sum_cols, grad_sum_cols, NULL, NULL, NULL},
+    [MELU__COLS] = {"cols", 1, shape_cols, grad_cols, run_cols, NULL, NULL},
     [MELU__SUM_ALL] = {"sum_all", 1, shape_sum_all, grad_sum_all, run_sum_all, NULL, NULL},
     [MELU__FILL] = {"fill", 1, shape_fill, grad_fill, NULL, NULL, NULL},
     [MELU__RELU] = {"relu", 1, shape_like_a, grad_relu, NULL, NULL, NULL},

@@ -62,8 +62,8 @@ void melu__plan_each_read(const struct melu__plan *p, size_t i, void (*visit)(vo
 }
 
 static void place_value(struct melu__plan *p, struct blocks *live, melu__ref value, const size_t *last, size_t instr) {
+  if (value == MELU__NO_NODE || p->places[value].slot != IN_ARENA) return;
   struct place *place = &p->places[value];
-  if (value == MELU__NO_NODE || place->slot != IN_ARENA) return;
   place->offset =
       place_block(p, live, melu__size_mul(place->rows, place->ld), last[value] > instr ? last[value] : instr);
 }
@@ -76,7 +76,9 @@ static int can_replace(const struct melu__plan *p, const struct melu__instr *in,
   if (from->slot != IN_ARENA || to->slot != IN_ARENA || from->rows != to->rows || from->ld != to->ld) return 0;
   for (size_t i = 0; i < in->n_products; i++)
     if (in->product[i].a == value || in->product[i].b == value) return 0;
-  return in->row.value != value && in->number.value != value;
+  for (size_t i = 0; i < in->n_terms; i++)
+    if (in->term[i].by == value) return 0;
+  return in->by != value && in->row.value != value && in->number.value != value;
 }
 
 /* Takes over the memory of such a matrix. The fewer places are touched, the more of them stay in the cache. */
@@ -84,7 +86,8 @@ static int place_on_top(struct melu__plan *p, struct blocks *live, const struct 
                         size_t instr) {
   if (!in->is_sum) return 0;
   const melu__ref candidates[] = {in->n_terms > 0 ? in->term[0].value : MELU__NO_NODE,
-                                  in->n_terms > 1 ? in->term[1].value : MELU__NO_NODE, in->post.value, in->mask};
+                                  in->n_terms > 1 ? in->term[1].value : MELU__NO_NODE,
+                                  in->n_terms > 2 ? in->term[2].value : MELU__NO_NODE, in->post.value, in->mask};
   for (size_t c = 0; c < sizeof candidates / sizeof *candidates; c++) {
     if (!can_replace(p, in, candidates[c], last, instr)) continue;
     const size_t offset = p->places[candidates[c]].offset;
@@ -115,7 +118,9 @@ static void place_all(struct melu__plan *p, size_t *last, struct blocks *live) {
     const struct melu__instr *in = &p->code.instrs[i];
     const size_t extra = scratch_size(p, in);
     if (!place_on_top(p, live, in, last, i)) place_value(p, live, in->out, last, i);
-    if (in->pre != MELU__NO_NODE) place_value(p, live, in->pre, last, i);
+    place_value(p, live, in->pre, last, i);
+    place_value(p, live, in->raw, last, i);
+    place_value(p, live, in->sums, last, i);
     if (extra) p->scratch[i] = place_block(p, live, extra, i);
     release(live, i);
   }
@@ -152,7 +157,7 @@ static void bind_slots(struct melu__plan *p, const size_t *ld, const struct melu
 int melu__plan_place(struct melu__plan *p, const size_t *ld, const struct melu__output *outputs, const melu__ref *keep,
                      size_t n) {
   size_t *last = melu__calloc(p->alloc, p->n_values, sizeof *last);
-  struct blocks blocks = {melu__alloc(p->alloc, 3 * p->code.n + 1, sizeof *blocks.at), 0};
+  struct blocks blocks = {melu__alloc(p->alloc, 5 * p->code.n + 1, sizeof *blocks.at), 0};
   const int ok = last && blocks.at;
   if (ok) {
     for (size_t i = 0; i < p->code.n; i++) melu__plan_each_read(p, i, count_read, last);

@@ -30,22 +30,22 @@ static double count_flops(const struct melu__plan *p, const unsigned char *live)
 }
 
 /* The instructions of a simplified tape, and their memory. Takes over the tape's nodes. */
-static int build(struct melu__plan *p, struct melu__tape *t, const size_t *ld, const struct melu__output *outputs,
-                 const melu__ref *keep, size_t n_outputs) {
+static int build(struct melu__plan *p, struct melu__tape *t, const struct melu__plan_setting *setting,
+                 const struct melu__output *outputs, const melu__ref *keep, size_t n_outputs) {
   int ok = 0;
   p->nodes = t->nodes;
   p->n_nodes = t->n;
   t->nodes = NULL;
   const struct melu__tape view = {.alloc = p->alloc, .nodes = p->nodes, .n = p->n_nodes};
-  if (!melu__lower(&p->code, &view, keep, n_outputs)) return 0;
+  if (!melu__lower(&p->code, &view, keep, n_outputs, setting->joins_rows)) return 0;
   p->n_values = p->n_nodes + p->code.n_partials;
   p->places = melu__alloc(p->alloc, p->n_values, sizeof *p->places);
   p->steps = melu__calloc(p->alloc, p->code.n, sizeof *p->steps);
   p->scratch = melu__calloc(p->alloc, p->code.n, sizeof *p->scratch);
   p->copies = melu__alloc(p->alloc, n_outputs, sizeof *p->copies);
   unsigned char *live = melu__alloc(p->alloc, p->n_nodes, 1);
-  if (p->places && p->steps && p->scratch && p->copies && live && melu__plan_place(p, ld, outputs, keep, n_outputs) &&
-      melu__plan_prepare_steps(p)) {
+  if (p->places && p->steps && p->scratch && p->copies && live &&
+      melu__plan_place(p, setting->ld, outputs, keep, n_outputs) && melu__plan_prepare_steps(p)) {
     melu__mark_live(&view, keep, n_outputs, live);
     p->flops = count_flops(p, live);
     ok = melu__size_mul(p->arena_size, sizeof(real)) != SIZE_MAX && p->arena_size / LINE <= UINT32_MAX;
@@ -72,7 +72,7 @@ melu_status melu__plan_new(struct melu__plan **out, const struct melu__plan_sett
     for (size_t i = 0; i < n_outputs; i++) keep[i] = outputs[i].node;
     melu__simplify(&t, tape, setting->transposed, keep, n_outputs);
     if (!t.status) add_outputs(&t, outputs, keep, n_outputs);
-    if (!t.status && !build(p, &t, setting->ld, outputs, keep, n_outputs)) t.status = MELU_ENOMEM;
+    if (!t.status && !build(p, &t, setting, outputs, keep, n_outputs)) t.status = MELU_ENOMEM;
   }
   const melu_status status = melu__tape_status(&t, err);
   melu__tape_free(&t);
@@ -133,8 +133,8 @@ static void run_op(const struct melu__plan *p, const struct op_step *op, real *c
 
 /* Zeros beyond the columns of a matrix. */
 static void clear_edge(size_t rows, size_t cols, size_t ld, real *to) {
-  for (size_t i = 0; i < rows; i++)
-    for (size_t j = cols; j < ld; j++) to[i * ld + j] = 0;
+  for (size_t j = cols; j < ld; j++)
+    for (size_t i = 0; i < rows; i++) to[i * ld + j] = 0;
 }
 
 static void clear_edges(const struct melu__plan *p, const struct step *step, real *const *m) {
@@ -146,6 +146,7 @@ static void clear_edges(const struct melu__plan *p, const struct step *step, rea
   const struct melu__sum_job *job = &step->as.sum;
   if (step->clears) clear_edge(job->rows, job->cols, job->out_ld, m[MELU__OUT]);
   if (step->clears_pre) clear_edge(job->rows, job->cols, job->pre_ld, m[MELU__PRE]);
+  if (step->clears_raw) clear_edge(job->rows, job->cols, job->raw_ld, m[MELU__RAW]);
 }
 
 void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slots, const struct melu__bags *bags,
@@ -160,7 +161,7 @@ void melu__plan_run_step(const struct melu__plan *p, size_t i, real *const *slot
     p->kernels->run_sum(&step->as.sum, m);
   else
     run_op(p, &step->as.op, m, bags, arena);
-  if (step->clears | step->clears_pre) clear_edges(p, step, m);
+  if (step->clears | step->clears_pre | step->clears_raw) clear_edges(p, step, m);
 }
 
 void melu__plan_run(const struct melu__plan *p, real *const *slots, const struct melu__bags *bags, real *arena) {

@@ -26,6 +26,7 @@ struct melu__plan_setting {
   const size_t *ld;           /* the leading dimension of its matrix; 0, or a NULL array: that there are no gaps */
   const uint32_t *transposed; /* the slot that holds its transpose; 0, or a NULL array: that there is none */
   int tag;                    /* for melu__plan_tag: whatever the maker wants to know again */
+  int joins_rows;             /* rows multiplied element by element are rounded once with the sum that they are in */
 };
 
 /* Makes a plan of a tape whose status is MELU_OK. The tape and the setting may go afterwards, not what it points to for
@@ -50,7 +51,7 @@ struct melu__step_info {
   const char *op; /* "sum", or the op's name */
   size_t rows, cols, k[2];
   int trans_a[2];
-  int n_products, n_terms, relu, mask, post, pre, row;
+  int n_products, n_terms, relu, mask, post, pre, raw, sums, row;
   double flops, bytes; /* multiplications and additions of its products; what it reads and writes, once */
 };
 void melu__plan_step_info(const struct melu__plan *plan, size_t i, struct melu__step_info *info);

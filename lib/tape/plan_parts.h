@@ -46,7 +46,7 @@ struct step {
   uint32_t first_operand;
   uint16_t n_operands;
   uint8_t is_sum;
-  uint8_t clears, clears_pre; /* whether the edge of what it writes is to be zero */
+  uint8_t clears, clears_pre, clears_raw; /* whether the edge of what it writes is to be zero */
   union {
     struct melu__sum_job sum;
     struct op_step op;

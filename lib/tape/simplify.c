@@ -42,10 +42,15 @@ static melu__ref find(const struct melu__tape *to, const struct index *index, co
   return *find_slot(to, index, node);
 }
 
+/* Whether a factor comes second, where whoever looks for it expects it: a mask, what scales rows. */
+static int goes_second(const struct melu__tape *to, melu__ref factor) {
+  return to->nodes[factor].op == MELU__STEP || to->nodes[factor].op == MELU__COLS;
+}
+
 /* The node of that content in `to`: the one that is there, or a new one. */
 static melu__ref intern(struct melu__tape *to, struct index *index, struct melu__node node) {
   if (to->status) return MELU__NO_NODE;
-  const int commutes = node.op == MELU__ADD || (node.op == MELU__MUL && to->nodes[node.b].op != MELU__STEP);
+  const int commutes = node.op == MELU__ADD || (node.op == MELU__MUL && !goes_second(to, node.b));
   if (commutes && node.a > node.b) {
     const melu__ref a = node.a;
     node.a = node.b;
@@ -89,7 +94,8 @@ static melu__ref record_unary(struct melu__tape *to, struct index *index, enum m
 /* Scales move outward through what is linear, until a sum takes them as coefficients: f(s a) = s f(a). */
 static int takes_scale_out(const struct melu__tape *to, const struct melu__node *n, int *side) {
   const int linear = n->op == MELU__MATMUL || n->op == MELU__MUL || n->op == MELU__SUM_ROWS || n->op == MELU__SUM_ALL ||
-                     n->op == MELU__ROWS || n->op == MELU__FILL || n->op == MELU__TRANSPOSE;
+                     n->op == MELU__SUM_COLS || n->op == MELU__COLS || n->op == MELU__ROWS || n->op == MELU__FILL ||
+                     n->op == MELU__TRANSPOSE;
   *side = to->nodes[n->a].op == MELU__SCALE ? 0 : 1;
   if (!linear) return 0;
   return *side == 0 || (melu__ops[n->op].arity > 1 && to->nodes[n->b].op == MELU__SCALE);
@@ -107,7 +113,10 @@ static melu__ref reshaped(struct melu__tape *to, struct index *index, const stru
   const struct melu__node a = to->nodes[n->a];
   if (n->rows == a.rows && n->cols == a.cols) return n->a;
   if (a.op != MELU__CONST) return intern(to, index, *n);
-  const double times = n->op == MELU__SUM_ROWS ? a.rows : n->op == MELU__SUM_ALL ? (double)a.rows * a.cols : 1;
+  const double times = n->op == MELU__SUM_ROWS   ? a.rows
+                       : n->op == MELU__SUM_COLS ? a.cols
+                       : n->op == MELU__SUM_ALL  ? (double)a.rows * a.cols
+                                                 : 1;
   return constant(to, index, n, times * a.s);
 }
 
@@ -185,7 +194,7 @@ static melu__ref added(struct melu__tape *to, struct index *index, const struct 
 static melu__ref multiplied(struct melu__tape *to, struct index *index, struct melu__node n) {
   if (to->nodes[n.a].op == MELU__CONST) return scaled(to, index, n.b, to->nodes[n.a].s);
   if (to->nodes[n.b].op == MELU__CONST) return scaled(to, index, n.a, to->nodes[n.b].s);
-  if (to->nodes[n.a].op == MELU__STEP && to->nodes[n.b].op != MELU__STEP) {
+  if (goes_second(to, n.a) && to->nodes[n.b].op != MELU__STEP) {
     const melu__ref swap = n.a;
     n.a = n.b;
     n.b = swap;
@@ -195,10 +204,29 @@ static melu__ref multiplied(struct melu__tape *to, struct index *index, struct m
   return intern(to, index, n);
 }
 
+/* A D B with a diagonal D of a row of numbers: the columns of A are scaled where they are fewer numbers than the rows
+ * of B. */
+static melu__ref with_scaled_columns(struct melu__tape *to, struct index *index, const struct melu__node *n) {
+  const struct melu__node a = to->nodes[n->a], b = to->nodes[n->b], by = to->nodes[b.b];
+  const struct melu__node rows = {.op = MELU__ROWS, .a = by.a, .b = MELU__NO_NODE, .rows = a.rows, .cols = a.cols};
+  struct melu__node scaled_a = {.op = MELU__MUL, .a = n->a, .rows = a.rows, .cols = a.cols}, product = *n;
+  scaled_a.b = record(to, index, rows);
+  product.a = record(to, index, scaled_a);
+  product.b = b.a;
+  return record(to, index, product);
+}
+
+static int has_scaled_rows(const struct melu__tape *to, const struct melu__node *n) {
+  const struct melu__node *b = &to->nodes[n->b];
+  return !n->trans_a && !n->trans_b && n->rows < n->cols && b->op == MELU__MUL && to->nodes[b->b].op == MELU__COLS &&
+         to->nodes[b->b].trans_a;
+}
+
 /* The kernels read op(b) by rows. A vector is its own transpose, but for an input, whose rows may lie apart. */
 static melu__ref product(struct melu__tape *to, struct index *index, struct melu__node n) {
   const struct melu__node a = to->nodes[n.a], b = to->nodes[n.b];
   if (is_const(&a, 0) || is_const(&b, 0)) return constant(to, index, &n, 0);
+  if (has_scaled_rows(to, &n)) return with_scaled_columns(to, index, &n);
   const int vector = b.rows == 1 || (b.cols == 1 && b.op != MELU__INPUT);
   if (n.trans_b && !vector) {
     n.b = record_unary(to, index, MELU__TRANSPOSE, n.b, b.cols, b.rows);
@@ -258,6 +286,8 @@ static melu__ref record(struct melu__tape *to, struct index *index, struct melu_
       return stepped(to, index, n);
     case MELU__TRANSPOSE:
       return transposed(to, index, n);
+    case MELU__COLS:
+    case MELU__SUM_COLS:
     case MELU__SUM_ROWS:
     case MELU__SUM_ALL:
     case MELU__ROWS:

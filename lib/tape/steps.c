@@ -22,16 +22,21 @@ static struct melu__mat take_out(struct melu__plan *p, struct step *step, uint32
   return (struct melu__mat){(real *)m.p, m.ld};
 }
 
+static size_t inner_size(const struct melu__plan *p, const struct melu__factor *f) {
+  if (f->a == MELU__NO_NODE) return p->places[f->b].rows;
+  return f->trans_a ? p->places[f->a].rows : p->places[f->a].cols;
+}
+
 /* B is read as (k, cols). A vector that stands for its transpose is stored as one row: its rows are one number apart.
  */
 static void take_product(struct melu__sum *s, size_t i, struct melu__plan *p, struct step *step,
                          const struct melu__factor *f) {
-  const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a], *b = &p->places[f->b];
-  s->product[i].k = f->a == MELU__NO_NODE ? b->rows : f->trans_a ? a->rows : a->cols;
+  s->product[i].k = inner_size(p, f);
   s->product[i].a = take(p, step, MELU__A_0 + 2 * (uint32_t)i, f->a);
   s->product[i].b = take(p, step, MELU__B_0 + 2 * (uint32_t)i, f->b);
-  if (s->cols == 1 && b->rows == 1) s->product[i].b.ld = 1;
+  if (s->cols == 1 && !f->diagonal && p->places[f->b].rows == 1) s->product[i].b.ld = 1;
   s->product[i].trans_a = f->trans_a;
+  s->product[i].diagonal = f->diagonal;
   s->product[i].scale = (real)f->scale;
 }
 
@@ -53,18 +58,22 @@ static void each_beside(const struct melu__instr *in, void (*visit)(void *arg, m
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
     if (rest[i] != MELU__NO_NODE) visit(arg, rest[i]);
   for (size_t i = 0; i < in->n_terms; i++) visit(arg, in->term[i].value);
-  for (size_t i = 0; i < in->n_products; i++) visit(arg, in->product[i].b);
+  for (size_t i = 0; i < in->n_products; i++)
+    if (in->product[i].b != MELU__NO_NODE) visit(arg, in->product[i].b);
 }
 
 /* The columns that a sum computes: whole vectors, if all that is read and written has them. What comes out beyond the
  * edge is never looked at, but it is computed: from zeros, for whatever else was there last may overflow. */
 static size_t computed_cols(const struct melu__plan *p, const struct melu__instr *in) {
   const struct place *shape = &p->places[in->out];
-  struct padding padding = {p, shape->cols > 1};
+  struct padding padding = {p, shape->cols > 1 && shape->cols < p->kernels->width};
   look_at_padding(&padding, in->out);
+  if (in->n_pairs) return shape->cols; /* beyond the edge there is nothing to be summed up */
   if (in->pre != MELU__NO_NODE) look_at_padding(&padding, in->pre);
+  if (in->raw != MELU__NO_NODE) look_at_padding(&padding, in->raw);
   each_beside(in, look_at_padding, &padding);
-  for (size_t i = 0; i < in->n_products; i++) padding.everywhere &= p->places[in->product[i].b].cols == shape->cols;
+  for (size_t i = 0; i < in->n_products; i++)
+    padding.everywhere &= !in->product[i].diagonal && p->places[in->product[i].b].cols == shape->cols;
   return padding.everywhere ? melu__plan_padded(p, shape->cols) : shape->cols;
 }
 
@@ -88,6 +97,7 @@ static uint8_t must_clear(const struct melu__plan *p, const struct melu__instr *
 static int is_symmetric(const struct melu__plan *p, const struct melu__instr *in) {
   const struct melu__factor *f = &in->product[0];
   if (in->n_products != 1 || in->n_terms || f->a == MELU__NO_NODE || in->row.value != MELU__NO_NODE) return 0;
+  if (f->diagonal || in->by != MELU__NO_NODE || in->step) return 0;
   if (in->pre != MELU__NO_NODE || in->mask != MELU__NO_NODE || in->post.value != MELU__NO_NODE) return 0;
   const struct melu__node *a = &p->nodes[f->a], *b = &p->nodes[f->b];
   const int a_is_turned = a->op == MELU__TRANSPOSE && a->a == f->b,
@@ -117,6 +127,7 @@ static void prepare_step(struct melu__plan *p, struct step *step, const struct m
   step->is_sum = in->is_sum != 0;
   step->clears = must_clear(p, in, in->out);
   step->clears_pre = must_clear(p, in, in->pre);
+  step->clears_raw = must_clear(p, in, in->raw);
   step->first_operand = (uint32_t)p->n_operands;
   if (!in->is_sum) {
     prepare_op(p, step, in->out, scratch);
@@ -130,17 +141,30 @@ static void prepare_step(struct melu__plan *p, struct step *step, const struct m
                         .row_scale = (real)in->row.scale,
                         .number = take(p, step, MELU__NUMBER, in->number.value).p,
                         .number_scale = (real)in->number.scale,
+                        .by = take(p, step, MELU__BY, in->by).p,
                         .relu = in->relu,
+                        .step = in->step,
                         .mask = take(p, step, MELU__MASK, in->mask),
                         .post = take(p, step, MELU__POST, in->post.value),
                         .post_scale = (real)in->post.scale,
                         .out = take_out(p, step, MELU__OUT, in->out),
-                        .pre = take_out(p, step, MELU__PRE, in->pre)};
+                        .pre = take_out(p, step, MELU__PRE, in->pre),
+                        .raw = take_out(p, step, MELU__RAW, in->raw),
+                        .sums = take_out(p, step, MELU__SUMS, in->sums).p,
+                        .by_scale = (real)in->by_scale,
+                        .n_pairs = in->n_pairs};
   for (size_t i = 0; i < in->n_products; i++) take_product(&s, i, p, step, &in->product[i]);
   s.symmetric = is_symmetric(p, in);
   for (size_t i = 0; i < in->n_terms; i++) {
     s.term[i].m = take(p, step, MELU__TERM_0 + (uint32_t)i, in->term[i].value);
+    s.term[i].by = take(p, step, MELU__BY_0 + (uint32_t)i, in->term[i].by).p;
+    s.term[i].whole = in->term[i].whole;
     s.term[i].scale = (real)in->term[i].scale;
+  }
+  for (size_t i = 0; i < in->n_pairs; i++) {
+    s.pair[i].a = take(p, step, MELU__PAIR_A_0 + 2 * (uint32_t)i, in->pair[i].a);
+    s.pair[i].b = take(p, step, MELU__PAIR_B_0 + 2 * (uint32_t)i, in->pair[i].b);
+    s.pair[i].scale = (real)in->pair[i].scale;
   }
   p->kernels->prepare_sum(&step->as.sum, &s);
 }
@@ -150,7 +174,7 @@ static size_t count_operands(const struct melu__plan *p) {
   size_t n = 0;
   for (size_t i = 0; i < p->code.n; i++) {
     const struct melu__instr *in = &p->code.instrs[i];
-    n += in->is_sum ? 2 * in->n_products + in->n_terms + 6 : N_OP_OPERANDS;
+    n += in->is_sum ? 2 * in->n_products + 2 * in->n_terms + 2 * in->n_pairs + 9 : N_OP_OPERANDS;
   }
   return n;
 }
@@ -180,7 +204,8 @@ static void count_size(void *arg, melu__ref value) {
 void melu__plan_step_info(const struct melu__plan *p, size_t i, struct melu__step_info *info) {
   const struct melu__instr *in = &p->code.instrs[i];
   const struct place *shape = &p->places[in->out];
-  struct size_count count = {p, (double)shape->rows * shape->cols * (in->pre == MELU__NO_NODE ? 1 : 2)};
+  const int n_outputs = 1 + (in->pre != MELU__NO_NODE) + (in->raw != MELU__NO_NODE);
+  struct size_count count = {p, (double)shape->rows * shape->cols * n_outputs};
   melu__plan_each_read(p, i, count_size, &count);
   *info = (struct melu__step_info){.op = "sum",
                                    .rows = shape->rows,
@@ -191,6 +216,8 @@ void melu__plan_step_info(const struct melu__plan *p, size_t i, struct melu__ste
                                    .mask = in->mask != MELU__NO_NODE,
                                    .post = in->post.value != MELU__NO_NODE,
                                    .pre = in->pre != MELU__NO_NODE,
+                                   .raw = in->raw != MELU__NO_NODE,
+                                   .sums = in->sums != MELU__NO_NODE,
                                    .row = in->row.value != MELU__NO_NODE,
                                    .bytes = sizeof(real) * count.numbers};
   if (!in->is_sum) {
@@ -202,9 +229,8 @@ void melu__plan_step_info(const struct melu__plan *p, size_t i, struct melu__ste
   }
   for (size_t k = 0; k < in->n_products; k++) {
     const struct melu__factor *f = &in->product[k];
-    const struct place *a = &p->places[f->a == MELU__NO_NODE ? f->b : f->a];
-    info->k[k] = f->a == MELU__NO_NODE || f->trans_a ? a->rows : a->cols;
+    info->k[k] = inner_size(p, f);
     info->trans_a[k] = f->trans_a;
-    if (f->a != MELU__NO_NODE) info->flops += 2.0 * (double)info->k[k] * shape->rows * shape->cols;
+    if (f->a != MELU__NO_NODE && !f->diagonal) info->flops += 2.0 * (double)info->k[k] * shape->rows * shape->cols;
   }
 }

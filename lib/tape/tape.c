@@ -93,6 +93,14 @@ melu__ref melu__tape_rows(struct melu__tape *t, melu__ref row, size_t rows) {
   return push_sized(t, (struct melu__node){.op = MELU__ROWS, .a = row}, rows, 0);
 }
 
+melu__ref melu__tape_sum_cols(struct melu__tape *t, melu__ref a, int as_row) {
+  return melu__tape_push(t, (struct melu__node){.op = MELU__SUM_COLS, .a = a, .trans_a = as_row != 0});
+}
+
+melu__ref melu__tape_cols(struct melu__tape *t, melu__ref vector, int is_row, size_t cols) {
+  return push_sized(t, (struct melu__node){.op = MELU__COLS, .a = vector, .trans_a = is_row != 0}, 0, cols);
+}
+
 melu__ref melu__tape_sum_all(struct melu__tape *t, melu__ref a) {
   return push(t, MELU__SUM_ALL, a, MELU__NO_NODE);
 }

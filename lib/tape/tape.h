@@ -25,6 +25,8 @@ enum melu__op {
   MELU__ADD_ROW,   /* a + 1 b, b being one row */
   MELU__SUM_ROWS,  /* 1' a: one row */
   MELU__ROWS,      /* 1 a: the row a, n times; adjoint of SUM_ROWS */
+  MELU__SUM_COLS,  /* a 1: one column; as a row if trans_a */
+  MELU__COLS,      /* a 1': the column a, or the row a as one if trans_a, n times; adjoint of SUM_COLS */
   MELU__SUM_ALL,   /* 1' a 1: one number */
   MELU__FILL,      /* 1 a 1': the number a everywhere; adjoint of SUM_ALL */
   MELU__RELU,      /* max(a, 0) */
@@ -78,6 +80,8 @@ melu__ref melu__tape_scale(struct melu__tape *t, melu__ref a, double s);
 melu__ref melu__tape_add_row(struct melu__tape *t, melu__ref a, melu__ref row);
 melu__ref melu__tape_sum_rows(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_rows(struct melu__tape *t, melu__ref row, size_t rows);
+melu__ref melu__tape_sum_cols(struct melu__tape *t, melu__ref a, int as_row);
+melu__ref melu__tape_cols(struct melu__tape *t, melu__ref vector, int is_row, size_t cols);
 melu__ref melu__tape_sum_all(struct melu__tape *t, melu__ref a);
 melu__ref melu__tape_fill(struct melu__tape *t, melu__ref number, size_t rows, size_t cols);
 melu__ref melu__tape_relu(struct melu__tape *t, melu__ref a);

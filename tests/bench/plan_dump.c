@@ -32,8 +32,8 @@ static void print_step(size_t i, const struct melu__step_info *s, double time) {
   char name[64];
   printf("%4zu %-24s %4zu x %-4zu", i, name_of(s, name, sizeof name), s->rows, s->cols);
   for (int k = 0; k < s->n_products; k++) printf(" k %zu%s", s->k[k], s->trans_a[k] ? "'" : "");
-  printf(" %s%s%s%s%s", s->row ? " row" : "", s->relu ? " relu" : "", s->mask ? " mask" : "", s->post ? " post" : "",
-         s->pre ? " pre" : "");
+  printf(" %s%s%s%s%s%s%s", s->raw ? " raw" : "", s->sums ? " sums" : "", s->row ? " row" : "", s->relu ? " relu" : "",
+         s->mask ? " mask" : "", s->post ? " post" : "", s->pre ? " pre" : "");
   if (s->n_terms) printf(" %d term(s)", s->n_terms);
   printf("  %.0f ns %.0f GFLOP/s\n", 1e9 * time, s->flops / time / 1e9);
 }

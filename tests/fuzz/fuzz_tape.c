@@ -277,7 +277,7 @@ static void check_without_memory(const struct recording *r, const struct melu__k
   struct melu__plan *plan;
   melu_error err = {.status = MELU_OK};
   const size_t live = p->heap.live;
-  const struct melu__plan_setting setting = {p->tape.alloc, kernels, NULL, p->transposed, 0};
+  const struct melu__plan_setting setting = {p->tape.alloc, kernels, NULL, p->transposed, 0, 1};
   p->heap.fail_at = p->heap.made + 1 + program_below(p, 32);
   p->heap.from_there_on = (int)program_below(p, 2);
   const melu_status status = melu__plan_new(&plan, &setting, &p->tape, r->outputs, r->n_outputs, &err);

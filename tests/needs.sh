@@ -3,7 +3,8 @@
 # Sourced by tests/run and examples/run: what they need, on Debian and its relatives.
 BUILD_NEEDS=(gcc libc6-dev meson ninja-build pkg-config libblis-dev libjansson-dev librandom123-dev libxxhash-dev)
 TEST_NEEDS=("${BUILD_NEEDS[@]}" g++ abigail-tools check binutils clang-format-14 cmake doxygen libblis-serial-dev make mandoc
-  python3 python3-numpy libmicrohttpd-dev libsqlite3-dev chromium chromium-driver clang libclang-rt-14-dev locales valgrind)
+  python3 python3-numpy libmicrohttpd-dev libsqlite3-dev chromium chromium-driver clang libclang-rt-14-dev locales valgrind
+  libopenmpi-dev openmpi-bin libmpich-dev mpich)
 
 # Installs those of the named packages that are missing, if apt-get is there and we may; else says what is missing.
 install_needs() {

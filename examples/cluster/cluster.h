@@ -24,8 +24,8 @@ void run_threads(const struct choices *choices);
 /* The process is a rank of an MPI program, which may have been started by itself. */
 void run_mpi(const struct choices *choices, int *argc, char ***argv);
 
-/* Ends the process, as one of several ranks, with a message and 1, if a call failed: at once, because the others need
- * not wait for what would only be cleared away. */
+/* Ends the process, as one of several ranks, with a message and 1, if a call failed: without what would only clear
+ * away. */
 void rank_must(uint32_t rank, melu_status status, const melu_error *err);
 
 #endif

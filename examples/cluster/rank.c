@@ -21,7 +21,7 @@ struct rank {
   melu_model *model;
   /* Of the training: updates heard of, when, and what had been sent. */
   uint64_t first_step, last_step, last_done, first_done, first_bytes, last_bytes, first_calls, last_calls;
-  double began, ended;
+  double began, ended, cpu_began, cpu_ended;
   melu_error err;
 };
 
@@ -29,6 +29,8 @@ void rank_must(uint32_t rank, melu_status status, const melu_error *err) {
   if (status == MELU_OK) return;
   fprintf(stderr, "cluster, on rank %u: %s (%s)\n", (unsigned)rank, err->message, melu_status_name(status));
   fflush(stderr);
+  /* MPI may end a process whose peer has gone, too, before it could say so. */
+  if (status == MELU_EPEER) nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
   _Exit(1);
 }
 
@@ -38,10 +40,14 @@ static void need(struct rank *r, melu_status status) {
 
 /* ------------------------------------------------------------------------------------------------- progress */
 
-static double now(void) {
+static double seconds_of(clockid_t clock) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double now(void) {
+  return seconds_of(CLOCK_MONOTONIC);
 }
 
 /* One line, on a terminal: how far it is, and how long the rest will take at the speed so far. */
@@ -67,12 +73,14 @@ static int on_progress(void *arg, const struct melu_progress *progress) {
   if (strcmp(progress->phase, "fit") != 0) return 0;
   const uint64_t step = steps_of(r, progress->done, progress->total / progress->n_epochs);
   r->ended = now();
+  r->cpu_ended = seconds_of(CLOCK_THREAD_CPUTIME_ID);
   r->last_step = step;
   r->last_done = progress->done;
   r->last_bytes = r->counted.n_bytes;
   r->last_calls = r->counted.n_calls;
   if (!r->first_step) {
     r->began = r->ended;
+    r->cpu_began = r->cpu_ended;
     r->first_step = step;
     r->first_done = progress->done;
     r->first_bytes = r->last_bytes;
@@ -199,7 +207,7 @@ static void train(struct rank *r) {
 
 /* Of all ranks. */
 struct measured {
-  double n_bytes, most_bytes, most_memory;
+  double n_bytes, most_bytes, most_memory, most_cpu;
 };
 
 static void fold(void *into, const void *from) {
@@ -209,20 +217,22 @@ static void fold(void *into, const void *from) {
   a.n_bytes += b.n_bytes;
   if (b.most_bytes > a.most_bytes) a.most_bytes = b.most_bytes;
   if (b.most_memory > a.most_memory) a.most_memory = b.most_memory;
+  if (b.most_cpu > a.most_cpu) a.most_cpu = b.most_cpu;
   memcpy(into, &a, sizeof a);
 }
 
 static void print_measured(struct rank *r) {
   const double n_steps = (double)(r->last_step - r->first_step), bytes = (double)(r->last_bytes - r->first_bytes);
-  struct measured all = {bytes, bytes, (double)atomic_load(&r->counted.most)};
+  struct measured all = {bytes, bytes, (double)atomic_load(&r->counted.most), r->cpu_ended - r->cpu_began};
   if (r->n_ranks > 1) need(r, r->counted.inner.reduce(r->counted.inner.arg, &all, sizeof all, fold, &r->err));
   if (r->rank != 0 || n_steps == 0) return;
   printf(
-      "{\"ranks\": %u, \"steps\": %.0f, \"tasks_per_s\": %.1f, \"step_ms\": %.3f, \"bytes_per_step\": %.0f, "
+      "{\"ranks\": %u, \"steps\": %.0f, \"tasks_per_s\": %.1f, \"step_ms\": %.3f, \"cpu_of_a_rank_ms\": %.3f, "
+      "\"bytes_per_step\": %.0f, "
       "\"most_bytes_of_a_rank\": %.0f, \"calls_per_step\": %.2f, \"memory_of_a_rank_mib\": %.1f}\n",
       (unsigned)r->n_ranks, n_steps, (double)(r->last_done - r->first_done) / (r->ended - r->began),
-      1e3 * (r->ended - r->began) / n_steps, all.n_bytes / n_steps, all.most_bytes / n_steps,
-      (double)(r->last_calls - r->first_calls) / n_steps, all.most_memory / 1048576);
+      1e3 * (r->ended - r->began) / n_steps, 1e3 * all.most_cpu / n_steps, all.n_bytes / n_steps,
+      all.most_bytes / n_steps, (double)(r->last_calls - r->first_calls) / n_steps, all.most_memory / 1048576);
 }
 
 static void print_digest(struct rank *r) {

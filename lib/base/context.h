@@ -34,8 +34,7 @@ melu_status melu__context_choose_kernels(melu_context *ctx, const char *name, me
 /* The host's allocator, or malloc and free. Errors: MELU_EINVAL (a function is missing). */
 melu_status melu__allocator(struct melu_allocator *out, const struct melu_allocator *given, melu_error *err);
 
-/* Checks a limit that a caller gives for how long ranks wait for each other; 0 becomes the default. Errors: MELU_EINVAL.
- */
+/* Checks how long ranks are to wait for each other; 0 becomes the default. Errors: MELU_EINVAL. */
 melu_status melu__time_limit(double *seconds, melu_error *err);
 
 /* Reports progress; MELU_ECANCELED when the host wants to stop, else MELU_OK. */

@@ -143,7 +143,10 @@ static void take_message(melu_mpi *m, size_t r, const MPI_Status *status) {
 
 melu_status melu__streams_begin(melu_mpi *m, enum melu__call call, melu_error *err) {
   if (is_finalized() && !m->broken.status) melu__fail(&m->broken, MELU_ESTATE, "MPI is finalised");
+  if (m->is_under_way)
+    BREAK_UP(m, "rank %zu makes the collective call %s before the end of another", m->rank, call_names[call]);
   m->call = call;
+  m->is_under_way = 1;
   for (size_t i = 1; i < m->n_ranks && !m->broken.status; i++) await_next(m, (m->rank + i) % m->n_ranks);
   for (size_t i = 1; i < m->n_ranks && !m->broken.status; i++) send_next(m, (m->rank + i) % m->n_ranks);
   return why_broken(m, err);
@@ -168,6 +171,8 @@ static void give_up(melu_mpi *m) {
 
 melu_status melu__streams_end(melu_mpi *m, melu_error *err) {
   double last = melu__now();
+  if (!m->is_under_way) BREAK_UP(m, "rank %zu ends a collective call that was not begun", m->rank);
+  m->is_under_way = 0;
   while (!m->broken.status) {
     int n_ready = 0;
     const int code = MPI_Testsome((int)(2 * m->n_ranks), m->requests, &n_ready, m->ready, m->statuses);

@@ -49,6 +49,7 @@ struct melu_mpi {
   char *values;                 /* (n_ranks, MELU_MAX_REDUCE) */
   struct melu_message *in;      /* of all_to_all, from its beginning to its end */
   enum melu__call call;
+  int is_under_way;  /* begun, and not ended */
   melu_error broken; /* why no call succeeds any more, if its status is not 0 */
   struct melu__farewell farewell;
 };

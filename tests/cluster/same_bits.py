@@ -3,7 +3,7 @@
 """The weights after N steps by 1 to 4 ranks, which are threads or processes of each MPI, with tables replicated and sharded,
 are the same bits; and so are those of a training that 4 ranks began and 2 or 3 ended.
 Usage: same_bits.py EXAMPLES [--steps N] [--shards DIR] [OPTION OF CLUSTER ...], EXAMPLES being the folder of the built
-program; DIR was made by melu shard --files 16 (tests/cluster/movielens makes one of ML-1M)."""
+program; DIR was made by melu shard --files 16 (tests/cluster/movielens.py makes one of ML-1M)."""
 import argparse
 import pathlib
 import sys

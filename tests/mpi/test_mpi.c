@@ -164,12 +164,31 @@ START_TEST(other_threads_are_refused) {
 }
 END_TEST
 
+static void new_of_all(melu_mpi **mpi, struct melu_collective *c) {
+  *c = (struct melu_collective){.size = sizeof *c};
+  ck_assert_int_eq(melu_mpi_new(mpi, MPI_COMM_WORLD, NULL, &err), MELU_OK);
+  ck_assert_int_eq(melu_mpi_member(c, *mpi, &err), MELU_OK);
+}
+
+START_TEST(beginnings_have_ends) {
+  struct melu_message none[COLLECTIVE_RANKS] = {{NULL, 0}};
+  struct melu_collective c;
+  melu_mpi *mpi;
+  new_of_all(&mpi, &c);
+  collective_lost(c.all_to_all_end(c.arg, &err), &err, "not begun");
+  melu_mpi_free(mpi);
+  new_of_all(&mpi, &c);
+  ck_assert_int_eq(c.all_to_all_begin(c.arg, none, none, &err), MELU_OK);
+  collective_lost(c.barrier(c.arg, &err), &err, "barrier before the end of another");
+  melu_mpi_free(mpi);
+}
+END_TEST
+
 START_TEST(too_large_to_fold) {
   char value[MELU_MAX_REDUCE + 1] = "";
+  struct melu_collective c;
   melu_mpi *mpi;
-  struct melu_collective c = {.size = sizeof c};
-  ck_assert_int_eq(melu_mpi_new(&mpi, MPI_COMM_WORLD, NULL, &err), MELU_OK);
-  ck_assert_int_eq(melu_mpi_member(&c, mpi, &err), MELU_OK);
+  new_of_all(&mpi, &c);
   ck_assert_int_eq(c.reduce(c.arg, value, sizeof value, collective_fold_texts, &err), MELU_EINVAL);
   melu_mpi_free(mpi);
 }
@@ -252,6 +271,7 @@ static void fill_mpi(TCase *t) {
   tcase_add_test(t, inter_communicators_are_refused);
   tcase_add_test(t, no_memory);
   tcase_add_test(t, other_threads_are_refused);
+  tcase_add_test(t, beginnings_have_ends);
   tcase_add_test(t, too_large_to_fold);
   tcase_add_loop_test(t, same_bits_by_processes, 0, N_JOBS);
   tcase_add_test(t, keep_a_handle);

@@ -630,13 +630,14 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------- products that many read */
 
-enum { N_READERS = 16, N_FACTORS = 8, N_VALUES = N_FACTORS + 2 };
+enum { N_READERS = 22, N_FACTORS = 8, N_VALUES = N_FACTORS + 4 };
 
 /* Ways to read the product p, (rows, cols), of which some are made with it: sums that take it times a vector, and sums
  * of rows of it times another matrix. q is another product, m and n are matrices, v and w vectors of `rows` numbers, r
  * is a row: the last of `values`. */
 static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, melu__ref q, const melu__ref *values) {
-  const melu__ref m = values[4], n = values[5], r = values[7], v = values[8], w = values[9];
+  const melu__ref m = values[4], n = values[5], r = values[7], v = values[8], w = values[9], rows_of_r = values[10],
+                  filled = values[11];
   const size_t rows = t->nodes[p].rows, cols = t->nodes[p].cols;
   const melu__ref p_by_v = melu__tape_mul(t, p, melu__tape_cols(t, v, 1, cols));
   const melu__ref p_by_w = melu__tape_mul(t, p, melu__tape_cols(t, w, 1, cols));
@@ -673,26 +674,44 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
       return melu__tape_sum_cols(t, melu__tape_mul(t, p, melu__tape_sigmoid(t, p)), 0);
     case 14:
       return melu__tape_add(t, melu__tape_mul(t, p, melu__tape_cols(t, melu__tape_sum_cols(t, pm, 1), 1, cols)), n);
+    case 15:
+      return melu__tape_add(t, p_by_v, melu__tape_add(t, m_by_w, rows_of_r));
+    case 16:
+      return melu__tape_sub(t, filled, p_by_w);
+    case 17: /* a column of sums of rows times a vector */
+      return melu__tape_mul(t, melu__tape_sum_cols(t, pm, 0), melu__tape_cols(t, v, 1, 1));
+    case 18:
+      return melu__tape_mul(t, melu__tape_sum_cols(t, p, 0), melu__tape_cols(t, w, 1, 1));
+    case 19: /* such sums as a row, times a number */
+      return melu__tape_add(
+          t, melu__tape_mul(t, melu__tape_sum_cols(t, pn, 1), melu__tape_cols(t, melu__tape_sum_all(t, v), 0, rows)),
+          w);
+    case 20: /* and beside a row times a number */
+      return melu__tape_add(t, melu__tape_sum_cols(t, pn, 1),
+                            melu__tape_mul(t, v, melu__tape_cols(t, melu__tape_sum_all(t, w), 1, rows)));
     default:
       return melu__tape_add(t, melu__tape_matmul(t, p, p, 0, 1),
                             melu__tape_fill(t, melu__tape_sum_all(t, pn), rows, rows));
   }
 }
 
-/* v and w: what is made before the products may be made use of with them. */
-static void record_vectors(struct melu__tape *t, melu__ref *values) {
+/* v, w and what is broadcast: what is made before the products may be made use of with them. */
+static void record_others(struct melu__tape *t, melu__ref *values) {
+  const size_t rows = t->nodes[values[4]].rows, cols = t->nodes[values[4]].cols;
   values[N_FACTORS] = melu__tape_sigmoid(t, values[6]);
   values[N_FACTORS + 1] = melu__tape_scale(t, melu__tape_sum_cols(t, values[5], 1), 0.5);
+  values[N_FACTORS + 2] = melu__tape_rows(t, values[7], rows);
+  values[N_FACTORS + 3] = melu__tape_fill(t, melu__tape_sum_all(t, values[6]), rows, cols);
 }
 
 static size_t record_readers(struct melu__tape *t, uint64_t *random, const struct setting *s, melu__ref *nodes) {
   melu__ref values[N_VALUES], p, q;
   for (uint32_t i = 0; i < N_FACTORS; i++) values[i] = melu__tape_input(t, i, s->slot[i].rows, s->slot[i].cols);
-  const int vectors_first = random_below(random, 2) == 0;
-  if (vectors_first) record_vectors(t, values);
+  const int others_first = random_below(random, 2) == 0;
+  if (others_first) record_others(t, values);
   p = melu__tape_matmul(t, values[0], values[1], 0, 0);
   q = melu__tape_matmul(t, values[2], values[3], 1, 0);
-  if (!vectors_first) record_vectors(t, values);
+  if (!others_first) record_others(t, values);
   const size_t n = 1 + random_below(random, 6);
   for (size_t i = 0; i < n; i++) {
     const int turned = random_below(random, 3) == 0; /* the other product */

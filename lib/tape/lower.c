@@ -14,8 +14,8 @@ struct term {
 /* What a product that has more than one reader is made with, while it is in registers: a sum that takes it times a
  * vector, and the sums of its rows multiplied by those of other matrices, a partial value. */
 struct along {
-  melu__ref sum; /* MELU__NO_NODE: none */
-  melu__ref sums;
+  melu__ref sum;  /* MELU__NO_NODE: none */
+  melu__ref sums; /* MELU__NO_NODE: none */
   size_t n_pairs;
   struct melu__pair pair[2];
 };
@@ -196,7 +196,9 @@ static struct term take(struct lowering *l, size_t k) {
 static int own_product(const struct lowering *l, size_t k, melu__ref root) {
   const melu__ref i = l->terms[k].value.value;
   if (is_partial(l, i) || l->terms[k].value.whole) return 0;
-  return l->terms[k].is_summed || (is_product(at(l, i)) && (i == root || l->uses[i] == 1));
+  if (l->terms[k].is_summed) return 1;
+  const enum melu__op op = (enum melu__op)at(l, i)->op;
+  return (op == MELU__MATMUL || op == MELU__SUM_ROWS) && (i == root || l->uses[i] == 1);
 }
 
 static struct melu__factor factor(const struct lowering *l, struct term term) {
@@ -240,6 +242,14 @@ static int takes_product(const struct lowering *l, const struct melu__instr *in,
   return in->by == l->terms[k].value.by && (are_alike || are_rows);
 }
 
+/* Whether the k-th term cannot be added to products by their instruction: rows times rows, and a row times a number to
+ * a row of diagonals, which is computed as a column. */
+static int goes_alone(const struct lowering *l, const struct melu__instr *in, size_t k, melu__ref root) {
+  const int is_row = at(l, root)->rows == 1 && at(l, root)->cols > 1;
+  if (in->n_products == 0) return 0;
+  return l->terms[k].value.whole || (is_row && in->product[0].diagonal && l->terms[k].value.by != MELU__NO_NODE);
+}
+
 /* Moves up to two products and so many matrices of the terms into the instruction. */
 static void fill(struct lowering *l, struct melu__instr *in, melu__ref root, size_t most_terms) {
   for (size_t k = 0; k < l->n_terms;) {
@@ -251,7 +261,7 @@ static void fill(struct lowering *l, struct melu__instr *in, melu__ref root, siz
     }
   }
   for (size_t k = 0; k < l->n_terms && in->n_terms < most_terms;) {
-    if (own_product(l, k, root) || (l->terms[k].value.whole && in->n_products))
+    if (own_product(l, k, root) || goes_alone(l, in, k, root))
       k++;
     else
       in->term[in->n_terms++] = take(l, k).value;
@@ -313,48 +323,50 @@ static int sum_along(struct lowering *l, melu__ref root) {
   return 1;
 }
 
-/* Whether the sum is left to the instruction of a product in it that others read, too: all else is there before it,
- * which the product is not if the sum takes it twice. */
+/* Whether the instruction of product p can add that: a matrix that is there before it. */
+static int is_there_before(const struct lowering *l, const struct melu__addend *a, melu__ref p) {
+  const uint8_t op = at(l, a->value)->op;
+  if (op == MELU__ROWS || op == MELU__FILL) return 0;
+  return (a->value < p || op == MELU__INPUT) && (a->by == MELU__NO_NODE || a->by <= p);
+}
+
+/* Whether the sum is left to the instruction of a product in it that others read, too. */
 static int goes_along(struct lowering *l, melu__ref root) {
-  melu__ref p = MELU__NO_NODE;
-  size_t n_of_p = 0;
+  size_t with = SIZE_MAX; /* the term with the product */
   l->n_terms = 0;
   flatten(l, root, 1, 1);
   for (size_t k = 0; k < l->n_terms; k++) {
     const struct term *t = &l->terms[k];
     const melu__ref i = t->value.value;
-    if ((p == MELU__NO_NODE || i > p) && !t->is_summed && t->value.by != MELU__NO_NODE && !t->value.whole &&
+    if ((with == SIZE_MAX || i > l->terms[with].value.value) && t->value.by != MELU__NO_NODE && !t->value.whole &&
         is_shared_product(l, i) && l->along[i].sum == MELU__NO_NODE)
-      p = i;
+      with = k;
   }
-  for (size_t k = 0; k < l->n_terms && p != MELU__NO_NODE; k++) {
-    const struct melu__addend *a = &l->terms[k].value;
-    n_of_p += a->value == p;
-    if (n_of_p > 1 || (a->value > p && at(l, a->value)->op != MELU__INPUT) || (a->by != MELU__NO_NODE && a->by > p))
-      p = MELU__NO_NODE;
-  }
-  if (p != MELU__NO_NODE) l->along[p].sum = root;
-  return p != MELU__NO_NODE;
+  if (with == SIZE_MAX) return 0;
+  const struct melu__addend product = l->terms[with].value;
+  if (product.by > product.value) return 0;
+  for (size_t k = 0; k < l->n_terms; k++)
+    if (k != with && !is_there_before(l, &l->terms[k].value, product.value)) return 0;
+  l->along[product.value].sum = root;
+  return 1;
 }
 
 /* Makes product p the product of the instruction, of which there is no other. */
 static void begin_with(struct lowering *l, struct melu__instr *in, melu__ref p) {
-  for (size_t k = 0; k < l->n_terms; k++) {
-    if (l->terms[k].value.value != p || l->terms[k].is_summed) continue;
-    struct term term = take(l, k);
-    in->by = term.value.by;
-    in->by_scale = term.value.scale;
-    term.value.scale = 1;
-    in->product[in->n_products++] = factor(l, term);
-    return;
-  }
+  size_t k = 0;
+  while (l->terms[k].value.value != p) k++;
+  struct term term = take(l, k);
+  in->by = term.value.by;
+  in->by_scale = term.value.scale;
+  term.value.scale = 1;
+  in->product[in->n_products++] = factor(l, term);
 }
 
 /* Instructions are emitted last first: the finishing one, which `in` is when called, then those of its partial sums. */
 static void emit_sum(struct lowering *l, melu__ref root, melu__ref product, struct melu__instr in) {
   l->n_terms = 0;
   flatten(l, root, 1, 1);
-  if (product != MELU__NO_NODE) begin_with(l, &in, product);
+  if (product != MELU__NO_NODE && !l->out_of_memory) begin_with(l, &in, product);
   while (sum_along(l, root)) continue;
   in.row = take_broadcast(l, MELU__ROWS);
   in.number = take_broadcast(l, MELU__FILL);
@@ -439,7 +451,7 @@ static void lower_shared_product(struct lowering *l, melu__ref i) {
   if (root != i && l->needed[i]) in.raw = i;
   in.n_pairs = along->n_pairs;
   memcpy(in.pair, along->pair, sizeof in.pair);
-  in.sums = along->n_pairs ? along->sums : MELU__NO_NODE;
+  in.sums = along->sums;
   emit_sum(l, root, i, in);
 }
 
@@ -511,7 +523,7 @@ int melu__lower(struct melu__code *code, const struct melu__tape *t, const melu_
   if (!l.uses || !l.needed || !l.relu_of || !l.along) {
     l.out_of_memory = 1;
   } else {
-    for (size_t i = 0; i < t->n; i++) l.relu_of[i] = l.along[i].sum = MELU__NO_NODE;
+    for (size_t i = 0; i < t->n; i++) l.relu_of[i] = l.along[i].sum = l.along[i].sums = MELU__NO_NODE;
     count_uses(&l, keep, n_keep);
     for (size_t i = t->n; i-- > 0 && !l.out_of_memory;)
       if (l.needed[i] || is_along(&l, (melu__ref)i)) lower_node(&l, (melu__ref)i);

@@ -16,9 +16,11 @@
  * overlaps anything.
  *
  * A product may be the diagonal of A B' instead, a column or a row, with A and B (rows, k) and b.p NULL for ones. What
- * other products there are beside it have no trans_a, no ones, and b.ld 1; in a row there are none.
+ * other products there are beside it have no trans_a, no ones, and b.ld 1. Beside those that are a row there are none,
+ * no row and no vectors.
  *
- * Where `sums` are wanted, sums[i] := sum_k scale_k (row i of A_k) (row i of B_k)', A_k.p NULL standing for p. */
+ * Where `sums` are wanted, sums[i] := sum_k scale_k (row i of A_k) (row i of B_k)': A_0 is p, and its pointer NULL.
+ * Where they are, or raw is, there is one product, of scale 1, and nothing but terms. */
 enum { MELU__SUM_TERMS = 3 };
 struct melu__sum {
   size_t rows, cols;

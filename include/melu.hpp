@@ -351,6 +351,33 @@ inline const char *build_info(const context &ctx) noexcept {
   return melu_build_info(ctx.get());
 }
 
+/* -------------------------------------------------------------------------------------------------- ranks */
+
+inline std::size_t slot(std::uint64_t user_id, std::size_t n_slots) noexcept {
+  return melu_slot(user_id, n_slots);
+}
+
+struct group_options : detail::sized<melu_group_options> {};
+
+/* What member() describes borrows the group. */
+class group : public detail::handle<melu_group, melu_group_free> {
+ public:
+  using handle::handle;
+  explicit group(std::size_t n_ranks, const group_options &options MELU_HPP_OPTIONAL, on_error err MELU_HPP_OPTIONAL) {
+    create(err, [&](melu_group **out) { return melu_group_new(out, n_ranks, &options, err); });
+  }
+
+  detail::sized<melu_collective> member(std::size_t rank, on_error err MELU_HPP_OPTIONAL) {
+    detail::sized<melu_collective> collective;
+    err(melu_group_member(&collective, get(), rank, err));
+    return collective;
+  }
+
+  void leave(std::size_t rank) noexcept {
+    melu_group_leave(get(), rank);
+  }
+};
+
 /* ------------------------------------------------------------------------------------------------- schema */
 
 /* melu_field, in one line. */

@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 SOURCE, MELU = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
 CLI = SOURCE / 'examples' / 'cli'
 BFI = SOURCE / 'examples' / 'data'
-COMMANDS = ('train', 'evaluate', 'adapt', 'recommend', 'ask', 'inspect', 'convert')
+COMMANDS = ('train', 'evaluate', 'adapt', 'recommend', 'ask', 'inspect', 'convert', 'shard')
 
 
 def start(args, status, **how):

@@ -46,6 +46,21 @@ START_TEST(descriptions_are_those_of_the_header) {
 }
 END_TEST
 
+START_TEST(ranks_of_a_group_find_each_other) {
+  melu_error err;
+  ck_assert_uint_eq(melu::slot(1003, 16), melu_slot(1003, 16));
+  melu::group group(2, {}, err);
+  const melu_collective second = group.member(1, err);
+  ok(err);
+  ck_assert_uint_eq(second.size, sizeof second);
+  ck_assert_uint_eq(second.rank, 1);
+  ck_assert_uint_eq(second.n_ranks, 2);
+  group.leave(0);
+  ck_assert_int_eq(second.barrier(second.arg, &err), MELU_EPEER);
+  ck_assert_int_eq((group.member(2, err), err.status), MELU_EINVAL);
+}
+END_TEST
+
 /* Written in two ways, from what is in memory and one by one, read file by file, trained on. */
 START_TEST(shards_are_written_and_read) {
   world w;
@@ -381,6 +396,7 @@ TCase *hpp_calls() {
   TCase *t = tcase_create("calls");
   tcase_set_timeout(t, 60);
   tcase_add_test(t, descriptions_are_those_of_the_header);
+  tcase_add_test(t, ranks_of_a_group_find_each_other);
   tcase_add_test(t, shards_are_written_and_read);
   tcase_add_test(t, tables_are_read);
   tcase_add_test(t, an_own_loop_trains);

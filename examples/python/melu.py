@@ -102,7 +102,8 @@ class ContextOptions(Options):
     c_name = 'melu_context_options'
     _fields_ = [('size', c_size_t), ('n_threads', c_size_t), ('allocator', c_void_p), ('runner', c_void_p),
                 ('log', c_void_p), ('log_arg', c_void_p), ('progress', PROGRESS), ('progress_arg', c_void_p),
-                ('kernels', c_char_p), ('max_file_bytes', c_size_t)]
+                ('kernels', c_char_p), ('max_file_bytes', c_size_t), ('collective', c_void_p), ('n_slots', c_size_t),
+                ('shard_bytes', c_size_t)]
 
 
 class Field(Options):

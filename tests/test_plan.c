@@ -637,7 +637,7 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------- products that many read */
 
-enum { N_READERS = 32, MOST_READERS = 12, N_FACTORS = 8, N_VALUES = N_FACTORS + 4 };
+enum { N_READERS = 33, MOST_READERS = 12, N_FACTORS = 8, N_VALUES = N_FACTORS + 4 };
 
 /* Ways to read the product p, (rows, cols), of which some are made with it: sums that take it times a vector, and sums
  * of rows of it times another matrix. q is another product, m and n are matrices, v and w vectors of `rows` numbers, r
@@ -650,6 +650,7 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
   const melu__ref p_by_w = melu__tape_mul(t, p, melu__tape_cols(t, w, 1, cols));
   const melu__ref m_by_w = melu__tape_mul(t, m, melu__tape_cols(t, w, 1, cols));
   const melu__ref pm = melu__tape_mul(t, p, m), pn = melu__tape_mul(t, p, n), mn = melu__tape_mul(t, m, n);
+  const melu__ref three_n = melu__tape_scale(t, n, 3);
   switch (which) {
     case 0:
       return p;
@@ -685,6 +686,17 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
       return melu__tape_add(t, p_by_v, melu__tape_add(t, m_by_w, rows_of_r));
     case 16:
       return melu__tape_sub(t, filled, p_by_w);
+    case 17: /* a column of sums of rows times a vector */
+      return melu__tape_mul(t, melu__tape_sum_cols(t, pm, 0), melu__tape_cols(t, v, 1, 1));
+    case 18:
+      return melu__tape_mul(t, melu__tape_sum_cols(t, p, 0), melu__tape_cols(t, w, 1, 1));
+    case 19: /* such sums as a row, times a number */
+      return melu__tape_add(
+          t, melu__tape_mul(t, melu__tape_sum_cols(t, pn, 1), melu__tape_cols(t, melu__tape_sum_all(t, v), 0, rows)),
+          w);
+    case 20: /* and beside a row times a number */
+      return melu__tape_add(t, melu__tape_sum_cols(t, pn, 1),
+                            melu__tape_mul(t, v, melu__tape_cols(t, melu__tape_sum_all(t, w), 1, rows)));
     case 21:
       return melu__tape_sum_cols(t, melu__tape_add(t, p_by_v, m), 0); /* of what another reader makes */
     case 22:
@@ -706,17 +718,9 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
       return melu__tape_add(t, p_by_v, melu__tape_mul(t, m, melu__tape_cols(t, melu__tape_sigmoid(t, w), 1, cols)));
     case 30:
       return melu__tape_sum_cols(t, melu__tape_add(t, melu__tape_add(t, mn, melu__tape_mul(t, m, m)), pm), 0);
-    case 17: /* a column of sums of rows times a vector */
-      return melu__tape_mul(t, melu__tape_sum_cols(t, pm, 0), melu__tape_cols(t, v, 1, 1));
-    case 18:
-      return melu__tape_mul(t, melu__tape_sum_cols(t, p, 0), melu__tape_cols(t, w, 1, 1));
-    case 19: /* such sums as a row, times a number */
-      return melu__tape_add(
-          t, melu__tape_mul(t, melu__tape_sum_cols(t, pn, 1), melu__tape_cols(t, melu__tape_sum_all(t, v), 0, rows)),
-          w);
-    case 20: /* and beside a row times a number */
-      return melu__tape_add(t, melu__tape_sum_cols(t, pn, 1),
-                            melu__tape_mul(t, v, melu__tape_cols(t, melu__tape_sum_all(t, w), 1, rows)));
+    case 31:
+      return melu__tape_add(t, melu__tape_relu(t, three_n),
+                            melu__tape_cols(t, melu__tape_sum_cols(t, melu__tape_add(t, three_n, pm), 0), 0, cols));
     default:
       return melu__tape_add(t, melu__tape_matmul(t, p, p, 0, 1),
                             melu__tape_fill(t, melu__tape_sum_all(t, pn), rows, rows));

@@ -509,14 +509,18 @@ START_TEST(steps_of_every_kind_are_described) {
   struct melu__tape t = new_tape();
   const melu__ref x = melu__tape_input(&t, 0, 8, 16), w = melu__tape_input(&t, 1, 8, 24);
   const melu__ref s = melu__tape_input(&t, 2, 16, 16), z = melu__tape_matmul(&t, x, w, 1, 0);
-  const melu__ref nodes[] = {z, melu__tape_relu(&t, z), melu__tape_sum_rows(&t, w), melu__tape_solve(&t, s, z),
-                             melu__tape_sigmoid(&t, w)};
+  const melu__ref nodes[] = {z,
+                             melu__tape_relu(&t, z),
+                             melu__tape_sum_rows(&t, w),
+                             melu__tape_solve(&t, s, z),
+                             melu__tape_sigmoid(&t, w),
+                             melu__tape_sum_cols(&t, melu__tape_mul(&t, w, w), 0)};
   enum { N_NODES = sizeof nodes / sizeof *nodes };
   struct melu__output outputs[N_NODES];
   for (uint32_t i = 0; i < N_NODES; i++) outputs[i] = (struct melu__output){nodes[i], 3 + i, 0, 0};
   struct melu__plan *plan = new_plan(&t, outputs, N_NODES);
   double flops = 0;
-  int seen[4] = {0};
+  int seen[5] = {0};
   for (size_t i = 0; i < melu__plan_n_steps(plan); i++) {
     struct melu__step_info info;
     melu__plan_step_info(plan, i, &info);
@@ -525,6 +529,9 @@ START_TEST(steps_of_every_kind_are_described) {
       ck_assert(info.relu && info.trans_a[0] && info.k[0] == 8 && info.rows == 16 && info.cols == 24);
       ck_assert_double_eq(info.bytes, sizeof(real) * (8.0 * 16 + 8 * 24 + 2 * 16 * 24));
       seen[0]++;
+    } else if (info.n_products && info.cols == 1) {
+      ck_assert(info.rows == 8 && info.k[0] == 24 && info.flops == 0);
+      seen[4]++;
     } else if (info.n_products) {
       ck_assert(info.rows == 1 && info.cols == 24 && info.k[0] == 8 && info.flops == 0);
       seen[1]++;
@@ -537,7 +544,7 @@ START_TEST(steps_of_every_kind_are_described) {
       seen[3]++;
     }
   }
-  for (int i = 0; i < 4; i++) ck_assert_int_eq(seen[i], 1);
+  for (int i = 0; i < 5; i++) ck_assert_int_eq(seen[i], 1);
   ck_assert_double_eq(flops, melu__plan_flops(plan));
   melu__plan_free(plan);
   melu__tape_free(&t);
@@ -630,7 +637,7 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------- products that many read */
 
-enum { N_READERS = 22, N_FACTORS = 8, N_VALUES = N_FACTORS + 4 };
+enum { N_READERS = 33, MOST_READERS = 12, N_FACTORS = 8, N_VALUES = N_FACTORS + 4 };
 
 /* Ways to read the product p, (rows, cols), of which some are made with it: sums that take it times a vector, and sums
  * of rows of it times another matrix. q is another product, m and n are matrices, v and w vectors of `rows` numbers, r
@@ -643,6 +650,7 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
   const melu__ref p_by_w = melu__tape_mul(t, p, melu__tape_cols(t, w, 1, cols));
   const melu__ref m_by_w = melu__tape_mul(t, m, melu__tape_cols(t, w, 1, cols));
   const melu__ref pm = melu__tape_mul(t, p, m), pn = melu__tape_mul(t, p, n), mn = melu__tape_mul(t, m, n);
+  const melu__ref three_n = melu__tape_scale(t, n, 3);
   switch (which) {
     case 0:
       return p;
@@ -689,6 +697,30 @@ static melu__ref record_reader(struct melu__tape *t, int which, melu__ref p, mel
     case 20: /* and beside a row times a number */
       return melu__tape_add(t, melu__tape_sum_cols(t, pn, 1),
                             melu__tape_mul(t, v, melu__tape_cols(t, melu__tape_sum_all(t, w), 1, rows)));
+    case 21:
+      return melu__tape_sum_cols(t, melu__tape_add(t, p_by_v, m), 0); /* of what another reader makes */
+    case 22:
+      return melu__tape_sum_cols(t, melu__tape_add(t, melu__tape_mul(t, p, melu__tape_sigmoid(t, p)), pm), 0);
+    case 23: /* columns scaled instead of rows */
+      return melu__tape_matmul(t, v, melu__tape_mul(t, p, melu__tape_cols(t, w, 1, cols)), 0, 0);
+    case 24:
+      return melu__tape_matmul(t, v, melu__tape_mul(t, m, melu__tape_cols(t, melu__tape_sum_cols(t, n, 0), 0, cols)), 0,
+                               0);
+    case 25: /* half of these is computed, where that is all */
+      return melu__tape_matmul(t, melu__tape_transpose(t, m), m, 0, 0);
+    case 26:
+      return melu__tape_mul(t, melu__tape_matmul(t, m, m, 0, 1), melu__tape_cols(t, v, 1, rows));
+    case 27:
+      return melu__tape_step(t, melu__tape_matmul(t, m, m, 0, 1));
+    case 28:
+      return melu__tape_add(t, melu__tape_mul(t, q, melu__tape_cols(t, v, 1, cols)), p_by_w);
+    case 29:
+      return melu__tape_add(t, p_by_v, melu__tape_mul(t, m, melu__tape_cols(t, melu__tape_sigmoid(t, w), 1, cols)));
+    case 30:
+      return melu__tape_sum_cols(t, melu__tape_add(t, melu__tape_add(t, mn, melu__tape_mul(t, m, m)), pm), 0);
+    case 31:
+      return melu__tape_add(t, melu__tape_relu(t, three_n),
+                            melu__tape_cols(t, melu__tape_sum_cols(t, melu__tape_add(t, three_n, pm), 0), 0, cols));
     default:
       return melu__tape_add(t, melu__tape_matmul(t, p, p, 0, 1),
                             melu__tape_fill(t, melu__tape_sum_all(t, pn), rows, rows));
@@ -712,7 +744,7 @@ static size_t record_readers(struct melu__tape *t, uint64_t *random, const struc
   p = melu__tape_matmul(t, values[0], values[1], 0, 0);
   q = melu__tape_matmul(t, values[2], values[3], 1, 0);
   if (!others_first) record_others(t, values);
-  const size_t n = 1 + random_below(random, 6);
+  const size_t n = 1 + random_below(random, MOST_READERS);
   for (size_t i = 0; i < n; i++) {
     const int turned = random_below(random, 3) == 0; /* the other product */
     nodes[i] = record_reader(t, (int)random_below(random, N_READERS), turned ? q : p, turned ? p : q, values);
@@ -723,7 +755,7 @@ static size_t record_readers(struct melu__tape *t, uint64_t *random, const struc
 /* However many read a product, and in whatever order, they get what plain loops make. */
 START_TEST(products_of_many_readers) {
   static const uint32_t sizes[] = {1, 2, 3, 4, 7, 8, 9, 16, 17, 24, 33};
-  enum { N_SIZES = sizeof sizes / sizeof *sizes, MOST = 6 };
+  enum { N_SIZES = sizeof sizes / sizeof *sizes };
   uint64_t random = 20190804;
   for (size_t trial = test_trials(2000); trial--;) {
     const size_t rows = sizes[random_below(&random, N_SIZES)], cols = sizes[random_below(&random, N_SIZES)],
@@ -733,12 +765,12 @@ START_TEST(products_of_many_readers) {
     struct melu__tape t = new_tape();
     struct setting s = {.slot = {{0, 0, NULL}}};
     const struct melu__kernels *kernels;
-    melu__ref nodes[MOST];
+    melu__ref nodes[MOST_READERS];
     for (size_t i = 0; i < N_FACTORS; i++) s.slot[i] = random_matrix(&random, shapes[i][0], shapes[i][1]);
     const size_t n = record_readers(&t, &random, &s, nodes);
     struct matrix *naive = naive_run(&t, t.n, &s);
     for (size_t k = 0; (kernels = usable_kernels(k)) != NULL; k++) {
-      struct matrix out[MOST];
+      struct matrix out[MOST_READERS];
       plan_values(out, kernels, &t, nodes, n, &s);
       for (size_t i = 0; i < n; i++) {
         const double error = worst_error(out[i].v, naive[nodes[i]].v, size_of(out[i]), 1);

@@ -275,7 +275,7 @@ static struct problem random_diagonals(int as_row) {
   struct problem x = as_row ? new_problem(1, n) : new_problem(n, 1);
   x.s.n_products = 1 + random_below(2);
   for (size_t i = 0; i < x.s.n_products; i++) {
-    const size_t k = random_size();
+    const size_t k = random_below(4) ? random_size() : 1;
     const int diagonal = as_row || i == 0 || random_below(2), ones = diagonal && random_below(3) == 0;
     x.a[i] = random_matrix(n, k);
     if (!diagonal) x.b[i] = (struct matrix){k, 1, 1, random_matrix(1, k).p};
@@ -286,6 +286,7 @@ static struct problem random_diagonals(int as_row) {
     x.s.product[i].diagonal = diagonal;
     x.s.product[i].scale = random_scale();
   }
+  if (random_below(4) == 0) return x;
   if (!as_row && random_below(3) == 0) x.s.by = x.by.p;
   add_terms(&x);
   for (size_t t = 0; t < x.s.n_terms; t++)

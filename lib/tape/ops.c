@@ -65,7 +65,7 @@ static int shape_sum_cols(const struct melu__tape *t, struct melu__node *n) {
 
 static int shape_cols(const struct melu__tape *t, struct melu__node *n) {
   const struct melu__node *a = node_a(t, n);
-  return (n->trans_a ? a->rows : a->cols) == 1 && set(n, n->trans_a ? a->cols : a->rows, n->cols);
+  return set_if((n->trans_a ? a->rows : a->cols) == 1, n, n->trans_a ? a->cols : a->rows, n->cols);
 }
 
 static int shape_sum_all(const struct melu__tape *t, struct melu__node *n) {

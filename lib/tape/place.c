@@ -68,17 +68,17 @@ static void place_value(struct melu__plan *p, struct blocks *live, melu__ref val
       place_block(p, live, melu__size_mul(place->rows, place->ld), last[value] > instr ? last[value] : instr);
 }
 
-/* Whether the sum may be made where one of its matrices is: that is read element for element, and not again. */
+/* Whether the sum may be made where one of its matrices is, of the same shape: that is read element for element, and
+ * not again. What is broadcast has another shape. */
 static int can_replace(const struct melu__plan *p, const struct melu__instr *in, melu__ref value, const size_t *last,
                        size_t instr) {
   if (value == MELU__NO_NODE || last[value] != instr) return 0;
-  const struct place *from = &p->places[value], *to = &p->places[in->out];
-  if (from->slot != IN_ARENA || to->slot != IN_ARENA || from->rows != to->rows || from->ld != to->ld) return 0;
+  if (p->places[value].slot != IN_ARENA || p->places[in->out].slot != IN_ARENA) return 0;
   for (size_t i = 0; i < in->n_products; i++)
     if (in->product[i].a == value || in->product[i].b == value) return 0;
   for (size_t i = 0; i < in->n_terms; i++)
     if (in->term[i].by == value) return 0;
-  return in->by != value && in->row.value != value && in->number.value != value;
+  return 1;
 }
 
 /* Takes over the memory of such a matrix. The fewer places are touched, the more of them stay in the cache. */
@@ -92,7 +92,7 @@ static int place_on_top(struct melu__plan *p, struct blocks *live, const struct 
     if (!can_replace(p, in, candidates[c], last, instr)) continue;
     const size_t offset = p->places[candidates[c]].offset;
     for (size_t i = 0; i < live->n; i++)
-      if (live->at[i].offset == offset) live->at[i].last = last[in->out] > instr ? last[in->out] : instr;
+      if (live->at[i].offset == offset) live->at[i].last = last[in->out];
     p->places[in->out].offset = offset;
     return 1;
   }

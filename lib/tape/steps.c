@@ -89,8 +89,7 @@ static void mark_overrun(void *arg, melu__ref value) {
 /* Whether the edge of what an instruction writes must be cleared: it is read, and the instruction does not write it. */
 static uint8_t must_clear(const struct melu__plan *p, const struct melu__instr *in, melu__ref written) {
   if (written == MELU__NO_NODE || overruns(p, in)) return 0;
-  const struct place *place = &p->places[written];
-  return place->is_overrun && place->slot == IN_ARENA && place->ld > place->cols;
+  return p->places[written].is_overrun != 0;
 }
 
 /* X X' or X' X, and a number perhaps: half of it is computed. */
@@ -98,7 +97,7 @@ static int is_symmetric(const struct melu__plan *p, const struct melu__instr *in
   const struct melu__factor *f = &in->product[0];
   if (in->n_products != 1 || in->n_terms || f->a == MELU__NO_NODE || in->row.value != MELU__NO_NODE) return 0;
   if (f->diagonal || in->by != MELU__NO_NODE || in->step) return 0;
-  if (in->pre != MELU__NO_NODE || in->mask != MELU__NO_NODE || in->post.value != MELU__NO_NODE) return 0;
+  if (in->pre != MELU__NO_NODE || in->mask != MELU__NO_NODE) return 0; /* and so no post */
   const struct melu__node *a = &p->nodes[f->a], *b = &p->nodes[f->b];
   const int a_is_turned = a->op == MELU__TRANSPOSE && a->a == f->b,
             b_is_turned = b->op == MELU__TRANSPOSE && b->a == f->a;

@@ -63,7 +63,7 @@ def kill_one(command, file, whole):
     while any(is_alive(pid) for pid, _ in ranks) and time.monotonic() - began < 10 * LIMIT:
         time.sleep(0.01)
     took = time.monotonic() - began
-    time.sleep(0.1)
+    time.sleep(1)  # the shells write codes
     shells = [shell for pid, shell in ranks if pid != dead]
     said = [(file.parent / f'said.{shell}').read_text() for shell in shells]
     codes = [code.read_text() for shell in shells if (code := file.parent / f'code.{shell}').exists()]

@@ -366,7 +366,7 @@ static void begin_with(struct lowering *l, struct melu__instr *in, melu__ref p) 
 static void emit_sum(struct lowering *l, melu__ref root, melu__ref product, struct melu__instr in) {
   l->n_terms = 0;
   flatten(l, root, 1, 1);
-  if (product != MELU__NO_NODE && !l->out_of_memory) begin_with(l, &in, product);
+  if (product != MELU__NO_NODE) begin_with(l, &in, product); /* there was memory for its terms before */
   while (sum_along(l, root)) continue;
   in.row = take_broadcast(l, MELU__ROWS);
   in.number = take_broadcast(l, MELU__FILL);

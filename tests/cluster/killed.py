@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """N times, one of 4 ranks of a training is killed with -9 at a random moment: each of the others must end by itself, with
-the status that says so, when the time limit is over, unless MPI itself ends it when a peer has gone; and what the job has
-written so far, gone on from by 1 to 4 ranks, must come to the bits of a training that nobody disturbed. By OpenMPI.
+the status that says so, when the time limit is over, but now and then one ends without a word, which is counted and was
+not explained yet; and what the job has written so far, gone on from by 1 to 4 ranks, must come to the bits of a training
+that nobody disturbed. By OpenMPI.
 Usage: killed.py EXAMPLES [N] [--sharded]"""
 import os
 import pathlib
@@ -101,7 +102,7 @@ def main():
             assert again == expected, f'{again} after a restart, and not {expected}'
             print(f'{done}: the others ended after {took:.2f} s', flush=True)
     print(f'{n_times} times killed: all others ended within {longest:.2f} s, limit {LIMIT}, {(N_RANKS - 1) * n_times - by_mpi} by '
-          f'MELU_EPEER and {by_mpi} by MPI itself; the restart by 1 to {N_RANKS} ranks came to the same bits. {n_over} times more '
+          f'MELU_EPEER and {by_mpi} without a word; the restart by 1 to {N_RANKS} ranks came to the same bits. {n_over} times more '
           'it was over before.')
 
 

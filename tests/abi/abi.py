@@ -37,7 +37,7 @@ def compile_all(root, work, header=None):
 
     def compile_one(source):
         output = work / (source.relative_to(lib).as_posix().replace('/', '_') + '.o')
-        run('gcc', *FLAGS, f'-I{include}', f'-I{lib}', '-c', source, '-o', output)
+        run('gcc', *FLAGS, f'-ffile-prefix-map={root}/=', f'-I{include}', f'-I{lib}', '-c', source, '-o', output)
         return output
 
     sources = [path for path in sorted(lib.glob('*/*.c')) if path.parent.name not in WITHOUT_PUBLIC]

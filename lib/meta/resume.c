@@ -236,7 +236,7 @@ static void take_cursor(struct resuming *r) {
 static melu_status find(struct melu__fit *f, int *is_there, melu_error *err) {
   melu_error missing;
   melu_status status = melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, &missing);
-  double is = status != MELU_ENOTFOUND, is_not = !is;
+  double is = status != MELU_ENOTFOUND, is_not = 1 - is;
   if (status == MELU_ENOTFOUND) status = MELU_OK;
   if (status) *err = missing;
   status = melu__ranks_agree(&f->ranks, status, err);

@@ -593,8 +593,8 @@ struct outcome {
 static void train_rank(const struct gang_rank *self) {
   struct outcome *all = self->arg;
   melu_error mine;
-  melu_context *ctx;
-  melu_shards *own;
+  melu_context *ctx = NULL;
+  melu_shards *own = NULL;
   melu_model *model = NULL;
   struct melu_fit_options fit = fit_options();
   const struct melu_context_options options = {

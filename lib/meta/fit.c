@@ -427,8 +427,12 @@ static melu_status begin_checkpoints(struct melu__fit *f, melu_error *err) {
   if (!status) status = melu__ranks_agree(&f->ranks, try_checkpoint(f, err), err);
   if (status) return status;
   if (f->options.resume) return melu__fit_resume(f, err);
-  melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, NULL); /* anything may be there, or nothing */
-  return MELU_OK;
+  /* Anything may be there, or nothing, but it is read: its parts go when it is replaced. */
+  melu_error found;
+  status = melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, &found);
+  if (status != MELU_EIO && status != MELU_ENOMEM) status = MELU_OK;
+  if (status) *err = found;
+  return melu__ranks_agree(&f->ranks, status, err);
 }
 
 static void release(struct melu__fit *f) {

@@ -25,13 +25,27 @@ size_t n_descriptors(void) {
   return n;
 }
 
+/* Whether a file that is closed has lost its name before, so that nobody will ever read it. */
+static int is_nameless(const struct call *calls, const struct call *closing) {
+  if (closing->file == CALL_NO_FILE) return 0;
+  const char *name = calls[closing->file].path;
+  for (const struct call *c = calls + closing->file; c < closing; c++)
+    if (c->kind == CALL_UNLINK && name && c->path && strcmp(c->path, name) == 0) return 1;
+  return 0;
+}
+
+static int is_harmless(const struct call *calls, const struct call *c) {
+  return c->kind == CALL_UNLINK || (c->kind == CALL_CLOSE && (!call_is_of_written(c) || is_nameless(calls, c)));
+}
+
 enum outcome outcome_of(const struct call *c, const struct call_fault *f) {
   size_t n;
-  calls_recorded(&n);
+  const struct call *calls = calls_recorded(&n);
   if (!c || !f->error || f->error == EINTR) return DONE;
   if (c->kind == CALL_FSYNC && call_is_of_folder(c)) return BETWEEN;
-  const int is_harmless = c->kind == CALL_UNLINK || (c->kind == CALL_CLOSE && !call_is_of_written(c));
-  return is_harmless && !(f->from_there_on && f->at < n) ? DONE : REFUSED;
+  for (size_t at = f->at; at <= (f->from_there_on ? n : f->at); at++)
+    if (!is_harmless(calls, &calls[at - 1])) return REFUSED;
+  return DONE;
 }
 
 const char *describe(const char *who, const struct call_fault *f) {

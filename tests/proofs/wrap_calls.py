@@ -21,9 +21,9 @@ EXTENTS = {
     'melu_candidates': {'items': '*n', 'scores': '*n', 'n': '1'},
     'melu_ask': {'items': '*n', 'gains': '*n', 'n': '1'},
     'melu_metrics_add': {'metrics': '1'}, 'melu_metrics_clicks': {'metrics': '1'}, 'melu_evaluate': {'out': '1'},
-    'melu_choose': {'best': '1', 'errors': 'n'},
+    'melu_choose': {'best': '1', 'errors': 'n'}, 'melu_group_member': {'collective': '1'},
 }
-HANDLES = 'context schema dataset batch model gradient optimizer workspace user catalog shard_writer shards'.split()
+HANDLES = 'context schema dataset batch model gradient optimizer workspace user catalog shard_writer shards group'.split()
 
 
 class Parameter:

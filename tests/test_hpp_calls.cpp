@@ -13,6 +13,14 @@
 
 namespace {
 
+/* The test removes it. */
+std::string new_folder() {
+  const char *temporary = std::getenv("TMPDIR");
+  std::string folder = std::string(temporary ? temporary : "/tmp") + "/melu-hpp-XXXXXX";
+  ck_assert_ptr_nonnull(mkdtemp(folder.data()));
+  return folder;
+}
+
 START_TEST(descriptions_are_those_of_the_header) {
   world w;
   melu_error err;
@@ -65,11 +73,7 @@ END_TEST
 START_TEST(shards_are_written_and_read) {
   world w;
   melu_error err;
-  const std::string folder = std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/melu-hpp-XXXXXX";
-  std::vector<char> made(folder.begin(), folder.end());
-  made.push_back('\0');
-  ck_assert_ptr_nonnull(mkdtemp(made.data()));
-  const std::string dir = made.data();
+  const std::string dir = new_folder();
   melu::shard_options options;
   options.n_files = 2;
   {
@@ -120,11 +124,7 @@ END_TEST
 START_TEST(tables_are_read) {
   world w;
   melu_error err;
-  const std::string folder = std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/melu-hpp-XXXXXX";
-  std::vector<char> made(folder.begin(), folder.end());
-  made.push_back('\0');
-  ck_assert_ptr_nonnull(mkdtemp(made.data()));
-  const std::string dir = made.data();
+  const std::string dir = new_folder();
   std::ofstream(dir + "/items") << "item,genre\n7,Drama\n8,Crime\n";
   std::ofstream(dir + "/users") << "user\n1\n2\n";
   std::ofstream(dir + "/ratings") << "user,item,stars\n1,7,5\n2,9,4\n";

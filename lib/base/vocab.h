@@ -11,10 +11,9 @@
 
 struct melu__vocab; /* a hash table; keys are copied, one after the other, into blocks, where they stay */
 
-/* NULL if there is no memory. The allocator is borrowed. */
+/* NULL if there is no memory. The allocator is borrowed. The seed of the hash is to be a secret. */
 struct melu__vocab *melu__vocab_new(const struct melu_allocator *a);
-struct melu__vocab *melu__vocab_new_seeded(const struct melu_allocator *a,
-                                           uint64_t seed); /* of the hash; to be secret */
+struct melu__vocab *melu__vocab_new_seeded(const struct melu_allocator *a, uint64_t seed);
 struct melu__vocab *melu__vocab_copy(const struct melu__vocab *vocab, const struct melu_allocator *a);
 void melu__vocab_free(struct melu__vocab *vocab);
 

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "io/atomic_file.h"
 #include "meta/compare.h"
 #include "meta/start.h"
 
@@ -401,40 +400,6 @@ static melu_status prepare(struct melu__fit *f, melu_error *err) {
   return status;
 }
 
-/* Whether a file could be written there: better known now than after the first epoch. */
-static melu_status try_file(const struct melu__fit *f, const char *path, melu_error *err) {
-  struct melu__atomic_file file;
-  const melu_status status = melu__atomic_open(&file, f->ctx, path, err);
-  if (!status) melu__atomic_abandon(&file);
-  return status;
-}
-
-static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
-  struct melu__part_file part = {.slots = f->share.own};
-  melu_status status = try_file(f, f->options.checkpoint, err);
-  if (status || !f->is_apart) return status;
-  status = melu__part_name(&part, f->options.checkpoint, f->n_users * f->options.n_epochs, err);
-  if (status) return status;
-  char *path = melu__part_path(f->options.checkpoint, &part, &f->ctx->allocator);
-  status = path ? try_file(f, path, err) : melu__fail_memory(err);
-  melu__free(&f->ctx->allocator, path);
-  return status;
-}
-
-/* What the first checkpoint of this training replaces. */
-static melu_status begin_checkpoints(struct melu__fit *f, melu_error *err) {
-  melu_status status = melu__fit_identify(f, err);
-  if (!status) status = melu__ranks_agree(&f->ranks, try_checkpoint(f, err), err);
-  if (status) return status;
-  if (f->options.resume) return melu__fit_resume(f, err);
-  /* Anything may be there, or nothing, but it is read: its parts go when it is replaced. */
-  melu_error found;
-  status = melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, &found);
-  if (status != MELU_EIO && status != MELU_ENOMEM) status = MELU_OK;
-  if (status) *err = found;
-  return melu__ranks_agree(&f->ranks, status, err);
-}
-
 static void release(struct melu__fit *f) {
   const struct melu_allocator *a = &f->ctx->allocator;
   melu__undo_free(&f->undo);
@@ -478,7 +443,7 @@ static melu_status begin(struct melu__fit *f, const struct melu__users_of *of, c
   status = melu__fit_find_users(f, status ? NULL : of, err);
   if (status) return status;
   status = melu__ranks_agree(&f->ranks, prepare(f, err), err);
-  if (!status && f->options.checkpoint) status = begin_checkpoints(f, err);
+  if (!status && f->options.checkpoint) status = melu__fit_open_checkpoint(f, err);
   if (!status) status = melu__compare_items(f, err);
   if (!status && f->n_done == 0 && f->model->version == 1) {
     status = melu__start(f->model, &f->source, &f->ratings, f->is_apart ? &f->exchange.mail : NULL, err);

@@ -110,9 +110,10 @@ void melu__fit_free_parts(struct melu__fit *f);
  * MELU_ENOMEM. */
 melu_status melu__fit_save(struct melu__fit *f, melu_error *err);
 
-/* Takes the state from what is there, if anything is. On error all is as before; or, if a file of several could no
- * longer be read when all had been found good, the model is as it was when it was new. Collective. Errors: as of
- * melu_model_load, and MELU_ESCHEMA (of another model), MELU_EINVAL (of another training). */
-melu_status melu__fit_resume(struct melu__fit *f, melu_error *err);
+/* Before the first epoch: finds out whether options.checkpoint can be written, and, with options.resume, takes the
+ * state from what is there, if anything is. On error all is as before; or, if a file of several could no longer be read
+ * when all had been found good, the model is as it was when it was new. Collective. Errors: the source's, MELU_EIO, as
+ * of melu_model_load, and MELU_ESCHEMA (of another model), MELU_EINVAL (of another training). */
+melu_status melu__fit_open_checkpoint(struct melu__fit *f, melu_error *err);
 
 #endif

@@ -126,11 +126,7 @@ static void add_up_ratings(struct memory_source *m, size_t s) {
   for (size_t i = 0; i < slot->n_users; i++) {
     const float *ratings;
     const size_t n = melu_dataset_ratings(m->data, m->users[m->start[s] + i], NULL, &ratings);
-    for (size_t k = 0; k < n; k++) {
-      slot->sum += ratings[k];
-      slot->squares += (double)ratings[k] * ratings[k];
-    }
-    slot->n_ratings += (double)n;
+    melu__source_slot_add(slot, ratings, n);
   }
 }
 

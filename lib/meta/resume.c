@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "io/atomic_file.h"
 #include "io/metadata.h"
 #include "io/param_tensors.h"
 #include "meta/checkpoint.h"
@@ -247,7 +248,7 @@ static melu_status find(struct melu__fit *f, int *is_there, melu_error *err) {
   return melu__fail(err, MELU_EIO, "\"%.100s\" is there for some ranks, and not for others", f->options.checkpoint);
 }
 
-melu_status melu__fit_resume(struct melu__fit *f, melu_error *err) {
+static melu_status resume(struct melu__fit *f, melu_error *err) {
   struct resuming r = {.f = f};
   int is_there;
   melu_status status = find(f, &is_there, err);
@@ -271,4 +272,39 @@ melu_status melu__fit_resume(struct melu__fit *f, melu_error *err) {
   }
   melu__safetensors_free(&r.file);
   return status;
+}
+
+/* ------------------------------------------------------------------------------------------------- beginning */
+
+/* Whether a file could be written there: better known now than after the first epoch. */
+static melu_status try_file(const struct melu__fit *f, const char *path, melu_error *err) {
+  struct melu__atomic_file file;
+  const melu_status status = melu__atomic_open(&file, f->ctx, path, err);
+  if (!status) melu__atomic_abandon(&file);
+  return status;
+}
+
+static melu_status try_checkpoint(const struct melu__fit *f, melu_error *err) {
+  struct melu__part_file part = {.slots = f->share.own};
+  melu_status status = try_file(f, f->options.checkpoint, err);
+  if (status || !f->is_apart) return status;
+  status = melu__part_name(&part, f->options.checkpoint, f->n_users * f->options.n_epochs, err);
+  if (status) return status;
+  char *path = melu__part_path(f->options.checkpoint, &part, &f->ctx->allocator);
+  status = path ? try_file(f, path, err) : melu__fail_memory(err);
+  melu__free(&f->ctx->allocator, path);
+  return status;
+}
+
+melu_status melu__fit_open_checkpoint(struct melu__fit *f, melu_error *err) {
+  melu_status status = melu__fit_identify(f, err);
+  if (!status) status = melu__ranks_agree(&f->ranks, try_checkpoint(f, err), err);
+  if (status) return status;
+  if (f->options.resume) return resume(f, err);
+  /* Anything may be there, or nothing, but it is read: its parts go when it is replaced. */
+  melu_error found;
+  status = melu__manifest_load(&f->parts.found, f->ctx, f->options.checkpoint, &found);
+  if (status != MELU_EIO && status != MELU_ENOMEM) status = MELU_OK;
+  if (status) *err = found;
+  return melu__ranks_agree(&f->ranks, status, err);
 }

@@ -101,12 +101,8 @@ static void add_ratings(struct shard_source *s, struct melu__source_slot *slot, 
   const uint32_t *items;
   const float *ratings;
   const size_t n = melu_dataset_ratings(data, user, &items, &ratings);
-  for (size_t k = 0; k < n; k++) {
-    s->is_rated[items[k]] = 1;
-    slot->sum += ratings[k];
-    slot->squares += (double)ratings[k] * ratings[k];
-  }
-  slot->n_ratings += (double)n;
+  for (size_t k = 0; k < n; k++) s->is_rated[items[k]] = 1;
+  melu__source_slot_add(slot, ratings, n);
 }
 
 static void count_file(struct shard_source *s, size_t own, size_t file, const melu_dataset *data, void *arg) {

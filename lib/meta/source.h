@@ -17,6 +17,15 @@ struct melu__source_slot {
   double n_ratings, sum, squares;
 };
 
+/* Adds up the ratings of one user more. */
+static inline void melu__source_slot_add(struct melu__source_slot *slot, const float *ratings, size_t n) {
+  for (size_t k = 0; k < n; k++) {
+    slot->sum += ratings[k];
+    slot->squares += (double)ratings[k] * ratings[k];
+  }
+  slot->n_ratings += (double)n;
+}
+
 typedef void (*melu__visit_fn)(void *arg, const melu_dataset *data, uint32_t entity);
 
 struct melu__source {

@@ -67,51 +67,52 @@ static melu__ref record_wrong(struct melu__tape *t, int which) {
     case 15:
       return melu__tape_slice(t, x, 1, UINT32_MAX);
     case 16:
-      return melu__tape_slice(t, x, (size_t)UINT32_MAX + 2, 1);
-    case 17:
       return melu__tape_solve(t, x, x);
-    case 18:
+    case 17:
       return melu__tape_solve(t, square, x);
-    case 19:
-      return melu__tape_input(t, 0, (size_t)UINT32_MAX + 1, 1);
-    case 20:
-      return melu__tape_const(t, 1, (size_t)UINT32_MAX + 1, 0);
-    case 21:
+    case 18:
       return melu__tape_relu(t, empty + 1);
-    case 22:
+    case 19:
       return melu__tape_relu(t, MELU__NO_NODE);
-    case 23:
+    case 20:
       return melu__tape_add(t, x, MELU__NO_NODE);
-    case 24:
+    case 21:
       return melu__tape_diag(t, square);
-    case 25:
+    case 22:
       return melu__tape_diag(t, melu__tape_slice(t, x, 0, 1));
-    case 26:
+    case 23:
       return melu__tape_diag(t, empty);
-    case 27:
+    case 24:
       return melu__tape_diagonal(t, x);
-    case 28:
+    case 25:
       return melu__tape_diagonal(t, melu__tape_transpose(t, x));
-    case 29:
+    case 26:
       return melu__tape_diagonal(t, empty);
-    case 30:
+    case 27:
       return melu__tape_add(t, x, melu__tape_slice(t, x, 0, 2));
-    case 31:
+    case 28:
       return melu__tape_fill(t, melu__tape_sum_rows(t, x), 4, 4);
-    case 32:
+    case 29:
       return melu__tape_cols(t, x, 0, 4);
-    case 33:
+    case 30:
       return melu__tape_cols(t, x, 1, 4);
-    case 34:
+    case 31:
       return melu__tape_cols(t, melu__tape_slice(t, x, 0, 1), 1, 4);
-    case 35:
+    case 32:
       return melu__tape_cols(t, melu__tape_sum_cols(t, x, 1), 0, 4);
+    /* From here on wider than 32 bits. */
+    case 33:
+      return melu__tape_slice(t, x, (size_t)UINT32_MAX + 2, 1);
+    case 34:
+      return melu__tape_input(t, 0, (size_t)UINT32_MAX + 1, 1);
+    case 35:
+      return melu__tape_const(t, 1, (size_t)UINT32_MAX + 1, 0);
     default:
       return x;
   }
 }
 
-enum { N_WRONG = 36 };
+enum { N_WRONG = SIZE_MAX > UINT32_MAX ? 36 : 33 };
 
 START_TEST(wrong_shapes) {
   struct melu__tape t = new_tape();
@@ -122,7 +123,7 @@ START_TEST(wrong_shapes) {
   ck_assert_uint_gt(strlen(err.message), 10);
   /* It stays so, whatever is recorded. */
   const size_t n = t.n;
-  ck_assert_uint_eq(record_wrong(&t, N_WRONG), MELU__NO_NODE);
+  ck_assert_uint_eq(record_wrong(&t, -1), MELU__NO_NODE);
   melu__ref x = 0, grad = 1;
   melu__tape_grad(&t, x, &x, 1, &grad);
   ck_assert_uint_eq(grad, MELU__NO_NODE);
@@ -140,7 +141,7 @@ START_TEST(first_cause) {
   melu_error err;
   melu__tape_init(&t, &allocator);
   ck_assert_uint_eq(melu__tape_input(&t, 0, 1, 1), MELU__NO_NODE);
-  ck_assert_uint_eq(melu__tape_input(&t, 0, (size_t)UINT32_MAX + 1, 1), MELU__NO_NODE);
+  ck_assert_uint_eq(melu__tape_add(&t, 0, 0), MELU__NO_NODE); /* nor is there a node 0 */
   ck_assert_int_eq(melu__tape_status(&t, &err), MELU_ENOMEM);
   ck_assert_int_eq(err.status, MELU_ENOMEM);
   melu__tape_free(&t);
@@ -151,7 +152,7 @@ END_TEST
 START_TEST(right_shapes) {
   struct melu__tape t = new_tape();
   melu_error err = {.status = MELU_OK};
-  ck_assert_uint_eq(record_wrong(&t, N_WRONG), 0);
+  ck_assert_uint_eq(record_wrong(&t, -1), 0);
   ck_assert_uint_eq(t.n, 4);
   ck_assert_int_eq(melu__tape_status(&t, &err), MELU_OK);
   melu__tape_free(&t);

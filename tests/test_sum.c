@@ -8,19 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tensor/kernels.h"
 #include "tensor/sum.h"
+#include "kernels_wide.h"
 #include "run_suite.h"
 #include "support.h"
-
-/* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
-#define MELU__VECTOR_BYTES 64
-#define MELU__TILE_VECTORS 4
-#define MELU__BLAS 0
-#define MELU__SET kernels_wide
-#define MELU__SET_NAME "wide"
-extern const struct melu__kernels kernels_wide;
-#include "tensor/kernels.inc"
 
 typedef long double wide;
 

@@ -11,18 +11,9 @@
 #include "base/context.h"
 #include "tensor/blas.h"
 #include "tensor/gemm.h"
-#include "tensor/kernels.h"
+#include "kernels_wide.h"
 #include "run_suite.h"
 #include "support.h"
-
-/* The widest tile, in whatever instructions the compiler is allowed: what AVX-512 computes, tested on every machine. */
-#define MELU__VECTOR_BYTES 64
-#define MELU__TILE_VECTORS 4
-#define MELU__BLAS 0
-#define MELU__SET kernels_wide
-#define MELU__SET_NAME "wide"
-extern const struct melu__kernels kernels_wide;
-#include "tensor/kernels.inc"
 
 typedef long double wide;
 #ifdef MELU__DOUBLE
@@ -280,12 +271,12 @@ START_TEST(sets_agree) {
     sets[0]->gemm(0, 1, m, n, k, 1, in(a), in(b), 0, out(c));
     for (size_t r = 0; r < m; r++)
       for (size_t j = 0; j < n; j++)
-        if (ABS(at(c, r, j)) > largest) largest = ABS(at(c, r, j));
+        if ((real)fabs(at(c, r, j)) > largest) largest = (real)fabs(at(c, r, j));
     EACH_SET(set) {
       struct matrix d = random_matrix(m, n);
       set->gemm(0, 1, m, n, k, 1, in(a), in(b), 0, out(d));
       for (size_t r = 0; r < m; r++)
-        for (size_t j = 0; j < n; j++) REQUIRE(ABS(at(c, r, j) - at(d, r, j)) <= (real)1e-5 * largest);
+        for (size_t j = 0; j < n; j++) REQUIRE((real)fabs(at(c, r, j) - at(d, r, j)) <= (real)1e-5 * largest);
       free(d.p);
     }
     free(a.p), free(b.p), free(c.p);
@@ -629,7 +620,7 @@ START_TEST(entries_are_independent) {
   EACH_SET(set) {
     struct matrix g = matrix_of(1, N, 0), together[3], alone[3];
     for (int i = 0; i < 3; i++) together[i] = matrix_of(1, N, 0);
-    for (int j = 0; j < N; j++) together[2].p[j] = ABS(together[2].p[j]);
+    for (int j = 0; j < N; j++) together[2].p[j] = (real)fabs(together[2].p[j]);
     for (int i = 0; i < 3; i++) alone[i] = copy_of(together[i]);
     set->adam(1, N, NULL, together[0].p, together[1].p, together[2].p, g.p, &s);
     set->axpy(1, N, s.scale, in(g), out(together[1]));

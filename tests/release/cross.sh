@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds for another kind of machine in a clean Debian, by its cross compiler, and runs the unit tests and the golden files
 # there, under qemu-user where this machine cannot run them. Usage: cross.sh arm64|i386|s390x [MESON TEST ARGUMENT...]
-#   arm64  64 bits, little-endian, its own kernels of BLIS      i386  32 bits (-m32), x87 arithmetic
+#   arm64  64 bits, little-endian, its own kernels of BLIS      i386  32 bits (-m32), with SSE2
 #   s390x  64 bits, big-endian
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/root.sh"
@@ -14,7 +14,7 @@ flags=
 case $arch in
   arm64) triplet=aarch64-linux-gnu family=aarch64 endian=little emulator=qemu-aarch64-static ;;
   s390x) triplet=s390x-linux-gnu family=s390x endian=big emulator=qemu-s390x-static ;;
-  i386) triplet=i386-linux-gnu family=x86 endian=little flags=-m32 ;;
+  i386) triplet=i386-linux-gnu family=x86 endian=little flags='-m32 -msse2 -mfpmath=sse' ;;
   *) echo "no machine \"$arch\": arm64, i386 or s390x" >&2; exit 2 ;;
 esac
 compiler=${triplet}-gcc packages=(gcc-"${triplet//_/-}" libc6-dev-"$arch"-cross qemu-user-static)

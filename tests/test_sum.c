@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "tensor/sum.h"
-#include "kernels_wide.h"
+#include "kernel_sets.h"
 #include "run_suite.h"
 #include "support.h"
 
@@ -18,24 +18,7 @@ typedef long double wide;
 /* Relative to the sum of the sizes of all that is added. */
 static const wide tolerance = sizeof(real) == sizeof(float) ? 1e-5 : 1e-13;
 
-#define GUARD ((real)-12345)
-#define MAX_SETS 8
-
-static const struct melu__kernels *sets[MAX_SETS];
-static int n_sets;
-
 /* ---------------------------------------------------------------------------------------------- helpers */
-
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)((random_state >> 33) % n);
-}
-
-static real random_real(void) {
-  return (real)((int)random_below(2001) - 1000) / 1000;
-}
 
 static real random_scale(void) {
   static const real scales[] = {1, 1, -1, (real)-0.01, (real)0.5, 0};
@@ -49,21 +32,11 @@ static size_t random_size(void) {
   return random_below(3) ? edges[random_below(sizeof edges / sizeof *edges)] : random_below(100);
 }
 
-struct matrix {
-  size_t rows, cols, ld;
-  real *p;
-};
-
-static size_t length(struct matrix a) {
-  return a.rows == 0 || a.cols == 0 ? 0 : (a.rows - 1) * a.ld + a.cols;
-}
-
 static struct matrix random_matrix(size_t rows, size_t cols) {
   struct matrix a = {rows, cols, cols + (random_below(2) ? 0 : random_below(20)), NULL};
-  const size_t n = length(a);
-  a.p = malloc(n ? n * sizeof *a.p : 1);
+  a.p = malloc(length(a) ? length(a) * sizeof *a.p : 1);
   ck_assert_ptr_nonnull(a.p);
-  for (size_t i = 0; i < n; i++) a.p[i] = i % a.ld < cols ? random_real() : GUARD;
+  fill_matrix(a);
   return a;
 }
 
@@ -79,21 +52,6 @@ static struct matrix copy_of(struct matrix a) {
 static wide at(struct matrix a, size_t i, size_t j) {
   return (wide)a.p[i * a.ld + j];
 }
-
-static void check_guards(struct matrix a) {
-  for (size_t i = 0; i < length(a); i++)
-    if (i % a.ld >= a.cols && a.p[i] != GUARD) ck_abort_msg("the gap after row %zu was written", i / a.ld);
-}
-
-static void setup(void) {
-  random_state = 20190804;
-  n_sets = 0;
-  for (int i = 0; melu__kernel_sets[i]; i++)
-    if (melu__kernels_usable(melu__kernel_sets[i])) sets[n_sets++] = melu__kernel_sets[i];
-  sets[n_sets++] = &kernels_wide;
-}
-
-#define EACH_SET(k) for (int set_ = 0; set_ < n_sets && (k = sets[set_], 1); set_++)
 
 /* ---------------------------------------------------------------------------------------- a random sum */
 
@@ -499,7 +457,7 @@ END_TEST
 int main(void) {
   Suite *s = suite_create("sum");
   TCase *tc = tcase_create("sum");
-  tcase_add_checked_fixture(tc, setup, NULL);
+  tcase_add_checked_fixture(tc, find_sets, NULL);
   tcase_set_timeout(tc, 120);
   tcase_add_test(tc, sums);
   tcase_add_test(tc, diagonals);

@@ -11,7 +11,7 @@
 #include "base/context.h"
 #include "tensor/blas.h"
 #include "tensor/gemm.h"
-#include "kernels_wide.h"
+#include "kernel_sets.h"
 #include "run_suite.h"
 #include "support.h"
 
@@ -22,30 +22,13 @@ typedef long double wide;
 #define REAL_EPSILON FLT_EPSILON
 #endif
 
-#define GUARD ((real)-12345)
-#define MAX_SETS 8
-
 /* Check writes a message for every assertion: too slow for one per element. */
 #define REQUIRE(condition)                            \
   do {                                                \
     if (!(condition)) ck_abort_msg("%s", #condition); \
   } while (0)
 
-static const struct melu__kernels *sets[MAX_SETS];
-static int n_sets;
-
 /* ---------------------------------------------------------------------------------------------- helpers */
-
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)((random_state >> 33) % n);
-}
-
-static real random_real(void) {
-  return (real)((int)random_below(2001) - 1000) / 1000;
-}
 
 /* Shapes around the edges of vectors and tiles, and anything below 100. */
 static size_t random_size(void) {
@@ -53,22 +36,12 @@ static size_t random_size(void) {
   return random_below(3) ? edges[random_below(sizeof edges / sizeof *edges)] : random_below(100);
 }
 
-struct matrix {
-  size_t rows, cols, ld;
-  real *p;
-};
-
-static size_t length(size_t rows, size_t cols, size_t ld) {
-  return rows == 0 || cols == 0 ? 0 : (rows - 1) * ld + cols;
-}
-
 static struct matrix matrix_of(size_t rows, size_t cols, size_t gap) {
   struct matrix a = {rows, cols, cols + gap, NULL};
-  const size_t n = length(rows, cols, a.ld);
-  if (n == 0) return a;
-  a.p = malloc(n * sizeof *a.p);
+  if (length(a) == 0) return a;
+  a.p = malloc(length(a) * sizeof *a.p);
   ck_assert_ptr_nonnull(a.p);
-  for (size_t i = 0; i < n; i++) a.p[i] = i % a.ld < cols ? random_real() : GUARD;
+  fill_matrix(a);
   return a;
 }
 
@@ -78,7 +51,7 @@ static struct matrix random_matrix(size_t rows, size_t cols) {
 
 static struct matrix copy_of(struct matrix a) {
   struct matrix b = matrix_of(a.rows, a.cols, a.ld - a.cols);
-  if (a.p) memcpy(b.p, a.p, length(a.rows, a.cols, a.ld) * sizeof *a.p);
+  if (a.p) memcpy(b.p, a.p, length(a) * sizeof *a.p);
   return b;
 }
 
@@ -94,12 +67,6 @@ static real at(struct matrix a, size_t i, size_t j) {
   return a.p[i * a.ld + j];
 }
 
-static void check_guards(struct matrix a) {
-  const size_t n = length(a.rows, a.cols, a.ld);
-  for (size_t i = 0; i < n; i++)
-    if (i % a.ld >= a.cols && a.p[i] != GUARD) ck_abort_msg("the gap after row %zu was written", i / a.ld);
-}
-
 /* NaN equals NaN, and an infinity itself. Not isinf(want): Valgrind has no numbers between a double's largest and
  * wide's. */
 static void check_near(real got, wide want, wide tolerance, const char *what) {
@@ -112,15 +79,9 @@ static const struct melu__kernels *blas_packer; /* the set that packs for kernel
 static int no_memory;                           /* malloc has none for the library */
 
 static void setup(void) {
-  random_state = 20190804;
-  n_sets = 0;
-  for (int i = 0; melu__kernel_sets[i]; i++)
-    if (melu__kernels_usable(melu__kernel_sets[i])) sets[n_sets++] = melu__kernel_sets[i];
+  find_sets();
   blas_packer = sets[0];
-  sets[n_sets++] = &kernels_wide;
 }
-
-#define EACH_SET(k) for (int set_ = 0; set_ < n_sets && (k = sets[set_], 1); set_++)
 
 /* ---------------------------------------------------------------------------------------------- products */
 
@@ -209,8 +170,8 @@ static void check_rows_alone(const struct melu__kernels *set, size_t m, size_t n
     struct melu__cmat part = {a.p + (ta ? i : i * a.ld), a.ld};
     set->gemm(ta, tb, rows, n, k, alpha, part, in(b), beta, (struct melu__mat){alone.p + i * alone.ld, alone.ld});
   }
-  ck_assert_msg(!memcmp(together.p, alone.p, length(m, n, c.ld) * sizeof(real)), "%s: %zu %zu %zu %d %d", set->name, m,
-                n, k, ta, tb);
+  ck_assert_msg(!memcmp(together.p, alone.p, length(together) * sizeof(real)), "%s: %zu %zu %zu %d %d", set->name, m, n,
+                k, ta, tb);
   free(a.p), free(b.p), free(c.p), free(together.p), free(alone.p);
 }
 
@@ -715,7 +676,7 @@ START_TEST(solve_refuses) {
       a.p[at_row * a.ld + at_row] = 3;
       a.p[at_row * a.ld + (at_row + 1) % N] = kinds[kind] == 0 ? 20 : kinds[kind] * 20; /* beside the diagonal */
       ck_assert_int_eq(set->solve(N, 3, in(a), in(b), out(x), scratch), 0);
-      ck_assert(!memcmp(x.p, x0.p, length(N, 3, x.ld) * sizeof(real)));
+      ck_assert(!memcmp(x.p, x0.p, length(x) * sizeof(real)));
       free(a.p), free(b.p), free(x.p), free(x0.p);
     }
 }

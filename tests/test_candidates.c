@@ -362,7 +362,8 @@ static void check_refusal(melu_status want, const melu_dataset *data, const stru
 
 START_TEST(bad_options_are_refused) {
   const uint32_t far_user[] = {4, N_USERS}, far_item[] = {1, 2, N}, silent[] = {0, 0}, few[] = {0, 1, 2};
-  const struct melu_candidate_options old = {.size = 5}, no_rule = {.size = sizeof old, .rule = (melu_candidate_rule)3};
+  const struct melu_candidate_options old = {.size = sizeof(size_t) - 1},
+                                      no_rule = {.size = sizeof old, .rule = (melu_candidate_rule)3};
   people_open(&p, NULL, &settings[0], N_USERS, N);
   check_refusal(MELU_EINVAL, p.data, &old, 0);
   check_refusal(MELU_EINVAL, p.data, &no_rule, 0);

@@ -749,13 +749,15 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------------------------- limits */
 
+#define FITS (SIZE_MAX > UINT32_MAX ? MELU_OK : MELU_ELIMIT) /* more than 2^32 numbers */
+
 START_TEST(sizes_without_reason) {
   static const struct {
     size_t n_values, width, n_fields;
     melu_status status;
   } sizes[] = {
       {0x7fffffff, 1, 1, MELU_OK},         /* 2^31 rows */
-      {0x7fffffff, 511, 1, MELU_OK},       /* just below 2^40 numbers */
+      {0x7fffffff, 511, 1, FITS},          /* just below 2^40 numbers */
       {0x7fffffff, 512, 1, MELU_ELIMIT},   /* 2^40 */
       {0x7fffffff, 4096, 200, MELU_ELIMIT} /* more than 2^50 */
   };
@@ -788,7 +790,7 @@ START_TEST(ranks_without_reason) {
   static const struct {
     size_t rank;
     melu_status status;
-  } ranks[] = {{254, MELU_OK}, {255, MELU_ELIMIT}};
+  } ranks[] = {{254, FITS}, {255, MELU_ELIMIT}};
   melu_schema *schema;
   WORLD_TRY(melu_schema_new(&schema, ctx, &err));
   add(schema, "name", MELU_ITEM, MELU_ONE, 0x7fffffff, 4096);

@@ -157,7 +157,7 @@ START_TEST(sizes_of_a_manifest) {
   refuse_open(MELU_EFORMAT, "no files, or more than 65,536");
   write_manifest(1, 7);
   refuse_open(MELU_EFORMAT, "\"item.ids\" is not of the type and shape");
-  write_manifest(1, (size_t)1 << 32);
+  write_manifest(1, UINT32_MAX);
   refuse_open(MELU_EFORMAT, "more than 2^32 - 2 items");
   write_manifest(65536, 0);
   SHARD_TRY(melu_shards_open(&shards, world.ctx, world.folder, &err));

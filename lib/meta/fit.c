@@ -203,7 +203,7 @@ static melu_status update(struct melu__fit *f, melu_error *err) {
 static melu_status report(const struct melu__fit *f, melu_error *err) {
   const struct melu_progress progress = {.phase = "fit",
                                          .done = f->n_done,
-                                         .total = f->n_users * f->options.n_epochs,
+                                         .total = (uint64_t)f->n_users * f->options.n_epochs,
                                          .epoch = (uint64_t)f->epoch + 1,
                                          .n_epochs = f->options.n_epochs,
                                          .loss = f->loss_sum / (double)(f->n_done - f->epoch * f->n_users),

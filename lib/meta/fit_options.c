@@ -17,7 +17,7 @@ static void resolve_prior(double *given, double preset) {
 }
 
 static melu_status check(const struct melu_fit_options *o, melu_error *err) {
-  if (o->n_epochs > UINT32_MAX) return melu__fail(err, MELU_ELIMIT, "n_epochs is %zu, above 2^32 - 1", o->n_epochs);
+  if (o->n_epochs >= UINT32_MAX) return melu__fail(err, MELU_ELIMIT, "n_epochs is %zu, above 2^32 - 2", o->n_epochs);
   if (o->n_query > MELU__MAX_ROWS)
     return melu__fail(err, MELU_ELIMIT, "n_query is %zu, above %u", o->n_query, MELU__MAX_ROWS);
   if (!o->random_support && o->min_ratings < o->n_query)

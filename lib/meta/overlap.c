@@ -19,8 +19,9 @@ static struct list list_of(const struct melu__column *column, uint32_t item) {
   return list;
 }
 
-static size_t equal_pairs(struct list a, struct list b) {
-  size_t n = 0;
+/* As many pairs as the product of two lists' lengths: more than a size_t of 32 bits may hold. */
+static uint64_t equal_pairs(struct list a, struct list b) {
+  uint64_t n = 0;
   for (size_t i = 0; i < a.n; i++)
     for (size_t j = 0; j < b.n; j++) n += a.ids[i] == b.ids[j];
   return n;
@@ -33,12 +34,12 @@ static size_t count_equal(struct list list, size_t i) {
   return n;
 }
 
-static size_t equal_pairs_sorted(struct list a, struct list b) {
-  size_t n = 0;
+static uint64_t equal_pairs_sorted(struct list a, struct list b) {
+  uint64_t n = 0;
   for (size_t i = 0, j = 0; i < a.n && j < b.n;) {
     const size_t of_a = count_equal(a, i), of_b = count_equal(b, j);
     const uint32_t x = a.ids[i], y = b.ids[j];
-    if (x == y) n += of_a * of_b;
+    if (x == y) n += (uint64_t)of_a * of_b;
     if (x <= y) i += of_a;
     if (y <= x) j += of_b;
   }
@@ -47,7 +48,7 @@ static size_t equal_pairs_sorted(struct list a, struct list b) {
 
 /* Equal pairs of two items' ids, each for what it counts. */
 static real share(const struct melu__column *column, struct list a, struct list b) {
-  const size_t n = column->sorted ? equal_pairs_sorted(a, b) : equal_pairs(a, b);
+  const uint64_t n = column->sorted ? equal_pairs_sorted(a, b) : equal_pairs(a, b);
   return n ? (real)n / ((real)melu__cell_divisor(column->field, a.n) * (real)melu__cell_divisor(column->field, b.n))
            : 0;
 }

@@ -6,7 +6,13 @@
 
 #include "base/error.h"
 
-#define MAX_NUMBERS ((uint64_t)1 << 40)
+#if SIZE_MAX > UINT32_MAX
+#define MAX_NUMBERS ((size_t)1 << 40)
+#define MAX_NUMBERS_TEXT "2^40"
+#else /* where sums of sizes end */
+#define MAX_NUMBERS SIZE_MAX
+#define MAX_NUMBERS_TEXT "2^32 - 1"
+#endif
 
 size_t melu__schema_numbers(const melu_schema *schema, melu_owner owner) {
   size_t n = 0;
@@ -167,8 +173,8 @@ melu_status melu__model_measure(size_t *n_params, size_t *n_numbers, const melu_
   list_all(&l, schema, &o);
   *n_params = l.n;
   *n_numbers = l.n_numbers;
-  const uint64_t numbers = l.n_numbers; /* wider than a size_t of 32 bits, which cannot be so many */
-  if (numbers >= MAX_NUMBERS) return melu__fail(err, MELU_ELIMIT, "the model has 2^40 numbers or more");
+  if (l.n_numbers >= MAX_NUMBERS)
+    return melu__fail(err, MELU_ELIMIT, "the model has " MAX_NUMBERS_TEXT " numbers or more");
   return MELU_OK;
 }
 

@@ -179,8 +179,7 @@ static melu_status fit(const struct melu_fit_options *options, melu_error *err) 
 }
 
 static melu_status epochs(melu_error *err) {
-  return fit(&(const struct melu_fit_options){.size = sizeof(struct melu_fit_options), .n_epochs = (size_t)1 << 32},
-             err);
+  return fit(&(const struct melu_fit_options){.size = sizeof(struct melu_fit_options), .n_epochs = UINT32_MAX}, err);
 }
 
 static melu_status queries(melu_error *err) {
@@ -221,7 +220,7 @@ static const struct {
     {"bytes of more ratings than the workspace is for", ratings_in_bytes, MELU_ELIMIT, "made for 5"},
     {"bytes for which there is no room", room_of_a_user, MELU_ELIMIT, "room for 8"},
     {"item 2^31 of a catalogue", number_of_an_item, MELU_ERANGE, "2^31"},
-    {"2^32 epochs", epochs, MELU_ELIMIT, "above 2^32 - 1"},
+    {"2^32 - 1 epochs", epochs, MELU_ELIMIT, "above 2^32 - 2"},
     {"65,536 query ratings", queries, MELU_ELIMIT, "above 65535"},
     {"65,536 query ratings to judge by", judged_queries, MELU_ELIMIT, "above 65535"},
 };

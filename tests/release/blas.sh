@@ -14,8 +14,8 @@ add_sources blas
 build() {
   local name=$1
   shift
-  in_root blas sh -ec 'meson setup "$@" libmelu -Doptimization=1 -Dtests=auto -Dexamples=false > setup.log || { cat setup.log; exit 1; }' \
-    sh "build-$name" "$@"
+  in_root blas sh -ec 'meson setup "$0" libmelu -Doptimization=1 -Dtests=auto -Dexamples=false "$@" > setup.log || { cat setup.log; exit 1; }' \
+    "build-$name" "$@"
 }
 # check NAME WHAT: in the folder build-NAME
 check() {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Holds lib/ against the rules of the house: a floor includes only floors below it, blis.h stays in one file, memory
-comes from the host's allocator, and a guest does not print, end the process or read the environment.
-Usage: check_layers.py SOURCE_DIR"""
+comes from the host's allocator, a guest does not print, end the process or read the environment, and CONTRIBUTING.md
+shows every room. Usage: check_layers.py SOURCE_DIR"""
 import pathlib
 import re
 import shutil
@@ -46,6 +46,12 @@ def is_built(name, built):
     return f"'{name}'" in built or name.startswith(('tensor/kernels_', 'tensor/blas_'))  # whose names are put together
 
 
+def rooms_of(root, floor):
+    """What the tour of the house names on a floor."""
+    row = re.search(rf'^\| \d \| `lib/{floor}/` \|.*', (root / 'CONTRIBUTING.md').read_text(), flags=re.M)
+    return re.findall(r'`(\w+)`', row.group()) if row else []
+
+
 def complaints(root):
     built = (root / 'lib/meson.build').read_text()
     built += (root / 'lib/mpi/meson.build').read_text().replace('../', '')
@@ -61,6 +67,8 @@ def complaints(root):
             continue
         if path.suffix == '.c' and not is_built(path.relative_to(root / 'lib').as_posix(), built):
             yield f'{name}: lib/meson.build does not name it'
+        elif path.suffix == '.c' and path.stem not in rooms_of(root, floor) and not path.stem.startswith('kernels_'):
+            yield f'{name}: CONTRIBUTING.md has no such room'
         for number, line in enumerate(code_of(text).split('\n'), 1):
             for complaint in complaints_of_line(name, floor, line):
                 yield f'{name}:{number}: {complaint}'
@@ -87,6 +95,7 @@ def self_test(root):
         with tempfile.TemporaryDirectory() as folder:
             copy = pathlib.Path(folder)
             shutil.copytree(root / 'lib', copy / 'lib')
+            shutil.copy(root / 'CONTRIBUTING.md', copy)
             (copy / file).parent.mkdir(exist_ok=True)
             with open(copy / file, 'a') as f:
                 f.write(text)

@@ -11,10 +11,11 @@ add_sources musl
 in_root musl sh -ec '
   ls -d jansson-*/ > /dev/null 2>&1 || apt-get source -q jansson check > source.log 2>&1
   for part in jansson check; do
-    cmake -S $part-*/ -B build-$part -DCMAKE_C_COMPILER=musl-gcc -DCMAKE_INSTALL_PREFIX=/root/musl -DCMAKE_INSTALL_LIBDIR=lib \
+    cmake -S $part-*/ -B build-$part -DCMAKE_C_COMPILER=musl-gcc -DCMAKE_INSTALL_PREFIX=/root/musl -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
       -DJANSSON_WITHOUT_TESTS=ON -DJANSSON_BUILD_DOCS=OFF -DJANSSON_EXAMPLES=OFF -DBUILD_TESTING=OFF -DCHECK_ENABLE_SUBUNIT=OFF \
       > $part.log 2>&1 && cmake --build build-$part --target install >> $part.log 2>&1 || { tail $part.log; exit 1; }
   done
+  ln -sf libcheck.a musl/lib/libcheck_pic.a # as which Debian's check.pc knows it
   ln -sf /usr/include/Random123 /usr/include/xxhash.h musl/include/
   rm -rf build
   CC="musl-gcc -isystem /root/musl/include" PKG_CONFIG_LIBDIR=/root/musl/lib/pkgconfig \

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Makes doxygen's comments of the plain ones in melu.h and melu.hpp, so that the headers stay free of markup: what is
+"""Makes doxygen's comments of the plain ones in melu.h, melu.hpp and melu/mpi.h, so that the headers stay free of markup: what is
 above a declaration or behind it describes it, indented lines are equations or programs, `names` are code, names of ours
 are links, "Errors:" begins a paragraph and "Since:" tells the version. What melu.hpp says nothing about, because it only
 calls a function of melu.h, gets a link to that function. Doxygen calls it as its INPUT_FILTER.
@@ -14,11 +14,14 @@ import header
 COMMENT = re.compile(r'/\*.*?\*/', re.S)
 PATH = sys.argv[1]
 IS_CPP = PATH.endswith('.hpp')
+# How the file's own comment begins a page, and the group that its first declarations are in.
+PAGES = {'melu.h': ('@mainpage\n', '@file\nThe C interface.', 'version'), 'mpi.h': ('@file\n', '', 'MPI')}
 
 
 def names_of_ours():
-    melu_h = pathlib.Path(__file__).resolve().parent.parent / 'include' / 'melu.h'
-    return set(re.findall(r'\b(?:melu|MELU)_\w+', COMMENT.sub('', melu_h.read_text(encoding='utf-8'))))
+    include = pathlib.Path(__file__).resolve().parent.parent / 'include'
+    code = ''.join(COMMENT.sub('', (include / name).read_text(encoding='utf-8')) for name in ('melu.h', 'melu/mpi.h'))
+    return set(re.findall(r'\b(?:melu|MELU)_\w+', code))
 
 
 NAMES = names_of_ours()
@@ -61,8 +64,11 @@ def convert(found):
     if ruler:  # a group of functions; melu.hpp has a namespace and classes instead
         return '' if IS_CPP else f'/**@}}*/ /** @addtogroup {ruler[1].replace(" ", "_")} {ruler[1]} */ /**@{{*/'
     if found.start() == 0:
-        return (f'/** @file\n{markup(lines[2:])} */' if IS_CPP else
-                f'/** @mainpage\n{markup(lines[2:])} */ /** @file\nThe C interface. */ /** @addtogroup version version */ /**@{{*/')
+        if IS_CPP:
+            return f'/** @file\n{markup(lines[2:])} */'
+        page, more, group = PAGES[pathlib.Path(PATH).name]
+        more = f' /** {more} */' if more else ''
+        return f'/** {page}{markup(lines[2:])} */{more} /** @addtogroup {group} {group} */ /**@{{*/'
     return ('/**< ' if before.strip() else '/** ') + markup(lines) + ' */'
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Writes the manual page of the library, melu(3), from melu.h: its first comment, its handles, the first thought of what
-it says about each function, and its statuses. Usage: make_man.py MELU_H OUT"""
+it says about each function, and its statuses; handles and functions of melu/mpi.h, too. Usage: make_man.py MELU_H MPI_H OUT"""
 import re
 import sys
 
@@ -23,12 +23,18 @@ BEGIN = r'''.\" SPDX-License-Identifier: BSD-3-Clause
 .In melu.hpp
 .Pp
 .Ic c++ Fl std Ns = Ns c++17 Ar program.cpp Li $(pkg-config --cflags --libs melu)
+.Pp
+.In melu/mpi.h
+.Pp
+.Ic mpicc Ar program.c Li $(pkg-config --cflags --libs melu-mpi)
 .Sh DESCRIPTION'''
 END = r'''.Sh SEE ALSO
 .Xr melu 1
 .Pp
 What each function takes, returns and refuses is told above its declaration in
-.In melu.h .
+.In melu.h
+or
+.In melu/mpi.h .
 .Rs
 .%A H. Lee
 .%A J. Im
@@ -85,26 +91,28 @@ def listing(heading, entries):
     yield '.El'
 
 
-def page(path):
-    declared = header.read(path)
+def page(path, mpi_path):
+    declared, of_mpi = header.read(path), header.read(mpi_path)
     yield BEGIN
     yield from description(header.opening(path))
-    yield from listing('.Ss Objects', [(f'Vt {d.name}', header.summary(d.comment).rstrip('.')) for d in declared
+    yield from listing('.Ss Objects', [(f'Vt {d.name}', header.summary(d.comment).rstrip('.')) for d in declared + of_mpi
                                        if d.kind == 'handle' and d.comment])
     functions = [d for d in declared if d.kind == 'function']
     yield '.Sh FUNCTIONS'
     for section in dict.fromkeys(d.section for d in functions):
         yield from listing('.Ss ' + section.capitalize(),
                            [(f'Fn {d.name}', header.summary(d.comment)) for d in functions if d.section == section])
+    yield from listing('.Ss By MPI, in libmelu_mpi',
+                       [(f'Fn {d.name}', header.summary(d.comment)) for d in of_mpi if d.kind == 'function'])
     status = next(d for d in declared if d.name == 'melu_status')
     yield from listing('.Sh ERRORS', [(f'Er {name}', text) for name, text in header.values(status.code)])
     yield END
 
 
 def main():
-    source, out = sys.argv[1:]
+    source, of_mpi, out = sys.argv[1:]
     with open(out, 'w', encoding='utf-8') as file:
-        file.write('\n'.join(page(source)) + '\n')
+        file.write('\n'.join(page(source, of_mpi)) + '\n')
 
 
 main()

@@ -227,9 +227,10 @@ typedef void (*melu_fold_fn)(void *into, const void *from);
 #define MELU_MAX_REDUCE 1024
 
 /* How ranks reach each other. Called from the thread that makes the collective call, one function at a time. Each
- * returns 0, or a status and a message after which no more of them are called; it should fail, with MELU_EPEER, when a
- * rank is gone or does not come within a time of the host's choosing. Messages may be empty. With one rank no function
- * is called. All machines must have the same byte order. */
+ * returns 0, or a status and a message, which the call then ends with, as MELU_EPEER whatever the status was, and no
+ * more of them are called; it should fail when a rank is gone or does not come within a time of the host's choosing,
+ * and see to it that those of the other ranks fail, too. Messages may be empty. With one rank no function is called.
+ * All machines must have the same byte order. */
 struct melu_collective {
   size_t size;
   void *arg;        /* what the functions are called with */

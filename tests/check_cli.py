@@ -44,6 +44,36 @@ def check_train(w):
     return 'train: fields found, the same bits on any number of threads'
 
 
+def check_shards(w):
+    """Trained from a folder: the same numbers as from tables, the same bits on any number of threads, and
+    a folder that is not whole is refused."""
+    folder, out = w.folder / 'shards', w.folder / 'shards.melu'
+    told = json.loads(melu('shard', *w.train[1:7], '--field', 'gender=one', '--files', '4', '--out', folder, '--json'))
+    train = ['train', '--shards', folder, '--epochs', '3', '--model', out]
+    summary = json.loads(melu(*train, '--threads', '1', '--json'))
+    of_tables = json.loads(melu(*w.train, '--model', w.folder / 'tables.melu', '--json'))
+    names = ('users', 'items', 'ratings', 'rating_min', 'rating_max')
+    assert [summary[n] for n in names] == [of_tables[n] for n in names] == [told[n] for n in names], (summary, told)
+    first = out.read_bytes()
+    shown = melu(*train, '--threads', '2', '--checkpoint', w.folder / 'shards.training', '--resume')
+    assert f"{summary['users']} users, from 1 to 6, in 4 files" in shown and out.read_bytes() == first, shown
+    melu(*train, '--seed', '2')
+    assert out.read_bytes() != first, 'another seed gives the same model'
+    out.write_bytes(first)
+    judged = [rows('evaluate', '--model', model, '--items', w.items, '--users', w.folder / 'test_users.csv', '--ratings',
+                   w.folder / 'test.csv')[0]['mae'] for model in (out, w.model)]
+    assert near(*judged, 0.02), f'{judged[0]} from shards, {judged[1]} from tables'
+    refused(2, '--shards has its items', *train, '--items', w.items)
+    refused(2, '--shards has its items', *train, '--field', 'age=skip')
+    refused(2, 'missing: --model\n.*--shards', 'train', '--shards', folder)
+    refused(3, 'manifest', 'train', '--shards', w.folder, '--model', out)
+    refused(3, 'clicks are 1 or 0', *train, '--clicks')
+    (folder / 'users-00002.safetensors').unlink()
+    refused(3, 'users-00002', *train)
+    assert out.read_bytes() == first
+    return f'train --shards: an error of {judged[0]:.4f} by strangers, from tables {judged[1]:.4f}'
+
+
 def check_forms(w):
     """The same tables with tabs, quotes, CRLF, a byte order mark and columns in another order: the same model."""
     def texts(path, separator):
@@ -330,5 +360,5 @@ def check_checkpoint(w):
     return 'checkpoints: interrupted, resumed, the same bytes'
 
 
-run_checks(check_train, check_forms, check_recommend, check_explain, check_users, check_people, check_evaluate,
-           check_ask, check_inspect, check_embeddings, check_lists_and_clicks, check_checkpoint)
+run_checks(check_train, check_shards, check_forms, check_recommend, check_explain, check_users, check_people,
+           check_evaluate, check_ask, check_inspect, check_embeddings, check_lists_and_clicks, check_checkpoint)

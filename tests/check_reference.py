@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reference is complete: each function that the library exports has a comment of its own in melu.h, with its errors
-and since when it is there, and nothing is documented that is not exported; doxygen makes pages of both headers without
-a warning, and each function is on one; melu(3) names each, and mandoc has nothing to say.
+"""The reference is complete: each function that libmelu and libmelu_mpi export has a comment of its own in melu.h or
+melu/mpi.h, with its errors and since when it is there, and nothing is documented that is not exported; doxygen makes pages
+of all headers without a warning, and each function is on one; melu(3) names each, and mandoc has nothing to say.
 Usage: check_reference.py SOURCE_DIR DOXYFILE MELU_3"""
 import pathlib
 import re
@@ -15,6 +15,8 @@ SOURCE, DOXYFILE, MELU_3 = map(pathlib.Path, sys.argv[1:])
 sys.path.insert(0, str(SOURCE / 'docs'))
 import header  # noqa: E402
 
+HEADERS = ('melu.h', 'melu.hpp', 'melu/mpi.h')
+MAPS = {'melu.h': 'melu.map', 'melu/mpi.h': 'mpi/melu_mpi.map'}
 WITHOUT_COMMENT = {'MELU_H', 'melu_error'}  # the guard; and the handle's other name, below the struct that has one
 
 
@@ -38,10 +40,11 @@ def complaints_of_function(function, text, names, version):
             yield f'speaks of {name}, which is not there'
 
 
-def complaints(melu_h, exported):
-    declared = header.read(melu_h)
+def complaints(path, exported, others=()):
+    """Of one header; `others`: declarations that it may speak of, too."""
+    declared = header.read(path)
     functions = [d for d in declared if d.kind == 'function']
-    names, version = {d.name for d in declared}, version_of(declared)
+    names, version = {d.name for d in [*declared, *others]}, version_of([*declared, *others])
     for declaration in declared:
         if not declaration.comment and declaration.name not in WITHOUT_COMMENT and declaration.kind != 'macro':
             yield f'{declaration.name}: has no comment of its own'
@@ -58,10 +61,10 @@ def complaints(melu_h, exported):
         yield f'{name}: is documented twice'
 
 
-def doxygen(folder, melu_h, melu_hpp):
-    """What doxygen says of two headers, and the names that it has made an entry for."""
+def doxygen(folder, *headers):
+    """What doxygen says of the headers, and the names that it has made an entry for."""
     tags = folder / 'tags.xml'
-    changes = [f'OUTPUT_DIRECTORY = {folder}', f'INPUT = {melu_h} {melu_hpp}', f'GENERATE_TAGFILE = {tags}']
+    changes = [f'OUTPUT_DIRECTORY = {folder}', f'INPUT = {" ".join(map(str, headers))}', f'GENERATE_TAGFILE = {tags}']
     done = subprocess.run(['doxygen', '-'], input='\n'.join([DOXYFILE.read_text(), *changes]), capture_output=True,
                           text=True, timeout=120)
     said = done.stdout + done.stderr
@@ -69,17 +72,23 @@ def doxygen(folder, melu_h, melu_hpp):
     return said, set(re.findall(r'<member kind="function">.*?<name>(melu_\w+)</name>', tags.read_text(), re.S))
 
 
+def all_of(exported):
+    return {name for names in exported.values() for name in names}
+
+
 def check_comments(exported):
-    found = list(complaints(SOURCE / 'include/melu.h', exported))
+    found, core = [], header.read(SOURCE / 'include/melu.h')
+    for name, names in exported.items():
+        found += complaints(SOURCE / 'include' / name, names, core if name != 'melu.h' else ())
     assert not found, '\n'.join(found)
-    return f'{len(exported)} functions, each with a comment of its own'
+    return f'{len(all_of(exported))} functions, each with a comment of its own'
 
 
 def check_doxygen(exported):
     with tempfile.TemporaryDirectory() as folder:
-        said, names = doxygen(pathlib.Path(folder), SOURCE / 'include/melu.h', SOURCE / 'include/melu.hpp')
+        said, names = doxygen(pathlib.Path(folder), *(SOURCE / 'include' / name for name in HEADERS))
     assert not said, said
-    assert set(exported) <= names, f'no entry for {sorted(set(exported) - names)}'
+    assert all_of(exported) <= names, f'no entry for {sorted(all_of(exported) - names)}'
     return 'doxygen: no warning'
 
 
@@ -87,7 +96,7 @@ def check_man(exported):
     done = subprocess.run(['mandoc', '-T', 'lint', '-W', 'warning', MELU_3], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     told = re.findall(r'^\.It Fn (\w+)$', MELU_3.read_text(), re.M)
-    assert sorted(told) == sorted(exported), f'melu(3): {sorted(set(told) ^ set(exported))}'
+    assert sorted(told) == sorted(all_of(exported)), f'melu(3): {sorted(set(told) ^ all_of(exported))}'
     return 'melu(3): clean, and names each function'
 
 
@@ -104,8 +113,14 @@ PLANTS = [
     (r'Errors: as of melu_user_rate', 'Errors: as above', 'melu_user_forget: refers to another comment'),
     (r'as of melu_user_rate', 'as of melu_user_grade', 'melu_user_forget: speaks of melu_user_grade'),
 ]
+MPI_PLANTS = [
+    (r' Since: [\d.]+(?= \*/\nMELU_API void melu_mpi_leave\()', '', 'melu_mpi_leave: does not end with'),
+    (r'(?=MELU_API melu_status melu_mpi_member\()', r'\n', 'melu_mpi_member: has no comment of its own'),
+    (r'melu_mpi_member(?=\(struct)', 'melu_mpi_members', 'melu_mpi_member: is exported, and not documented'),
+]
 # And what doxygen must notice.
 DOXYGEN_PLANTS = [
+    ('melu/mpi.h', r'(?<=  double time_limit;) */\* [^/]* \*/', '', 'time_limit'),
     ('melu.h', r'(?<=  size_t n_skip;) */\* .* \*/', '', 'n_skip'),
     ('melu.hpp', r' */\* The first n\. \*/\n', '', 'first'),
 ]
@@ -115,26 +130,29 @@ def plant(name, pattern, replacement, folder):
     text, n = re.subn(pattern, replacement, (SOURCE / 'include' / name).read_text())
     assert n == 1, f'{pattern} is {n} times in {name}, so nothing can be planted'
     path = folder / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return path
 
 
 def check_plants(exported):
     with tempfile.TemporaryDirectory() as folder:
-        for pattern, replacement, complaint in PLANTS:
-            found = list(complaints(plant('melu.h', pattern, replacement, pathlib.Path(folder)), exported))
-            assert any(c.startswith(complaint) for c in found), f'planted, and not noticed: {complaint}; but {found}'
-        headers = {name: SOURCE / 'include' / name for name in ('melu.h', 'melu.hpp')}
+        core = header.read(SOURCE / 'include/melu.h')
+        for name, others, plants in (('melu.h', (), PLANTS), ('melu/mpi.h', core, MPI_PLANTS)):
+            for pattern, replacement, complaint in plants:
+                found = list(complaints(plant(name, pattern, replacement, pathlib.Path(folder)), exported[name], others))
+                assert any(c.startswith(complaint) for c in found), f'planted, and not noticed: {complaint}; but {found}'
+        headers = {name: SOURCE / 'include' / name for name in HEADERS}
         for name, pattern, replacement, complaint in DOXYGEN_PLANTS:
             planted = dict(headers, **{name: plant(name, pattern, replacement, pathlib.Path(folder))})
             said, _ = doxygen(pathlib.Path(folder), *planted.values())
             assert re.search(complaint, said), f'planted, and not noticed: {complaint}: {said!r}'
-    return f'{len(PLANTS) + len(DOXYGEN_PLANTS)} planted gaps were found'
+    return f'{len(PLANTS) + len(MPI_PLANTS) + len(DOXYGEN_PLANTS)} planted gaps were found'
 
 
 def main():
-    exported = re.findall(r'^\s*(melu_\w+);', (SOURCE / 'lib/melu.map').read_text(), re.M)
-    assert exported
+    exported = {name: re.findall(r'^\s*(melu_\w+);', (SOURCE / 'lib' / path).read_text(), re.M) for name, path in MAPS.items()}
+    assert all(exported.values())
     for check in (check_comments, check_doxygen, check_man, check_plants):
         print(check(exported))
 

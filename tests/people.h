@@ -69,12 +69,12 @@ static inline int people_is_new(uint32_t item) {
   return item == 0 || item % 7 == 2 || item + 2 >= PEOPLE_ITEMS;
 }
 
-/* Item 0 is nothing at all, and the last two are alike. */
+/* Item 0 is nothing at all, and the last two are alike. A test may have added one field, of which nothing is known. */
 static inline void people_add_item(melu_dataset *data, uint32_t i) {
   melu_error err;
   const uint32_t like = i + 1 == PEOPLE_ITEMS ? i - 1 : i, tags[2] = {like % 5, like / 5 % 5};
   const float length[2] = {(float)(like % 8) / 8, (float)(like % 3) - 1};
-  const struct melu_value values[3] = {{.ids = &like, .n_ids = !people_is_new(like)},
+  const struct melu_value values[4] = {{.ids = &like, .n_ids = !people_is_new(like)},
                                        {.ids = tags, .n_ids = like % 3},
                                        {.numbers = length, .n_numbers = 2}};
   WORLD_TRY(melu_dataset_add_item(data, people_item_id(i), i ? values : NULL, NULL, &err));

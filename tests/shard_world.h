@@ -4,14 +4,13 @@
 #define MELU_TESTS_SHARD_WORLD_H
 
 #include <check.h>
-#include <dirent.h>
 #include <melu.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "data/dataset.h"
+#include "folder.h"
 
 enum { SHARD_ITEMS = 30, SHARD_USERS = 90, SHARD_FIELDS = 3 };
 
@@ -116,25 +115,8 @@ static inline void shard_world_open(struct shard_world *w, const struct melu_con
   if (with_users) shard_add_users(w->data);
 }
 
-/* How many files the folder has; removes them if asked to. */
-static inline size_t shard_files(const struct shard_world *w, int remove) {
-  char path[512];
-  size_t n = 0;
-  DIR *dir = opendir(w->folder);
-  ck_assert_ptr_nonnull(dir);
-  for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
-    if (e->d_name[0] == '.') continue;
-    n++;
-    snprintf(path, sizeof path, "%s/%s", w->folder, e->d_name);
-    if (remove) unlink(path);
-  }
-  closedir(dir);
-  return n;
-}
-
 static inline void shard_world_close(struct shard_world *w) {
-  shard_files(w, 1);
-  ck_assert_int_eq(rmdir(w->folder), 0);
+  folder_remove(w->folder);
   melu_dataset_free(w->data);
   melu_schema_free(w->schema);
   melu_context_free(w->ctx);

@@ -295,7 +295,7 @@ START_TEST(nothing_is_called_after_a_failure) {
     const char *message;
   } cases[] = {{{(melu_status)3, NULL, 0}, MELU_EPEER, "the host's collective failed"},
                {{(melu_status)3, "out of reach", 0}, MELU_EPEER, "out of reach"},
-               {{MELU_ESYSTEM, "no wire", 0}, MELU_ESYSTEM, "no wire"},
+               {{MELU_ESYSTEM, "no wire", 0}, MELU_EPEER, "no wire"},
                {{MELU_OK, "fine", 0}, MELU_OK, ""}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct failing failing = cases[i].failing;

@@ -26,7 +26,7 @@ static void teardown(void) {
 }
 
 static void write_again(size_t n_files) {
-  shard_files(&world, 1);
+  folder_files(world.folder, 1);
   shard_write(&world, n_files);
 }
 

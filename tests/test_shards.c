@@ -116,7 +116,7 @@ START_TEST(a_data_set_comes_back) {
   shard_world_open(&w, NULL, 1);
   if (_i % 2) SHARD_TRY(melu_dataset_freeze(w.data, &err));
   shard_write(&w, n_files);
-  ck_assert_uint_eq(shard_files(&w, 0), n_files + 1);
+  ck_assert_uint_eq(folder_files(w.folder, 0), n_files + 1);
   check_all(&w, n_files);
   shard_world_close(&w);
 }
@@ -163,7 +163,7 @@ START_TEST(any_order_and_memory) {
   shard_write(&other, n_files);
   const struct melu_shard_options options = {.size = sizeof options, .n_files = n_files, .buffer_bytes = buffers[_i]};
   melu_shard_writer *writer = new_writer(&w, &options);
-  ck_assert_uint_eq(shard_files(&w, 0), 0); /* the temporary file has no name */
+  ck_assert_uint_eq(folder_files(w.folder, 0), 0); /* the temporary file has no name */
   add_shuffled(writer);
   SHARD_TRY(melu_shard_writer_finish(writer, &err));
   melu_shard_writer_free(writer);
@@ -228,7 +228,7 @@ START_TEST(nothing_at_all) {
   struct melu_shards_info info = {.size = sizeof info};
   shard_world_open(&w, NULL, 0);
   shard_write(&w, 0);
-  ck_assert_uint_eq(shard_files(&w, 0), 257);
+  ck_assert_uint_eq(folder_files(w.folder, 0), 257);
   melu_shards *shards = open_shards(&w);
   SHARD_TRY(melu_shards_describe(&info, shards, &err));
   ck_assert(info.n_users == 0 && info.n_ratings == 0 && info.max_ratings == 0 && info.rating_min == 0);
@@ -329,13 +329,13 @@ START_TEST(missing_and_double_users) {
   SHARD_TRY(melu_shards_describe(&info, shards, &err));
   ck_assert_uint_eq(info.n_users, SHARD_USERS + 1);
   melu_shards_free(shards);
-  shard_files(&w, 1);
+  folder_files(w.folder, 1);
 
   writer = new_writer(&w, &options);
   SHARD_TRY(melu_shard_writer_add_user(writer, shard_user_id(5), NULL, &err));
   REFUSED(melu_shard_writer_finish(writer, &err), MELU_ESTATE, "the id is taken");
   melu_shard_writer_free(writer);
-  ck_assert_uint_eq(shard_files(&w, 0), 0);
+  ck_assert_uint_eq(folder_files(w.folder, 0), 0);
   shard_world_close(&w);
 }
 END_TEST
@@ -357,11 +357,11 @@ START_TEST(interrupted) {
   shard_world_open(&w, &host, 1);
   melu_shard_writer *writer = new_writer(&w, &options);
   REFUSED(melu_shard_writer_finish(writer, &err), MELU_ECANCELED, "");
-  ck_assert_uint_eq(shard_files(&w, 0), 2);
+  ck_assert_uint_eq(folder_files(w.folder, 0), 2);
   REFUSED(melu_shards_open(&shards, w.ctx, w.folder, &err), MELU_ENOTFOUND, "manifest");
   if (_i == 0) {
     melu_shard_writer_free(writer);
-    ck_assert_uint_eq(shard_files(&w, 0), 0);
+    ck_assert_uint_eq(folder_files(w.folder, 0), 0);
     shard_write(&w, 4);
   } else {
     SHARD_TRY(melu_shard_writer_finish(writer, &err));
@@ -391,7 +391,7 @@ START_TEST(largest_files) {
   SHARD_TRY(melu_shards_describe(&info, shards, &err));
   ck_assert(info.n_ratings == MOST && info.max_ratings == MOST / 2);
   melu_shards_free(shards);
-  shard_files(&w, 1);
+  folder_files(w.folder, 1);
 
   writer = new_writer(&w, &options);
   for (uint32_t i = 0; i <= MOST; i++) SHARD_TRY(melu_shard_writer_add_rating(writer, i, shard_item_id(0), 1, &err));

@@ -320,7 +320,7 @@ START_TEST(left_out) {
   close_source(&o);
 
   struct episode again[SHARD_USERS];
-  shard_files(&world, 1);
+  folder_files(world.folder, 1);
   shard_write(&world, 3);
   open_source(&o, 0.3, 1, 0, 1);
   ck_assert_uint_eq(take_all(again, &o, MELU__LEFT_OUT, 7, 0), m);

@@ -18,7 +18,7 @@ _melu() {
       --preset) words='best melu' ;;
       --format) words='table csv tsv json' ;;
       --rule) words='error gradient' ;;
-      --items | --ratings | --users | --user | --model | --checkpoint | --out | --svg | --from | --description) ;;
+      --items | --ratings | --users | --user | --model | --checkpoint | --shards | --out | --svg | --from | --description) ;;
       *) case $word in -*) words=$(_melu_names "$program" "$command") ;; esac ;;
     esac
   fi

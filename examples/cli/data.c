@@ -211,13 +211,13 @@ void data_free(struct data *data) {
   *data = (struct data){0};
 }
 
-void check_clicks(const struct data *data, const struct files *files) {
-  for (uint32_t u = 0; u < melu_dataset_n_users(data->set); u++) {
+void check_clicks(const melu_dataset *set, const char *path) {
+  for (uint32_t u = 0; u < melu_dataset_n_users(set); u++) {
     const float *ratings;
-    const size_t n = melu_dataset_ratings(data->set, u, NULL, &ratings);
+    const size_t n = melu_dataset_ratings(set, u, NULL, &ratings);
     for (size_t i = 0; i < n; i++) {
       if (ratings[i] != 0 && ratings[i] != 1) {
-        bad_data("%s: a rating is %g, but clicks are 1 or 0", files->ratings, (double)ratings[i]);
+        bad_data("%s: a rating is %g, but clicks are 1 or 0", path, (double)ratings[i]);
       }
     }
   }

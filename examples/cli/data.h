@@ -56,8 +56,8 @@ void rating_rows_open(struct rating_rows *rows, const struct files *files, const
 int rating_rows_next(struct rating_row *row, struct rating_rows *rows);
 void rating_rows_free(struct rating_rows *rows);
 
-/* Ends the program if a rating is no click: neither 0 nor 1. */
-void check_clicks(const struct data *data, const struct files *files);
+/* Ends the program if a rating is no click: neither 0 nor 1. `path`: where the ratings are from. */
+void check_clicks(const melu_dataset *set, const char *path);
 
 /* What a user is called; NULL if she has no name. */
 const char *user_name(const struct data *data, uint32_t user);

@@ -137,7 +137,7 @@ int cmd_evaluate(int argc, char **argv) {
   const int clicks = options.loss == MELU_LOGISTIC;
   const int intervals = !clicks && options.network == MELU_FACTORS && options.rule == MELU_CLOSED_FORM;
   data_open(&data, ctx, melu_model_schema(model), &c.files);
-  if (clicks) check_clicks(&data, &c.files);
+  if (clicks) check_clicks(data.set, c.files.ratings);
   for (size_t i = 0; i < n; i++) metrics[i] = judge(model, data.set, &c, sizes[i], max_ratings, intervals);
   print_rows(form, sizes, metrics, n, intervals, clicks);
   if (c.svg) draw(c.svg, sizes, metrics, n, clicks);

@@ -30,6 +30,13 @@ static json_t *must_json(json_t *json) {
   return json;
 }
 
+void print_ratings(const char *path, const struct melu_shards_info *info, double rating_min, double rating_max) {
+  printf("%s\n  %llu ratings of %zu items by %llu users, from %g to %g", path, (unsigned long long)info->n_ratings,
+         info->n_items, (unsigned long long)info->n_users, rating_min, rating_max);
+  if (info->n_files) printf(", in %zu files", info->n_files);
+  printf("\n");
+}
+
 json_t *json_text(const char *text) {
   return must_json(json_string(text));
 }

@@ -46,6 +46,9 @@ void output_end(struct output *output);
 /* One JSON value, which is taken over. */
 void print_json(json_t *json);
 
+/* How many ratings there are at that path, and their range; in how many files, if they are those of a folder. */
+void print_ratings(const char *path, const struct melu_shards_info *info, double rating_min, double rating_max);
+
 /* A text as JSON; ends the program if there is no memory. */
 json_t *json_text(const char *text);
 

@@ -63,7 +63,7 @@ void people_open(struct people *p, const struct people_options *options, const s
   p->clicks = of_model.loss == MELU_LOGISTIC;
   p->has_variances = of_model.network == MELU_FACTORS && of_model.rule == MELU_CLOSED_FORM;
   data_open(&p->data, p->ctx, melu_model_schema(p->model), &options->files);
-  if (p->clicks) check_clicks(&p->data, &options->files);
+  if (p->clicks) check_clicks(p->data.set, options->files.ratings);
   p->n = melu_dataset_n_users(p->data.set);
   if (p->saved && p->n > 1) bad_data("%s: ratings of several users for one --user", options->files.ratings);
   check(melu_workspace_new(&p->workspace, p->model, most_ratings(p), &err), &err);

@@ -36,7 +36,7 @@ static void read_choices(struct choices *c, struct usage *usage, int argc, char 
   add_options(&list, options, sizeof options / sizeof options[0]);
   read_options(
       usage, "melu shard",
-      "Sorts ratings by user into a folder of files, which melu_fit_shards reads one after the other: neither\n"
+      "Sorts ratings by user into a folder of files, which train --shards reads one after the other: neither\n"
       "needs memory for all ratings. Items and users must fit. What a column is, is found out as by train.",
       &list, argc, argv);
   c->overrides.usage = usage;
@@ -107,9 +107,7 @@ static void print_summary(const struct choices *c, const struct field_plan plans
   }
   print_columns(items, c->files.items);
   if (c->files.users) print_columns(users, c->files.users);
-  printf("%s\n  %llu ratings of %zu items by %llu users, from %g to %g, in %zu files\n", c->out,
-         (unsigned long long)info.n_ratings, info.n_items, (unsigned long long)info.n_users, (double)info.rating_min,
-         (double)info.rating_max, info.n_files);
+  print_ratings(c->out, &info, (double)info.rating_min, (double)info.rating_max);
   json_decref(items);
   json_decref(users);
 }

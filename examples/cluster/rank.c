@@ -29,7 +29,7 @@ void rank_must(uint32_t rank, melu_status status, const melu_error *err) {
   if (status == MELU_OK) return;
   fprintf(stderr, "cluster, on rank %u: %s (%s)\n", (unsigned)rank, err->message, melu_status_name(status));
   fflush(stderr);
-  /* MPI may end a process whose peer has gone, too, before it could say so. */
+  /* Open MPI ends a process that has something on its way to one that has gone: the others shall say so first. */
   if (status == MELU_EPEER) nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
   _Exit(1);
 }

@@ -25,7 +25,9 @@
  *
  * Once a rank is gone, silent or out of step, every call ends with MELU_EPEER on all ranks, and MPI itself is seldom of
  * use: MPI_Finalize may wait for ever. End the process (MPI_Abort), and start the job again from the last checkpoint.
- * Most launchers end all ranks when one dies, before any of them could say so.
+ * Most launchers end all ranks when one dies, before any of them could say so. MPI itself may do that to a process,
+ * too: what Open MPI 4.1 writes to a rank that is gone, over TCP, raises SIGPIPE, which a host that wants to hear of
+ * MELU_EPEER ignores, and it ends the process, with status 255, if a message was on its way to that rank.
  */
 #ifndef MELU_MPI_H
 #define MELU_MPI_H

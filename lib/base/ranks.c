@@ -19,13 +19,12 @@ static melu_status already_lost(const struct melu__ranks *ranks, melu_error *err
   return ranks->lost.status;
 }
 
-/* What the host's function said, with a status of ours and some message. */
+/* What the host's function said, with a status that is the same on all ranks and some message. */
 static melu_status hear(struct melu__ranks *ranks, melu_status status, const melu_error *said, melu_error *err) {
   if (status == MELU_OK) return MELU_OK;
   ranks->lost = *said;
-  if (status > 0) status = MELU_EPEER;
-  if (!said->message[0]) melu__fail(&ranks->lost, status, "the host's collective failed");
-  ranks->lost.status = status;
+  if (!said->message[0]) melu__fail(&ranks->lost, MELU_EPEER, "the host's collective failed");
+  ranks->lost.status = MELU_EPEER;
   return already_lost(ranks, err);
 }
 

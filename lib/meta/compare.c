@@ -49,9 +49,9 @@ melu_status melu__compare_versions(struct melu__ranks *ranks, melu_error *err) {
 /* ------------------------------------------------------------------------------------------------- trainings */
 
 /* What is compared, in this order; then the options that a training is known by. */
-enum { SLOTS, SCHEMA, MODEL_OPTIONS, WEIGHTS, IS_NEW, HAS_CHECKPOINT, CHECKPOINT_UPDATES, RESUME, N_FIRST };
+enum { SLOTS, SCHEMA, MODEL_OPTIONS, SHARDED, WEIGHTS, IS_NEW, HAS_CHECKPOINT, CHECKPOINT_UPDATES, RESUME, N_FIRST };
 enum { FIRST_NUMBER = N_FIRST + MELU__N_COUNTS, KERNELS = FIRST_NUMBER + MELU__N_NUMBERS, N_WORDS };
-static const char *const names[N_FIRST] = {"n_slots",   "schema",     "model options",      "weights",
+static const char *const names[N_FIRST] = {"n_slots",   "schema",     "model options",      "sharded tables", "weights",
                                            "new model", "checkpoint", "checkpoint_updates", "resume"};
 
 struct difference {
@@ -89,6 +89,12 @@ static uint64_t text_hash(const char *text) {
   return XXH3_64bits(text, strlen(text));
 }
 
+static uint64_t count_sharded(const melu_model *model) {
+  uint64_t n = 0;
+  for (size_t t = 0; t < model->n_tables; t++) n += model->params[t].is_sharded != 0;
+  return n;
+}
+
 static melu_status describe(struct training *t, const struct melu__fit *f, melu_error *err) {
   struct melu__count counts[MELU__N_COUNTS];
   struct melu__number_option numbers[MELU__N_NUMBERS];
@@ -98,6 +104,7 @@ static melu_status describe(struct training *t, const struct melu__fit *f, melu_
   const uint64_t words[N_FIRST] = {f->share.n_slots,
                                    text_hash(json_string_value(json_object_get(metadata, "schema"))),
                                    text_hash(json_string_value(json_object_get(metadata, "options"))),
+                                   count_sharded(f->model),
                                    melu__model_hash(f->model),
                                    f->model->version == 1,
                                    f->options.checkpoint != NULL,

@@ -104,12 +104,21 @@ def version(root):
     return '.'.join(numbers[:2])
 
 
+def promises(root):
+    """What a version's folder holds as text, by name: headers and maps. Of libmelu_mpi there is no more, since what abidw would
+    say of it depends on the MPI."""
+    headers = {'melu.h.txt': 'melu.h', 'mpi.h.txt': 'melu/mpi.h'}
+    return {**{name: condensed((root / 'include' / path).read_text()) for name, path in headers.items()},
+            **{name: (root / 'lib' / path).read_text() for name, path in (('melu.map', 'melu.map'),
+                                                                         ('melu_mpi.map', 'mpi/melu_mpi.map'))}}
+
+
 def record(root, work):
     """Makes the present version's folder of tests/abi what the sources are; returns it."""
-    folder, symbols = root / 'tests' / 'abi' / version(root), (root / 'lib' / 'melu.map').read_text()
-    description = describe(compile_all(root, work), symbols, work)
+    folder, texts = root / 'tests' / 'abi' / version(root), promises(root)
+    description = describe(compile_all(root, work), texts['melu.map'], work)
     folder.mkdir(exist_ok=True)
     shutil.copy(description, folder)
-    (folder / 'melu.h.txt').write_text(condensed((root / 'include' / 'melu.h').read_text()))
-    (folder / 'melu.map').write_text(symbols)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
     return folder

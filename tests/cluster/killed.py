@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """N times, one of 4 ranks of a training is killed with -9 at a random moment: each of the others must end by itself, with
-the status that says so, when the time limit is over, but now and then one ends without a word, which is counted and was
-not explained yet; and what the job has written so far, gone on from by 1 to 4 ranks, must come to the bits of a training
-that nobody disturbed. By OpenMPI.
-Usage: killed.py EXAMPLES [N] [--sharded]"""
+MELU_EPEER, when the time limit is over; and what the job has written so far, gone on from by 1 to 4 ranks, must come to the
+bits of a training that nobody disturbed. By Open MPI, which ends a rank itself if a message to the dead one was on its way:
+that is the one other end that counts, known by its exit status and by what it says, and how often it came is told. With
+--narrow, sockets hold so little that it is always so.
+Usage: killed.py EXAMPLES [N] [--sharded] [--narrow]"""
+import collections
 import os
 import pathlib
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -19,9 +22,12 @@ N_RANKS, LIMIT = 4, 3
 # Whole epochs: a training that is over has no checkpoint of its end.
 OPTIONS = ['--users', 640, '--items', 500, '--ratings', 40, '--steps', 200, '--every', 3, '--digest', '--time-limit', LIMIT]
 # Shared memory knows nothing of the dead.
-ALONE = ['--mca', 'btl', 'tcp,self', '--mca', 'pml', 'ob1']
-# The launcher would end all when one has ended, so it does not see that. What a rank says goes to a file.
-SHELL = ['sh', '-c', '"$0" "$@" 2> "$FOLDER/said.$$" || echo $? > "$FOLDER/code.$$"; exec sleep 60']
+ALONE = ['--enable-recovery', '--mca', 'btl', 'tcp,self', '--mca', 'pml', 'ob1']
+NARROW = ['--mca', 'btl_tcp_sndbuf', '4096', '--mca', 'btl_tcp_rcvbuf', '4096']
+# The launcher would end all when one has ended, so it does not see that. What a rank says and ends with goes to files.
+SHELL = ['sh', '-c', '"$0" "$@" > "$FOLDER/said.$$" 2>&1; echo $? > "$FOLDER/code.$$"; exec sleep 60']
+# Open MPI's transport, at the end of a message whose connection has broken.
+BY_MPI = re.compile(r'pml_ob1_\w+\.c:\d+ FATAL$', re.M)
 
 
 def stat_of(pid):
@@ -46,63 +52,73 @@ def ranks_of(launcher):
             if name.startswith('cluster') and parent in found and found[parent][2] == launcher]
 
 
+def how_it_ended(code, said):
+    if code == 1 and said.rstrip().endswith('(MELU_EPEER)'):
+        return 'MELU_EPEER'
+    if code == 255 and BY_MPI.search(said):
+        return 'Open MPI'
+    return 'over' if code == 0 else f'{code}, saying {said!r}'
+
+
 def kill_one(command, file, whole):
-    """When the training has begun to write; returns how long the others took to end, or None if it was over by then."""
+    """When the training has begun to write; returns how long the others took to end, and how."""
     os.environ['FOLDER'] = str(file.parent)
-    process = runs.start(command, *OPTIONS, *sys.argv[3:], '--checkpoint', file)
+    process = runs.start(command, *OPTIONS, *given('--sharded'), '--checkpoint', file)
     began = time.monotonic()
     while not file.exists() and time.monotonic() - began < 60:
         time.sleep(0.01)
     ranks = ranks_of(process.pid)
     assert len(ranks) == N_RANKS, f'there are {len(ranks)} ranks'
     time.sleep(random.uniform(0, max(0, whole - (time.monotonic() - began))))
-    are_there = all(is_alive(pid) for pid, _ in ranks)
-    dead, _ = ranks[random.randrange(N_RANKS)]
-    if are_there:
+    dead, its_shell = ranks[random.randrange(N_RANKS)]
+    if is_alive(dead):
         os.kill(dead, signal.SIGKILL)
     began = time.monotonic()
     while any(is_alive(pid) for pid, _ in ranks) and time.monotonic() - began < 10 * LIMIT:
         time.sleep(0.01)
     took = time.monotonic() - began
     time.sleep(1)  # the shells write codes
-    shells = [shell for pid, shell in ranks if pid != dead]
-    said = [(file.parent / f'said.{shell}').read_text() for shell in shells]
-    codes = [code.read_text() for shell in shells if (code := file.parent / f'code.{shell}').exists()]
+    files = [file.parent / f'code.{shell}' for _, shell in ranks if shell != its_shell]
+    ends = [how_it_ended(int(code.read_text()), code.with_name(code.name.replace('code', 'said')).read_text())
+            for code in files if code.exists()]
     for victim in [process.pid, *(shell for _, shell in ranks)]:
         os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=60)
-    if not are_there or (took < 1 and not any(said)):
-        return None  # it was over, or nearly
-    n_said = sum('MELU_EPEER' in s for s in said)
-    assert n_said and len(codes) == N_RANKS - 1, f'the others said, after {took:.1f} s: {said}, and ended with {codes}'
-    return took, N_RANKS - 1 - n_said
+    assert len(ends) == N_RANKS - 1, f'only {ends} after {took:.1f} s'
+    return took, ends
+
+
+def given(option):
+    return [option] if option in sys.argv[2:] else []
 
 
 def main():
-    n_times = int(sys.argv[2]) if len(sys.argv) > 2 else 100
-    openmpi, longest, n_over, done, by_mpi = runs.launchers(sys.argv[1])['openmpi'], 0, 0, 0, 0
-    leave_alone = lambda n: [*openmpi(n)[:-1], *ALONE, *SHELL, openmpi(n)[-1]]  # noqa: E731
+    numbers = [int(x) for x in sys.argv[2:] if not x.startswith('-')]
+    n_times = numbers[0] if numbers else 100
+    openmpi, longest, n_over, done, ways = runs.launchers(sys.argv[1])['openmpi'], 0, 0, 0, collections.Counter()
+    transport = ALONE + (NARROW if given('--narrow') else [])
+    leave_alone = lambda n: [*openmpi(n)[:-1], *transport, *SHELL, openmpi(n)[-1]]  # noqa: E731
     began = time.monotonic()
-    expected = runs.digest_of(runs.run(openmpi(N_RANKS), *OPTIONS, *sys.argv[3:]))
+    expected = runs.digest_of(runs.run(openmpi(N_RANKS), *OPTIONS, *given('--sharded')))
     whole = time.monotonic() - began
     while done < n_times:
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / 'training'
-            found = kill_one(leave_alone(N_RANKS), file, whole)
-            if found is None:
+            took, ends = kill_one(leave_alone(N_RANKS), file, whole)
+            if all(end == 'over' for end in ends):
                 n_over += 1
                 assert n_over < 10 + n_times, 'it is nearly always over'
                 continue
-            took, n = found
-            by_mpi += n
+            assert set(ends) <= {'MELU_EPEER', 'Open MPI'}, f'after {took:.1f} s the others ended with {ends}'
             assert took < LIMIT + 3, f'the others ended after {took:.1f} s'
             longest, done = max(longest, took), done + 1
-            again = runs.digest_of(runs.run(openmpi(random.randint(1, N_RANKS)), *OPTIONS, *sys.argv[3:], '--checkpoint', file,
+            ways.update(ends)
+            again = runs.digest_of(runs.run(openmpi(random.randint(1, N_RANKS)), *OPTIONS, *given('--sharded'), '--checkpoint', file,
                                             '--resume'))
             assert again == expected, f'{again} after a restart, and not {expected}'
-            print(f'{done}: the others ended after {took:.2f} s', flush=True)
-    print(f'{n_times} times killed: all others ended within {longest:.2f} s, limit {LIMIT}, {(N_RANKS - 1) * n_times - by_mpi} by '
-          f'MELU_EPEER and {by_mpi} without a word; the restart by 1 to {N_RANKS} ranks came to the same bits. {n_over} times more '
+            print(f'{done}: the others ended after {took:.2f} s: {", ".join(ends)}', flush=True)
+    print(f'{n_times} times killed: all others ended within {longest:.2f} s, limit {LIMIT}, {ways["MELU_EPEER"]} by MELU_EPEER and '
+          f'{ways["Open MPI"]} by Open MPI itself; the restart by 1 to {N_RANKS} ranks came to the same bits. {n_over} times more '
           'it was over before.')
 
 

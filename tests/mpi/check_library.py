@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""libmelu knows nothing of MPI; libmelu_mpi exports what its map and melu/mpi.h say, each with a comment, its errors and
-since when; melu/mpi.h compiles in every language that melu.h promises.
+"""libmelu knows nothing of MPI; libmelu_mpi exports what its map says (check_reference.py: what melu/mpi.h describes);
+melu/mpi.h compiles in every language that melu.h promises.
 Usage: check_library.py SOURCE_DIR LIBMELU_SO LIBMELU_MPI_SO LIBMELU_MPI_A PKG_CONFIG_NAME"""
 import pathlib
 import re
@@ -10,10 +10,7 @@ import shutil
 import subprocess
 import sys
 
-sys.dont_write_bytecode = True
 SOURCE, CORE, SHARED, STATIC, MPI = sys.argv[1:]
-sys.path.insert(0, f'{SOURCE}/docs')
-import header  # noqa: E402
 
 
 def said(*command, text=None):
@@ -31,14 +28,9 @@ def needed(library):
 
 def check_symbols():
     mapped = set(re.findall(r'^\s*(melu_\w+);', pathlib.Path(SOURCE, 'lib/mpi/melu_mpi.map').read_text(), re.M))
-    functions = [d for d in header.read(f'{SOURCE}/include/melu/mpi.h') if d.kind == 'function']
     exported = names('-D', '--defined-only', SHARED)
-    assert mapped == exported == {d.name for d in functions}, f'{mapped}, {exported}, {[d.name for d in functions]}'
+    assert mapped == exported, f'{mapped}, {exported}'
     assert all(name.startswith('melu_') for name in names('-g', '--defined-only', STATIC))
-    for function in functions:
-        text = ' '.join(' '.join(header.text_of(function.comment)).split())
-        assert re.search(r'Since: \d+\.\d+$', text), f'{function.name}: does not say since when'
-        assert 'melu_status melu' not in function.code or 'Errors: ' in text, f'{function.name}: names no errors'
 
 
 def check_needs():
@@ -62,4 +54,4 @@ def check_header():
 check_symbols()
 check_needs()
 check_header()
-print('libmelu_mpi: symbols, comments, needs and header hold')
+print('libmelu_mpi: symbols, needs and header hold')

@@ -234,6 +234,18 @@ START_TEST(same_bits_by_processes) {
 }
 END_TEST
 
+START_TEST(one_process_is_odd) {
+  struct cluster_job job = job_of(0);
+  char message[64];
+  if (n_ranks < 2) return;
+  if (rank == n_ranks - 1) job.fit.seed++;
+  run_ranks(60, cluster_run_rank, &job);
+  snprintf(message, sizeof message, "seed is 11 on rank 0 and 12 on rank %d", n_ranks - 1);
+  ck_assert_int_eq(job.results[rank].status, MELU_EINVAL);
+  ck_assert_str_eq(job.results[rank].message, message);
+}
+END_TEST
+
 /* --------------------------------------------------------------------------------------- before and after MPI */
 
 static melu_mpi *left_over;
@@ -274,6 +286,7 @@ static void fill_mpi(TCase *t) {
   tcase_add_test(t, beginnings_have_ends);
   tcase_add_test(t, too_large_to_fold);
   tcase_add_loop_test(t, same_bits_by_processes, 0, N_JOBS);
+  tcase_add_test(t, one_process_is_odd);
   tcase_add_test(t, keep_a_handle);
 }
 

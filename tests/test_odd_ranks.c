@@ -377,7 +377,7 @@ static void put_between(struct cluster_rank *rank, struct melu_collective *c) {
  * digest of sharded tables makes calls, too. */
 static int cut_wire(struct cluster_job *job, unsigned char digests[MOST_UPDATES][MELU_DIGEST_BYTES], size_t n) {
   memset(wire.n_calls, 0, sizeof wire.n_calls);
-  gang_run(N_RANKS, wire.is_silent ? 0.5 : 20, cluster_run_rank, job);
+  gang_run(N_RANKS, wire.is_silent ? 1 : 20, cluster_run_rank, job);
   if (job->shard_bytes == 1 && job->results[ODD].status == MELU_OK) {
     expect_all(job, N_RANKS, MELU_OK, "");
     return 0;
@@ -387,7 +387,7 @@ static int cut_wire(struct cluster_job *job, unsigned char digests[MOST_UPDATES]
     size_t i = 0;
     ck_assert_msg(result->status == MELU_EPEER, "function %zu, call %zu: rank %zu: %s: %s", wire.function, wire.call, r,
                   melu_status_name(result->status), result->message);
-    if (r == ODD) ck_assert_str_eq(result->message, "the wire is cut");
+    if (r == ODD && !wire.is_silent) ck_assert_str_eq(result->message, "the wire is cut");
     while (i < n && memcmp(result->digest, digests[i], MELU_DIGEST_BYTES) != 0) i++;
     ck_assert_msg(i < n || job->shard_bytes == 1, "function %zu, call %zu: rank %zu has weights of no update",
                   wire.function, wire.call, r);

@@ -34,11 +34,10 @@ static void read_choices(struct choices *c, struct usage *usage, int argc, char 
       {"--json", NULL, "print the summary as JSON", &c->json, 0, 0, NULL},
   };
   add_options(&list, options, sizeof options / sizeof options[0]);
-  read_options(
-      usage, "melu shard",
-      "Sorts ratings by user into a folder of files, which train --shards reads one after the other: neither\n"
-      "needs memory for all ratings. Items and users must fit. What a column is, is found out as by train.",
-      &list, argc, argv);
+  read_options(usage, "melu shard",
+               "Sorts ratings by user into a folder of files, which train --shards reads one after the other: neither\n"
+               "needs memory for all ratings. Items and users must fit. What a column is, is found out as by train.",
+               &list, argc, argv);
   c->overrides.usage = usage;
   const struct needed needed[] = {{"--items", c->files.items, "items.csv"},
                                   {"--ratings", c->files.ratings, "ratings.csv"},

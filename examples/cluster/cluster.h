@@ -8,7 +8,7 @@
 struct choices {
   uint64_t n_ranks, n_slots, n_threads, time_limit;
   uint64_t n_users, n_items, n_rows, n_ratings, world; /* what the ratings are made from */
-  uint64_t n_steps, pause, batch, rank, seed, every;
+  uint64_t n_steps, pause, batch, rank, seed, every, skip;
   uint64_t sharded, replicated, resume, digest, measure;
   const char *preset, *checkpoint, *save;
   const char *folder; /* of shards, instead of ratings that are made; NULL: none */

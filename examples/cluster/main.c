@@ -29,6 +29,7 @@ static struct choices choices = {.n_slots = 16,
                                  .batch = 32,
                                  .rank = 16,
                                  .seed = 1,
+                                 .skip = 1,
                                  .preset = "best"};
 
 int main(int argc, char **argv) {
@@ -60,7 +61,8 @@ int main(int argc, char **argv) {
       {"--save", "FILE", "write the model there", NULL, 0, 0, &choices.save},
       {"--digest", NULL, "print the digest of the weights, the same for any number of ranks", &choices.digest, 0, 1,
        NULL},
-      {"--measure", NULL, "print time, bytes and memory, as JSON", &choices.measure, 0, 1, NULL}};
+      {"--measure", NULL, "print time, bytes and memory, as JSON", &choices.measure, 0, 1, NULL},
+      {"--skip", "N", "what --measure says is not of the first N steps", &choices.skip, 1, 1000000000, NULL}};
   const struct usage usage = {
       "cluster", "[DIR]",
       "Trains by several ranks, each of which has its own users; DIR: a folder that melu shard\n"

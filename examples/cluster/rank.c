@@ -78,7 +78,7 @@ static int on_progress(void *arg, const struct melu_progress *progress) {
   r->last_done = progress->done;
   r->last_bytes = r->counted.n_bytes;
   r->last_calls = r->counted.n_calls;
-  if (!r->first_step) {
+  if (!r->first_step || step <= c->skip) {
     r->began = r->ended;
     r->cpu_began = r->cpu_ended;
     r->first_step = step;

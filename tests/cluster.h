@@ -54,13 +54,11 @@ static inline uint64_t cluster_user_id(uint32_t user) {
 }
 
 /* Users come in another order on each rank, and draw what they rate whether they are the rank's or not. */
-static inline void cluster_fill(struct cluster_rank *rank) {
+static inline void cluster_add_users(struct cluster_rank *rank) {
   struct people *p = &rank->people;
   const struct cluster_job *job = rank->job;
   const size_t n_ranks = rank->gang ? rank->gang->n_ranks : 1, r = rank->gang ? rank->gang->rank : 0;
   const int is_click = job->model.loss == MELU_LOGISTIC;
-  melu_error err;
-  for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) people_add_item(p->data, i);
   for (uint32_t k = 0; k < job->n_users; k++) {
     const uint32_t u = r % 2 ? (uint32_t)job->n_users - 1 - k : k;
     const size_t slot = melu_slot(cluster_user_id(u), job->n_slots);
@@ -68,7 +66,13 @@ static inline void cluster_fill(struct cluster_rank *rank) {
     if (slot >= job->n_slots * r / n_ranks && slot < job->n_slots * (r + 1) / n_ranks)
       people_add_user(p, p->data, u, is_click);
   }
-  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+}
+
+static inline void cluster_fill(struct cluster_rank *rank) {
+  melu_error err;
+  for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) people_add_item(rank->people.data, i);
+  cluster_add_users(rank);
+  WORLD_TRY(melu_dataset_freeze(rank->people.data, &err));
 }
 
 static inline size_t cluster_list(struct cluster_rank *rank, uint32_t *listed) {

@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What several ranks write together: models, tables of which are sharded, and checkpoints in parts, which any number of
+ * ranks goes on from; files that somebody altered; and messages that are longer than one may be. */
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/context.h"
+#include "cluster.h"
+#include "file_edit.h"
+#include "meta/exchange.h"
+#include "run_suite.h"
+
+enum { N_RANKS = 3, N_SLOTS = 6, N_USERS = 30, MOST_PARTS = 6 };
+
+static melu_error err;
+static char folder[64], path[96], home[512];
+
+static void setup(void) {
+  snprintf(folder, sizeof folder, "/tmp/melu-cluster-XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(folder));
+  snprintf(path, sizeof path, "%s/training", folder);
+  ck_assert_ptr_nonnull(getcwd(home, sizeof home));
+  ck_assert_int_eq(chdir(folder), 0);
+}
+
+/* Parts are named after the tasks so far and their first slot. Returns how many there were. */
+static size_t remove_parts(const char *beside) {
+  char part[128];
+  size_t n = 0;
+  for (unsigned done = 0; done <= 3 * N_USERS; done++)
+    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
+      snprintf(part, sizeof part, "%s.%u.%u", beside, done, slot);
+      n += unlink(part) == 0;
+    }
+  return n;
+}
+
+static void teardown(void) {
+  remove_parts(path);
+  unlink(path);
+  ck_assert_int_eq(chdir(home), 0);
+  ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
+}
+
+static const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 0.01},
+                                           sgd = {.size = sizeof sgd, .kind = MELU_SGD, .lr = 0.01};
+
+/* Three epochs of updates. */
+static struct cluster_job job_of(int is_factors, size_t shard_bytes) {
+  const struct melu_model_options layers = {PEOPLE_LAYERS}, factors = {PEOPLE_FACTORS};
+  return (struct cluster_job){.model = is_factors ? factors : layers,
+                              .n_users = N_USERS,
+                              .n_slots = N_SLOTS,
+                              .shard_bytes = shard_bytes,
+                              .fit = {.size = sizeof(struct melu_fit_options),
+                                      .n_epochs = 3,
+                                      .batch_tasks = 8,
+                                      .n_query = 3,
+                                      .min_ratings = 5,
+                                      .max_ratings = MELU_NONE,
+                                      .validation = 0.2,
+                                      .seed = 11,
+                                      .optimizer = &adam}};
+}
+
+static void expect_all(const struct cluster_job *job, size_t n_ranks, melu_status status, const char *message) {
+  for (size_t r = 0; r < n_ranks; r++) {
+    const struct cluster_result *result = &job->results[r];
+    ck_assert_msg(result->status == status && strstr(result->message, message), "rank %zu: %s: \"%s\", not \"%s\"", r,
+                  melu_status_name(result->status), result->message, message);
+  }
+}
+
+/* --------------------------------------------------------------------------------------------------- models */
+
+static void expect_elsewhere(melu_status status) {
+  ck_assert_msg(status == MELU_ESTATE && strstr(err.message, "sharded"), "%s: %s", melu_status_name(status),
+                err.message);
+}
+
+/* All that takes a whole model, on a rank that has a part of one. */
+static void refuse_part_of_a_model(struct cluster_rank *rank) {
+  const struct people *p = &rank->people;
+  const struct melu_choose_options choose = {.size = sizeof choose};
+  const struct melu_fit_options fit = {.size = sizeof fit};
+  struct melu_metrics metrics;
+  melu_gradient *gradient;
+  melu_optimizer *optimizer;
+  melu_workspace *ws;
+  melu_user *user;
+  melu_catalog *catalog;
+  uint32_t items[2];
+  double scores[2];
+  float values[4];
+  size_t n = 2;
+  expect_elsewhere(melu_gradient_new(&gradient, p->model, &err));
+  expect_elsewhere(melu_optimizer_new(&optimizer, p->model, NULL, &err));
+  expect_elsewhere(melu_workspace_new(&ws, p->model, 5, &err));
+  expect_elsewhere(melu_user_new(&user, p->model, &err));
+  expect_elsewhere(melu_catalog_new(&catalog, p->model, p->data, NULL, 0, &err));
+  expect_elsewhere(melu_evaluate(&metrics, p->model, p->data, NULL, &err));
+  expect_elsewhere(melu_candidates(items, scores, &n, p->model, p->data, NULL, &err));
+  expect_elsewhere(melu_model_import(p->model, path, &err));
+  expect_elsewhere(melu_model_read(values, p->model, "E.self", 0, 1, &err));
+  expect_elsewhere(melu_model_write(p->model, "E.self", 0, 1, values, &err));
+  ck_assert_int_eq(melu_choose(&n, scores, p->ctx, p->data, &rank->job->model, &fit, 1, &choose, &err), MELU_ESTATE);
+}
+
+/* Writes the model where there is no folder, then where there is one; reads it again. */
+static void save_and_load(struct cluster_rank *rank) {
+  unsigned char digest[MELU_DIGEST_BYTES];
+  melu_model *again;
+  melu_error e;
+  struct people *p = &rank->people;
+  if (rank->gang->rank == 0) refuse_part_of_a_model(rank);
+  ck_assert_int_eq(melu_model_save(p->model, "nowhere/model", NULL), MELU_EIO);
+  ck_assert_int_eq(melu_model_save(p->model, "nowhere/model", &e), MELU_EIO);
+  ck_assert_msg(strstr(e.message, "rank 0: ") && strstr(e.message, "nowhere/model"), "%s", e.message);
+  WORLD_TRY(melu_model_save(p->model, path, &err));
+  WORLD_TRY(melu_model_load(&again, p->ctx, path, &err));
+  WORLD_TRY(melu_model_digest(digest, again, NULL));
+  ck_assert_mem_eq(digest, rank->result.digest, sizeof digest);
+  melu_model_free(again);
+}
+
+/* The file is the same whoever wrote it, and a rank by itself has the model. */
+START_TEST(models_of_ranks_are_files) {
+  static const size_t ranks[] = {3, 2, 6};
+  struct cluster_job job = job_of(_i, 1);
+  struct edited first = {.n = 0};
+  unsigned char digest[MELU_DIGEST_BYTES];
+  job.fit.n_epochs = 1;
+  for (size_t i = 0; i < 3; i++) {
+    melu_context *ctx;
+    melu_model *model;
+    job.after = save_and_load;
+    job.shard_bytes = i == 2 ? 1500 : 1;
+    const struct cluster_result result = cluster_result_of(&job, ranks[i]);
+    ck_assert_msg(result.status == MELU_OK, "%s", result.message);
+    WORLD_TRY(melu_context_new(&ctx, NULL, &err));
+    WORLD_TRY(melu_model_load(&model, ctx, path, &err));
+    WORLD_TRY(melu_model_digest(digest, model, &err));
+    ck_assert_mem_eq(digest, result.digest, sizeof digest);
+    melu_model_free(model);
+    melu_context_free(ctx);
+    struct edited now = edit_begin(path);
+    if (i) ck_assert(now.n == first.n && memcmp(now.bytes, first.bytes, now.n) == 0);
+    if (i) free(now.bytes);
+    if (!i) first = now;
+  }
+  free(first.bytes);
+}
+END_TEST
+
+/* What is wrong with a file of a model that ranks read piece by piece. */
+static void flip_a_byte(const char *file) {
+  struct edited e = edit_begin(file);
+  FILE *f = fopen(file, "r+b");
+  ck_assert(f && fseek(f, (long)e.n - 5, SEEK_SET) == 0 && fputc(e.bytes[e.n - 5] ^ 1, f) != EOF && fclose(f) == 0);
+  free(e.bytes);
+}
+
+static void cut(const char *file) {
+  struct stat info;
+  ck_assert(stat(file, &info) == 0 && truncate(file, info.st_size - 4) == 0);
+}
+
+static void put_nan_into_table(const char *file) {
+  unsigned char bits[4];
+  put_bits(bits, NAN_BITS);
+  edit_tensor(file, "E.self", 4 * 4 * 7, bits, sizeof bits);
+}
+
+static void put_nan_into_layer(const char *file) {
+  unsigned char bits[4];
+  put_bits(bits, NAN_BITS);
+  edit_tensor(file, "W1", 0, bits, sizeof bits);
+}
+
+static void rename_tensor(const char *file) {
+  edit_header(file, "\"W1\"", "\"X1\"");
+}
+
+static const struct {
+  void (*spoil)(const char *file);
+  melu_status status;
+  const char *message;
+} spoilt[] = {{flip_a_byte, MELU_ECORRUPT, "checksum"},
+              {cut, MELU_EFORMAT, "training: "},
+              {put_nan_into_table, MELU_ERANGE, "tensor \"E.self\": a number from row 0 on is not finite"},
+              {put_nan_into_layer, MELU_ERANGE, "tensor \"W1\": a number from row 0 on is not finite"},
+              {rename_tensor, MELU_EFORMAT, "tensor \"W1\" is missing"}};
+enum { N_SPOILT = sizeof spoilt / sizeof *spoilt };
+
+static void refuse_spoilt(struct cluster_rank *rank) {
+  melu_model *model = rank->people.model;
+  melu_error e;
+  const melu_status status = melu_model_load(&model, rank->people.ctx, path, &e);
+  ck_assert_msg(status == spoilt[*(int *)rank->job->arg].status &&
+                    strstr(e.message, spoilt[*(int *)rank->job->arg].message),
+                "%s: %s", melu_status_name(status), e.message);
+  ck_assert_ptr_null(model);
+}
+
+static void save_alone(struct cluster_rank *rank) {
+  WORLD_TRY(melu_model_save(rank->people.model, path, &err));
+}
+
+START_TEST(spoilt_models_are_refused) {
+  struct cluster_job job = job_of(0, 1);
+  job.fit.n_epochs = 1;
+  job.after = save_alone;
+  ck_assert_int_eq(cluster_result_of(&job, 0).status, MELU_OK);
+  spoilt[_i].spoil(path);
+  job.after = refuse_spoilt;
+  job.arg = &_i;
+  cluster_run(&job, 2);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------------- checkpoints */
+
+static size_t count_parts(void) {
+  char part[128];
+  size_t n = 0;
+  for (unsigned done = 0; done <= 3 * N_USERS; done++)
+    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
+      snprintf(part, sizeof part, "%s.%u.%u", path, done, slot);
+      n += access(part, F_OK) == 0;
+    }
+  return n;
+}
+
+static const struct resuming {
+  size_t n_ranks, shard_bytes; /* 0 ranks: one without a group */
+} resuming[] = {{1, 1}, {2, 1}, {4, 1}, {6, 1}, {3, MELU_NONE}, {2, 1500}, {0, 1}};
+
+/* Stopped by three ranks, gone on with by others: as if it had never stopped. What they leave is one checkpoint. */
+START_TEST(any_number_of_ranks_goes_on) {
+  static const struct melu_optimizer_options *const optimizers[] = {&adam, &sgd};
+  struct cluster_job job = job_of(_i % 2, _i / 4 ? MELU_NONE : 1);
+  job.fit.optimizer = optimizers[_i / 2 % 2];
+  const struct cluster_result expected = cluster_result_of(&job, 0);
+  ck_assert_msg(expected.status == MELU_OK, "%s", expected.message);
+  for (size_t i = 0; i < sizeof resuming / sizeof *resuming; i++) {
+    struct cluster_job rest = job;
+    rest.fit.checkpoint = i % 2 ? path : "training";
+    struct cluster_job stopped = rest;
+    stopped.stop_at = 1 + i % 4;
+    stopped.fit.checkpoint_updates = i % 3;
+    ck_assert_int_eq(cluster_result_of(&stopped, N_RANKS).status, MELU_ECANCELED);
+    ck_assert_uint_eq(count_parts(), N_RANKS);
+    rest.fit.resume = 1;
+    rest.shard_bytes = resuming[i].shard_bytes;
+    const struct cluster_result ended = cluster_result_of(&rest, resuming[i].n_ranks);
+    ck_assert_msg(ended.status == MELU_OK, "by %zu ranks: %s", resuming[i].n_ranks, ended.message);
+    ck_assert_msg(memcmp(ended.digest, expected.digest, sizeof ended.digest) == 0, "by %zu ranks: other weights",
+                  resuming[i].n_ranks);
+    ck_assert_uint_eq(count_parts(), resuming[i].n_ranks > 1 ? resuming[i].n_ranks : 0);
+    remove_parts(path);
+    unlink(path);
+  }
+}
+END_TEST
+
+/* A checkpoint of two ranks; resume it as two. */
+static struct cluster_job stopped_job(void) {
+  struct cluster_job job = job_of(0, 1);
+  job.fit.checkpoint = path;
+  job.stop_at = 2;
+  ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_ECANCELED);
+  job.stop_at = 0;
+  job.fit.resume = 1;
+  return job;
+}
+
+static char part_name[2][64]; /* of the checkpoint's parts */
+
+/* Finds the parts, and what the manifest says of them, between its quotation marks. */
+static char *parts_text(char *text, size_t room) {
+  static const char key[] = "\"parts\":\"";
+  struct edited e = edit_begin(path);
+  const char *begin = (const char *)edit_find(&e, key) + sizeof key - 1, *end = begin;
+  while (*end != '"' || end[-1] == '\\') end++;
+  ck_assert_uint_lt((size_t)(end - begin), room);
+  snprintf(text, room, "%.*s", (int)(end - begin), begin);
+  free(e.bytes);
+  const char *first = strstr(text, "training."), *second = first ? strstr(first + 1, "training.") : NULL;
+  if (!second) return text;
+  snprintf(part_name[0], sizeof part_name[0], "%.*s", (int)strcspn(first, "\\"), first);
+  snprintf(part_name[1], sizeof part_name[1], "%.*s", (int)strcspn(second, "\\"), second);
+  return text;
+}
+
+/* Puts other text there; ' stands for a quotation mark. */
+static void put_parts(const char *text) {
+  char before[1024], after[1024];
+  size_t n = 0;
+  for (; *text && n + 2 < sizeof after; text++) {
+    if (*text == '\'') after[n++] = '\\';
+    after[n++] = *text == '\'' ? '"' : *text;
+  }
+  after[n] = 0;
+  edit_header(path, parts_text(before, sizeof before), after);
+}
+
+/* What all ranks make of it; their models stay what they were. */
+static void expect_refused(struct cluster_job job, melu_status status, const char *message) {
+  struct cluster_job none = job;
+  none.fit.n_query = 0;
+  none.fit.batch_tasks = 0;
+  cluster_run(&job, 2);
+  expect_all(&job, 2, status, message);
+  none.fit.checkpoint = "nowhere/training"; /* refused before anything is read */
+  cluster_run(&none, 2);
+  ck_assert_int_ne(none.results[0].status, MELU_OK);
+  ck_assert_mem_eq(job.results[0].digest, none.results[0].digest, MELU_DIGEST_BYTES);
+}
+
+#define GOOD "'0123456789abcdef'"
+static const char *const no_parts[] = {
+    "",
+    "7",
+    "[]",
+    "[7]",
+    "[['a',0,6,9," GOOD "]",
+    "[['a',0,6,9," GOOD "]]]",
+    "[['a',0,6,9," GOOD "]",
+    "[['a',0,6,9," GOOD ",0]]",
+    "[[0,0,6,9," GOOD "]]",
+    "[['',0,6,9," GOOD "]]",
+    "[['a' 0,6,9," GOOD "]]",
+    "[['a','0',6,9," GOOD "]]",
+    "[['a',0 6,9," GOOD "]]",
+    "[['a',0,-6,9," GOOD "]]",
+    "[['a',0,6 9," GOOD "]]",
+    "[['a',0,6,'9'," GOOD "]]",
+    "[['a',0,6,9 " GOOD "]]",
+    "[['a',0,6,9,7]]",
+    "[['a',0,6,9,'0123456789abcde']]",
+    "[['a',0,6,9,'0123456789abcdeF']]",
+    "[['../a',0,6,9," GOOD "]]",
+    "[['.',0,6,9," GOOD "]]",
+    "[['..',0,6,9," GOOD "]]",
+    "[['a',0,0,9," GOOD "]]",
+    "[['a',0,65536,9," GOOD "]]",
+    "[['a',1,6,9," GOOD "]]",
+    "[['a',0,3,9," GOOD "],['b',2,6,9," GOOD "]]",
+    "[['a',0,3,9," GOOD "],['b',4,6,9," GOOD "]]",
+};
+
+START_TEST(manifests_that_are_none) {
+  const struct cluster_job job = stopped_job();
+  char text[1024];
+  parts_text(text, sizeof text);
+  put_parts(no_parts[_i]);
+  expect_refused(job, MELU_EFORMAT, "training: not a sound manifest: its parts are not a list of files");
+}
+END_TEST
+
+/* As in put_parts, but for the name: of so many letters. */
+static void put_long_name(size_t n) {
+  char text[400] = "[['";
+  memset(text + 3, 'a', n);
+  snprintf(text + 3 + n, sizeof text - 3 - n, "',0,6,9,%s]]", GOOD);
+  put_parts(text);
+}
+
+static void add_tensor(void) {
+  edit_header(path, "}}", "},\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}");
+  struct edited e = edit_begin(path);
+  e.n += 4;
+  edit_end(&e, path);
+}
+
+START_TEST(manifests_of_something_else) {
+  const struct cluster_job job = stopped_job();
+  put_parts("[['a',0,5,9," GOOD "]]");
+  expect_refused(job, MELU_EINVAL, "training: n_slots was 5 and is 6 now");
+  put_long_name(255);
+  expect_refused(job, MELU_ENOTFOUND, "cannot open");
+  put_long_name(256);
+  expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
+  put_parts("[]");
+  edit_header(path, "\"parts\"", "\"party\"");
+  expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
+  edit_header(path, "\"party\"", "\"parts\"");
+  put_parts("[['a',0,6,9," GOOD "]]");
+  add_tensor();
+  expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
+}
+END_TEST
+
+static void put_checksum(const char *part) {
+  char before[1024], after[1024], checksum[17];
+  struct edited e = edit_begin(part);
+  snprintf(checksum, sizeof checksum, "%.16s", (const char *)edit_find(&e, "\"melu.checksum\":\"") + 17);
+  free(e.bytes);
+  parts_text(before, sizeof before);
+  strcpy(after, before);
+  char *last = strstr(after, part);
+  memcpy(strstr(last, "\\\"]") - 16, checksum, 16);
+  edit_header(path, before, after);
+}
+
+/* Each of two ranks has the part of the other; one of them is not what the manifest says. */
+START_TEST(parts_of_something_else) {
+  unsigned char bits[4];
+  char said[1024];
+  struct cluster_job job = stopped_job();
+  parts_text(said, sizeof said);
+  struct edited sound = edit_begin(part_name[1]);
+  put_bits(bits, NAN_BITS);
+  edit_tensor(part_name[1], "E.self", 4 * 4, bits, sizeof bits);
+  expect_refused(job, MELU_ECORRUPT, ": it is not the file that the manifest names");
+  put_checksum(part_name[1]);
+  expect_refused(job, MELU_ERANGE, ": tensor \"E.self\": row 1 is not finite");
+  edit_header(part_name[1], "\"slots\":\"3 6 6\"", "\"slots\":\"3 5 6\"");
+  expect_refused(job, MELU_EINVAL, ": it has slots \"3 5 6\", and not \"3 6 6\"");
+  edit_header(part_name[1], "\"slots\":\"3 5 6\"", "\"plots\":\"3 5 6\"");
+  expect_refused(job, MELU_EINVAL, ": it has slots \"\", and not \"3 6 6\"");
+  cut(part_name[1]);
+  expect_refused(job, MELU_EFORMAT, part_name[1]);
+  unlink(part_name[1]);
+  expect_refused(job, MELU_ENOTFOUND, part_name[1]);
+  edit_end(&sound, part_name[1]);
+  put_checksum(part_name[1]);
+  cluster_run(&job, 2);
+  expect_all(&job, 2, MELU_OK, "");
+}
+END_TEST
+
+static void put_elsewhere(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  if (rank->gang->rank == 1) fit->checkpoint = "elsewhere";
+}
+
+START_TEST(a_checkpoint_is_there_for_all) {
+  struct cluster_job job = stopped_job();
+  job.before = put_elsewhere;
+  expect_refused(job, MELU_EIO, "\" is there for some ranks, and not for others");
+}
+END_TEST
+
+/* So many tasks that the number makes a name too long for a file. */
+START_TEST(names_of_parts_may_be_too_long) {
+  char name[256], temporary[64];
+  struct cluster_job job = job_of(0, 1);
+  const int n = 255 - snprintf(temporary, sizeof temporary, ".tmp-%ld-0", (long)getpid());
+  snprintf(name, sizeof name, "%0*d", n, 7);
+  job.fit.checkpoint = name;
+  job.fit.n_epochs = UINT32_MAX;
+  job.fit.validation = 0;
+  cluster_run(&job, 2);
+  expect_all(&job, 2, MELU_ELIMIT, "rank 0: the name of a part of \"0000000000");
+}
+END_TEST
+
+/* The disk is full: a part that cannot be written leaves nothing behind, and the checkpoint before stays. */
+START_TEST(parts_that_cannot_be_written) {
+  const struct rlimit small = {.rlim_cur = 6000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
+  struct cluster_job job = job_of(_i / 2, _i % 2 ? MELU_NONE : 1);
+  job.fit.checkpoint = path;
+  const struct cluster_result expected = cluster_result_of(&job, 2);
+  ck_assert_int_eq(expected.status, MELU_OK);
+  remove_parts(path);
+  unlink(path);
+  signal(SIGXFSZ, SIG_IGN);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+  cluster_run(&job, 2);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+  expect_all(&job, 2, MELU_EIO, "cannot write");
+  ck_assert_uint_eq(count_parts(), 0);
+  ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- messages */
+
+enum { LONG_LIST = 6200, WIDE = 4096 };
+
+/* Items with long rows and long lists, none of which is another's. */
+static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  static const struct melu_field fields[] = {
+      {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .n_values = PEOPLE_ITEMS, .width = WIDE},
+      {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = PEOPLE_ITEMS * LONG_LIST,
+       .width = 1},
+      {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .n_values = 4, .width = 1},
+      {.size = sizeof *fields, .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC}};
+  struct people *p = &rank->people;
+  uint32_t *tags = malloc(LONG_LIST * sizeof *tags);
+  (void)fit;
+  melu_model_free(p->model);
+  melu_dataset_free(p->data);
+  melu_schema_free(p->schema);
+  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
+  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) {
+    for (uint32_t k = 0; k < LONG_LIST; k++) tags[k] = i * LONG_LIST + k;
+    const struct melu_value values[2] = {{.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = LONG_LIST}};
+    WORLD_TRY(melu_dataset_add_item(p->data, people_item_id(i), values, NULL, &err));
+  }
+  free(tags);
+  cluster_add_users(rank);
+  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+}
+
+/* Of rows, of dense numbers, of what is asked for and answered, of what is known of each row: more than one message has
+ * room for. */
+START_TEST(messages_have_any_length) {
+  static const size_t hidden[1] = {180};
+  struct cluster_job job = job_of(_i / 2, MELU_NONE);
+  job.model.hidden = hidden;
+  job.model.n_hidden = 1;
+  job.model.inner_steps = 1;
+  job.n_users = 16;
+  job.before = take_long;
+  job.fit.n_epochs = 2;
+  job.fit.validation = 0;
+  const struct cluster_result alone = cluster_result_of(&job, 0);
+  ck_assert_msg(alone.status == MELU_OK, "%s", alone.message);
+  job.shard_bytes = _i % 2 ? MELU_NONE : 1;
+  const struct cluster_result two = cluster_result_of(&job, 2);
+  ck_assert_msg(two.status == MELU_OK, "%s", two.message);
+  ck_assert_mem_eq(two.digest, alone.digest, sizeof two.digest);
+}
+END_TEST
+
+enum { MANY_USERS = 140, MANY_RATINGS = 1000 };
+
+/* More items are rated on rank 0 than one message tells of. One of them is another one on rank 1. */
+static void take_many(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  const size_t r = rank->gang->rank;
+  const int is_odd = *(int *)rank->job->arg;
+  struct people *p = &rank->people;
+  const struct melu_field field = {.size = sizeof field, .name = "kind", .owner = MELU_ITEM, .n_values = 3};
+  uint64_t user = 0;
+  (void)fit;
+  melu_model_free(p->model);
+  melu_dataset_free(p->data);
+  melu_schema_free(p->schema);
+  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
+  WORLD_TRY(melu_schema_add(p->schema, &field, &err));
+  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  for (size_t u = 0; u < (r ? 1 : MANY_USERS); u++, user++) {
+    while (melu_slot(user, N_SLOTS) / (N_SLOTS / 2) != r) user++;
+    WORLD_TRY(melu_dataset_add_user(p->data, user, NULL, NULL, &err));
+    for (size_t i = 0; i < MANY_RATINGS; i++) {
+      const uint64_t item = (MANY_USERS - 1 - u) * MANY_RATINGS + i;
+      const uint32_t kind = (uint32_t)((item + (item == MANY_USERS * MANY_RATINGS - 1 && r && is_odd)) % 3);
+      const struct melu_value value = {.ids = &kind, .n_ids = 1};
+      WORLD_TRY(melu_dataset_add_item(p->data, item, &value, NULL, &err));
+      WORLD_TRY(melu_dataset_add_rating(p->data, user, item, (float)(i % 5), &err));
+    }
+  }
+  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+}
+
+START_TEST(any_number_of_items_is_compared) {
+  struct cluster_job job = job_of(0, MELU_NONE);
+  job.n_users = 0;
+  job.before = take_many;
+  job.arg = &_i;
+  job.fit.n_epochs = 1;
+  job.fit.validation = 0;
+  job.fit.max_support = 3;
+  cluster_run(&job, 2);
+  expect_all(&job, 2, _i ? MELU_EINVAL : MELU_OK, _i ? "item 139999 is described otherwise on rank 1 than on" : "");
+}
+END_TEST
+
+/* All messages of a rank together have 16 MiB, each at most 1 MiB and at least 64 KiB. The collective is never called. */
+START_TEST(room_of_messages) {
+  static const struct {
+    size_t n_ranks, room;
+  } rooms[] = {{2, 1 << 20}, {16, 1 << 20}, {32, 1 << 19}, {256, 1 << 16}, {300, 1 << 16}};
+  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+    const struct cluster_job job = job_of(0, MELU_NONE);
+    struct cluster_rank rank = {.job = &job};
+    struct melu__exchange x = {.model = NULL};
+    cluster_open(&rank);
+    melu_context ctx = *rank.people.ctx;
+    ctx.collective.n_ranks = (uint32_t)rooms[i].n_ranks;
+    struct melu__ranks ranks = melu__ranks_begin(&ctx);
+    ck_assert_int_eq(melu__exchange_init(&x, &ranks, rank.people.model, NULL, NULL, &err), MELU_OK);
+    ck_assert_uint_eq(x.mail.room, rooms[i].room);
+    melu__exchange_free(&x);
+    cluster_close(&rank);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("cluster files");
+  TCase *t = tcase_create("cluster files");
+  tcase_add_checked_fixture(t, setup, teardown);
+  tcase_set_timeout(t, 120);
+  tcase_add_loop_test(t, models_of_ranks_are_files, 0, 2);
+  tcase_add_loop_test(t, spoilt_models_are_refused, 0, N_SPOILT);
+  tcase_add_loop_test(t, any_number_of_ranks_goes_on, 0, 8);
+  tcase_add_loop_test(t, manifests_that_are_none, 0, (int)(sizeof no_parts / sizeof *no_parts));
+  tcase_add_test(t, manifests_of_something_else);
+  tcase_add_test(t, parts_of_something_else);
+  tcase_add_test(t, a_checkpoint_is_there_for_all);
+  tcase_add_test(t, names_of_parts_may_be_too_long);
+  tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 4);
+  tcase_add_loop_test(t, messages_have_any_length, 0, 4);
+  tcase_add_loop_test(t, any_number_of_items_is_compared, 0, 2);
+  tcase_add_test(t, room_of_messages);
+  suite_add_tcase(s, t);
+  return run_suite(s);
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Trainings by several ranks in which one of them is refused memory, at every request in turn, or lost, in every
+/* What several ranks do together, when one of them is refused memory, at every request in turn, or is lost, in every
  * collective call in turn: all end with the same status, and go on from what was written to the bits of a training in
  * which nothing failed. */
 #include <unistd.h>
@@ -7,20 +7,22 @@
 #include "cluster.h"
 #include "run_suite.h"
 
-enum { N_RANKS = 2, N_SLOTS = 4, N_USERS = 12, N_WORLDS = 3 };
+enum { N_RANKS = 2, N_SLOTS = 4, N_USERS = 12 };
 
-static char folder[64], path[96];
+static char folder[64], path[96], model_path[96];
 
-static void make_folder(void) {
+static void setup(void) {
   snprintf(folder, sizeof folder, "/tmp/melu-faults-XXXXXX");
   ck_assert_ptr_nonnull(mkdtemp(folder));
   snprintf(path, sizeof path, "%s/training", folder);
+  snprintf(model_path, sizeof model_path, "%s/model", folder);
 }
 
 /* Parts are named after the tasks so far and their first slot. */
 static void remove_files(void) {
   char part[128];
   unlink(path);
+  unlink(model_path);
   for (unsigned n = 0; n <= 2 * N_USERS; n++)
     for (unsigned slot = 0; slot < N_SLOTS; slot++) {
       snprintf(part, sizeof part, "%s.%u.%u", path, n, slot);
@@ -28,36 +30,38 @@ static void remove_files(void) {
     }
 }
 
-static void remove_folder(void) {
+static void teardown(void) {
   remove_files();
   ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
 }
 
-/* Two epochs, with all that ranks tell each other: clipped gradients, a list of those left out, checkpoints. */
+/* Two epochs, with all that ranks tell each other: clipped gradients, users left out, a checkpoint, models of both kinds,
+ * tables sharded and replicated, long lists. */
+enum { LAYERS, FACTORS, REPLICATED, N_WORLDS };
+
 static struct cluster_job job_of(int world) {
   static const size_t few[1] = {3};
   static const struct melu_optimizer_options optimizer = {.size = sizeof optimizer, .lr = 0.01, .clip_norm = 0.2};
   static const struct melu_model_options layers = {PEOPLE_OPTIONS, .hidden = few, .n_hidden = 1, .inner_steps = 1},
                                          factors = {
                                              PEOPLE_OPTIONS, .preset = "best", .hidden = few, .n_hidden = 1, .rank = 2};
-  return (struct cluster_job){.model = world == 1 ? factors : layers,
+  return (struct cluster_job){.model = world == FACTORS ? factors : layers,
                               .n_users = N_USERS,
                               .n_slots = N_SLOTS,
-                              .shard_bytes = world == 2 ? MELU_NONE : 1,
+                              .shard_bytes = world == REPLICATED ? MELU_NONE : 1,
                               .fit = {.size = sizeof(struct melu_fit_options),
                                       .n_epochs = 2,
                                       .batch_tasks = 6,
                                       .n_query = 3,
                                       .min_ratings = 5,
                                       .max_ratings = MELU_NONE,
-                                      .validation = world == 1 ? 0 : 0.2,
+                                      .validation = world == FACTORS ? 0 : 0.2,
                                       .seed = 11,
                                       .optimizer = &optimizer,
-                                      .checkpoint = path,
-                                      .checkpoint_updates = world == 1 ? 0 : 1}};
+                                      .checkpoint = path}};
 }
 
-/* Whether what is at the checkpoint's place, if anything, leads to those bits. */
+/* What is at the checkpoint's place, if anything is, leads to those bits. */
 static void expect_resumed(struct cluster_job job, const struct cluster_result *expected) {
   if (access(path, F_OK) != 0) return;
   job.before = NULL;
@@ -77,44 +81,117 @@ static void expect_all(const struct cluster_job *job, melu_status status, const 
   }
 }
 
+/* Saves the model and takes its digest instead of a training, and says how that went. */
+static void save(struct cluster_rank *rank) {
+  struct cluster_result *result = &rank->result;
+  melu_error err = {.status = MELU_OK, .message = ""};
+  result->status = melu_model_save(rank->people.model, model_path, &err);
+  if (!result->status) result->status = melu_model_digest(result->digest, rank->people.model, &err);
+  snprintf(result->message, sizeof result->message, "%s", err.message);
+}
+
 /* --------------------------------------------------------------------------------------------------- memory */
 
-static struct {
+static struct shortage {
   size_t rank, request; /* the rank that is refused something, and which of its requests that is */
-  int is_over;          /* it asks for less */
+  int from_there_on;
+  int is_over; /* it asks for less */
 } shortage;
 
+static size_t number_of(const struct cluster_rank *rank) {
+  return rank->gang ? rank->gang->rank : 0;
+}
+
 static void refuse_memory(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  struct test_heap *heap = &rank->people.heap;
   (void)fit;
-  if (rank->gang->rank == shortage.rank) rank->people.heap.fail_at = rank->people.heap.made + shortage.request;
+  if (number_of(rank) != shortage.rank) return;
+  heap->from_there_on = shortage.from_there_on;
+  heap->fail_at = heap->made + shortage.request;
 }
 
 static void look_at_memory(struct cluster_rank *rank) {
-  if (rank->gang->rank == shortage.rank) shortage.is_over = rank->people.heap.made < rank->people.heap.fail_at;
+  struct test_heap *heap = &rank->people.heap;
+  if (number_of(rank) == shortage.rank) shortage.is_over = heap->made < heap->fail_at;
 }
 
-START_TEST(every_request_is_refused) {
+static void save_without_memory(struct cluster_rank *rank) {
+  refuse_memory(rank, NULL);
+  save(rank);
+  look_at_memory(rank);
+}
+
+/* Every so often all that follows is refused, too. */
+static size_t refuse_each(struct cluster_job *job, size_t rank, size_t step, const struct cluster_result *expected) {
   char message[32];
-  struct cluster_job job = job_of(_i / N_RANKS);
   size_t n_refused = 0;
-  make_folder();
+  snprintf(message, sizeof message, "rank %zu: ", rank);
+  shortage = (struct shortage){.rank = rank, .request = 1};
+  for (; !shortage.is_over; shortage.request += step) {
+    remove_files();
+    shortage.from_there_on = shortage.request % 4 == 1;
+    cluster_run(job, N_RANKS);
+    if (job->results[0].status == MELU_OK) continue; /* it was the digest's, or nobody's */
+    expect_all(job, MELU_ENOMEM, message, shortage.request);
+    n_refused++;
+    if (expected && n_refused % 32 == 0) expect_resumed(*job, expected);
+  }
+  return n_refused;
+}
+
+/* Some of rank 0's, and all of rank 1's. */
+START_TEST(every_request_of_a_training) {
+  struct cluster_job job = job_of(_i / N_RANKS);
+  const size_t rank = (size_t)(_i % N_RANKS);
   const struct cluster_result expected = cluster_result_of(&job, N_RANKS);
   ck_assert_msg(expected.status == MELU_OK, "%s", expected.message);
   job.before = refuse_memory;
   job.after = look_at_memory;
-  shortage.rank = (size_t)(_i % N_RANKS);
-  snprintf(message, sizeof message, "rank %zu: ", shortage.rank);
-  for (shortage.request = 1, shortage.is_over = 0; !shortage.is_over; shortage.request++) {
-    remove_files();
+  ck_assert_uint_gt(refuse_each(&job, rank, rank ? 1 : 7, &expected), 50);
+}
+END_TEST
+
+START_TEST(every_request_of_a_saved_model) {
+  struct cluster_job job = job_of(LAYERS);
+  job.fit.n_query = MELU_NONE; /* no training */
+  job.after = save_without_memory;
+  ck_assert_uint_gt(refuse_each(&job, (size_t)_i, 1, NULL), 5);
+}
+END_TEST
+
+
+START_TEST(every_request_of_a_resumed_training) {
+  struct cluster_job job = job_of(REPLICATED);
+  job.stop_at = 2;
+  ck_assert_int_eq(cluster_result_of(&job, N_RANKS).status, MELU_ECANCELED);
+  job.stop_at = 0;
+  job.fit.resume = 1;
+  job.fit.checkpoint_updates = 1000;
+  job.before = refuse_memory;
+  job.after = look_at_memory;
+  shortage = (struct shortage){.rank = 1, .request = 1};
+  for (; !shortage.is_over; shortage.request++) {
     cluster_run(&job, N_RANKS);
-    if (job.results[0].status == MELU_OK) continue; /* it was the digest's, or nobody's */
-    expect_all(&job, MELU_ENOMEM, message, shortage.request);
-    n_refused++;
-    if (shortage.request % 16 == 0) expect_resumed(job, &expected);
+    if (job.results[0].status) expect_all(&job, MELU_ENOMEM, "rank 1: ", shortage.request);
   }
-  fprintf(stderr, "world %d rank %zu: %zu refused\n", _i / N_RANKS, shortage.rank, n_refused);
-  ck_assert_uint_gt(n_refused, 100);
-  remove_folder();
+  ck_assert_uint_gt(shortage.request, 100);
+}
+END_TEST
+
+/* One rank by itself, whose slots are as many. */
+START_TEST(every_request_of_a_rank_alone) {
+  struct cluster_job job = job_of(REPLICATED);
+  const struct cluster_result expected = cluster_result_of(&job, 0);
+  ck_assert_msg(expected.status == MELU_OK, "%s", expected.message);
+  job.before = refuse_memory;
+  job.after = look_at_memory;
+  job.fit.checkpoint = NULL;
+  shortage = (struct shortage){.rank = 0, .request = 1};
+  for (; !shortage.is_over; shortage.request++) {
+    cluster_run(&job, 0);
+    if (!shortage.is_over) ck_assert_int_eq(job.results[0].status, MELU_ENOMEM);
+  }
+  ck_assert_mem_eq(job.results[0].digest, expected.digest, sizeof expected.digest);
 }
 END_TEST
 
@@ -124,11 +201,11 @@ END_TEST
 static struct lost {
   struct melu_collective real;
   const struct gang_rank *gang;
-  size_t rank, call, n_calls;
+  size_t rank, call, n_calls; /* call 0: none */
 } lost;
 
 static melu_status lose(melu_error *err) {
-  if (++lost.n_calls < lost.call) return MELU_OK;
+  if (!lost.call || ++lost.n_calls < lost.call) return MELU_OK;
   lost.gang->leave(lost.gang);
   err->status = MELU_EPEER;
   snprintf(err->message, sizeof err->message, "rank %zu has left", lost.rank);
@@ -166,36 +243,77 @@ static void put_between(struct cluster_rank *rank, struct melu_collective *c) {
   c->reduce = reduce;
 }
 
-START_TEST(a_rank_is_lost_in_every_call) {
+static size_t to_lose; /* which call of what is saved */
+
+static void save_and_lose(struct cluster_rank *rank) {
+  if (rank->gang->rank == lost.rank) lost.call = to_lose;
+  save(rank);
+  if (rank->gang->rank == lost.rank) lost.call = 0;
+}
+
+/* Loses the rank in its first call, its second, ..., until it makes no more of them before it comes to its end. */
+static size_t lose_each(struct cluster_job *job, size_t rank, const struct cluster_result *expected) {
   char message[32];
-  struct cluster_job job = job_of(_i / N_RANKS);
   size_t n_lost = 0;
-  make_folder();
+  snprintf(message, sizeof message, "rank %zu has left", rank);
+  lost = (struct lost){.rank = rank};
+  job->collect = put_between;
+  do {
+    to_lose = n_lost + 1;
+    lost.call = job->after ? 0 : to_lose;
+    remove_files();
+    cluster_run(job, N_RANKS);
+    if (job->results[rank].status == expected->status) break; /* from here on only a digest is lost */
+    expect_all(job, MELU_EPEER, message, to_lose);
+    if (++n_lost % 8 == 0 && !job->after) expect_resumed(*job, expected);
+  } while (lost.n_calls >= to_lose);
+  return n_lost;
+}
+
+START_TEST(every_call_of_a_training) {
+  struct cluster_job job = job_of(_i / N_RANKS);
   const struct cluster_result expected = cluster_result_of(&job, N_RANKS);
   ck_assert_msg(expected.status == MELU_OK, "%s", expected.message);
-  job.collect = put_between;
-  lost.rank = (size_t)(_i % N_RANKS);
-  snprintf(message, sizeof message, "rank %zu has left", lost.rank);
-  do {
-    lost.call = n_lost + 1;
-    remove_files();
-    cluster_run(&job, N_RANKS);
-    if (job.results[lost.rank].status == MELU_OK) break; /* from here on only the digest is lost */
-    expect_all(&job, MELU_EPEER, message, lost.call);
-    if (++n_lost % 8 == 0) expect_resumed(job, &expected);
-  } while (lost.n_calls >= lost.call);
-  fprintf(stderr, "world %d rank %zu: %zu lost\n", _i / N_RANKS, lost.rank, n_lost);
-  ck_assert_uint_gt(n_lost, 30);
-  remove_folder();
+  ck_assert_uint_gt(lose_each(&job, (size_t)(_i % N_RANKS), &expected), 30);
+}
+END_TEST
+
+START_TEST(every_call_of_a_saved_model) {
+  const struct cluster_result expected = {.status = MELU_OK};
+  struct cluster_job job = job_of(LAYERS);
+  job.fit.n_query = MELU_NONE; /* no training */
+  job.after = save_and_lose;
+  ck_assert_uint_gt(lose_each(&job, (size_t)_i, &expected), 10);
+}
+END_TEST
+
+/* The first update would make a weight infinite. */
+START_TEST(every_call_of_a_training_that_diverges) {
+  static const struct melu_optimizer_options optimizer = {.size = sizeof optimizer, .kind = MELU_SGD, .lr = 1e30};
+  struct cluster_job job = job_of(_i);
+  job.fit.optimizer = &optimizer;
+  job.fit.checkpoint = NULL;
+  const struct cluster_result expected = cluster_result_of(&job, N_RANKS);
+  ck_assert_msg(expected.status == MELU_EDIVERGED, "%s: %s", melu_status_name(expected.status), expected.message);
+  ck_assert_uint_gt(lose_each(&job, 1, &expected), 10);
 }
 END_TEST
 
 int main(void) {
   Suite *s = suite_create("cluster faults");
-  TCase *t = tcase_create("cluster faults");
-  tcase_set_timeout(t, 120);
-  tcase_add_loop_test(t, every_request_is_refused, 0, N_WORLDS * N_RANKS);
-  tcase_add_loop_test(t, a_rank_is_lost_in_every_call, 0, N_WORLDS * N_RANKS);
-  suite_add_tcase(s, t);
+  TCase *memory = tcase_create("memory"), *ranks = tcase_create("ranks");
+  tcase_add_checked_fixture(memory, setup, teardown);
+  tcase_add_checked_fixture(ranks, setup, teardown);
+  tcase_set_timeout(memory, 120);
+  tcase_set_timeout(ranks, 120);
+  tcase_add_loop_test(memory, every_request_of_a_training, 0, REPLICATED * N_RANKS);
+  tcase_add_loop_test(memory, every_request_of_a_saved_model, 0, N_RANKS);
+  tcase_add_test(memory, every_request_of_a_resumed_training);
+  tcase_add_test(memory, every_request_of_a_rank_alone);
+  tcase_add_loop_test(ranks, every_call_of_a_training, 0, N_WORLDS * N_RANKS);
+  tcase_add_loop_test(ranks, every_call_of_a_saved_model, 0, N_RANKS);
+  tcase_add_loop_test(ranks, every_call_of_a_training_that_diverges, 0, N_WORLDS);
+  suite_add_tcase(s, memory);
+  suite_add_tcase(s, ranks);
   return run_suite(s);
 }

@@ -240,7 +240,7 @@ static const struct resuming {
 /* Stopped by three ranks, gone on with by others: as if it had never stopped. What they leave is one checkpoint. */
 START_TEST(any_number_of_ranks_goes_on) {
   static const struct melu_optimizer_options *const optimizers[] = {&adam, &sgd};
-  struct cluster_job job = job_of(_i % 2, _i / 4 ? MELU_NONE : 1);
+  struct cluster_job job = job_of(_i % 2, _i % 3 ? MELU_NONE : 1);
   job.fit.optimizer = optimizers[_i / 2 % 2];
   const struct cluster_result expected = cluster_result_of(&job, 0);
   ck_assert_msg(expected.status == MELU_OK, "%s", expected.message);
@@ -511,18 +511,18 @@ static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
 /* Of rows, of dense numbers, of what is asked for and answered, of what is known of each row: more than one message has
  * room for. */
 START_TEST(messages_have_any_length) {
-  static const size_t hidden[1] = {180};
-  struct cluster_job job = job_of(_i / 2, MELU_NONE);
+  static const size_t hidden[1] = {140};
+  struct cluster_job job = job_of(_i == 2, MELU_NONE);
   job.model.hidden = hidden;
   job.model.n_hidden = 1;
   job.model.inner_steps = 1;
-  job.n_users = 16;
+  job.n_users = 8;
   job.before = take_long;
   job.fit.n_epochs = 2;
   job.fit.validation = 0;
   const struct cluster_result alone = cluster_result_of(&job, 0);
   ck_assert_msg(alone.status == MELU_OK, "%s", alone.message);
-  job.shard_bytes = _i % 2 ? MELU_NONE : 1;
+  job.shard_bytes = _i == 1 ? MELU_NONE : 1;
   const struct cluster_result two = cluster_result_of(&job, 2);
   ck_assert_msg(two.status == MELU_OK, "%s", two.message);
   ck_assert_mem_eq(two.digest, alone.digest, sizeof two.digest);
@@ -534,7 +534,6 @@ enum { MANY_USERS = 140, MANY_RATINGS = 1000 };
 /* More items are rated on rank 0 than one message tells of. One of them is another one on rank 1. */
 static void take_many(struct cluster_rank *rank, struct melu_fit_options *fit) {
   const size_t r = rank->gang->rank;
-  const int is_odd = *(int *)rank->job->arg;
   struct people *p = &rank->people;
   const struct melu_field field = {.size = sizeof field, .name = "kind", .owner = MELU_ITEM, .n_values = 3};
   uint64_t user = 0;
@@ -550,7 +549,7 @@ static void take_many(struct cluster_rank *rank, struct melu_fit_options *fit) {
     WORLD_TRY(melu_dataset_add_user(p->data, user, NULL, NULL, &err));
     for (size_t i = 0; i < MANY_RATINGS; i++) {
       const uint64_t item = (MANY_USERS - 1 - u) * MANY_RATINGS + i;
-      const uint32_t kind = (uint32_t)((item + (item == MANY_USERS * MANY_RATINGS - 1 && r && is_odd)) % 3);
+      const uint32_t kind = (uint32_t)((item + (item == MANY_USERS * MANY_RATINGS - 1 && r)) % 3);
       const struct melu_value value = {.ids = &kind, .n_ids = 1};
       WORLD_TRY(melu_dataset_add_item(p->data, item, &value, NULL, &err));
       WORLD_TRY(melu_dataset_add_rating(p->data, user, item, (float)(i % 5), &err));
@@ -564,12 +563,11 @@ START_TEST(any_number_of_items_is_compared) {
   struct cluster_job job = job_of(0, MELU_NONE);
   job.n_users = 0;
   job.before = take_many;
-  job.arg = &_i;
   job.fit.n_epochs = 1;
   job.fit.validation = 0;
   job.fit.max_support = 3;
   cluster_run(&job, 2);
-  expect_all(&job, 2, _i ? MELU_EINVAL : MELU_OK, _i ? "item 139999 is described otherwise on rank 1 than on" : "");
+  expect_all(&job, 2, MELU_EINVAL, "item 139999 is described otherwise on rank 1 than on rank 0");
 }
 END_TEST
 
@@ -601,15 +599,15 @@ int main(void) {
   tcase_set_timeout(t, 120);
   tcase_add_loop_test(t, models_of_ranks_are_files, 0, 2);
   tcase_add_loop_test(t, spoilt_models_are_refused, 0, N_SPOILT);
-  tcase_add_loop_test(t, any_number_of_ranks_goes_on, 0, 8);
+  tcase_add_loop_test(t, any_number_of_ranks_goes_on, 0, 4);
   tcase_add_loop_test(t, manifests_that_are_none, 0, (int)(sizeof no_parts / sizeof *no_parts));
   tcase_add_test(t, manifests_of_something_else);
   tcase_add_test(t, parts_of_something_else);
   tcase_add_test(t, a_checkpoint_is_there_for_all);
   tcase_add_test(t, names_of_parts_may_be_too_long);
   tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 4);
-  tcase_add_loop_test(t, messages_have_any_length, 0, 4);
-  tcase_add_loop_test(t, any_number_of_items_is_compared, 0, 2);
+  tcase_add_loop_test(t, messages_have_any_length, 0, 3);
+  tcase_add_test(t, any_number_of_items_is_compared);
   tcase_add_test(t, room_of_messages);
   suite_add_tcase(s, t);
   return run_suite(s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What several ranks write together: models, tables of which are sharded, and checkpoints in parts, which any number of
  * ranks goes on from; files that somebody altered; and messages that are longer than one may be. */
+#include <jansson.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "cluster.h"
 #include "file_edit.h"
 #include "meta/exchange.h"
+#include "meta/manifest.h"
 #include "run_suite.h"
 
 enum { N_RANKS = 3, N_SLOTS = 6, N_USERS = 30, MOST_PARTS = 6 };
@@ -198,9 +200,9 @@ static void refuse_spoilt(struct cluster_rank *rank) {
   melu_model *model = rank->people.model;
   melu_error e;
   const melu_status status = melu_model_load(&model, rank->people.ctx, path, &e);
-  ck_assert_msg(status == spoilt[*(int *)rank->job->arg].status &&
-                    strstr(e.message, spoilt[*(int *)rank->job->arg].message),
-                "%s: %s", melu_status_name(status), e.message);
+  ck_assert_msg(
+      status == spoilt[*(int *)rank->job->arg].status && strstr(e.message, spoilt[*(int *)rank->job->arg].message),
+      "%s: %s", melu_status_name(status), e.message);
   ck_assert_ptr_null(model);
 }
 
@@ -237,7 +239,7 @@ static const struct resuming {
   size_t n_ranks, shard_bytes; /* 0 ranks: one without a group */
 } resuming[] = {{1, 1}, {2, 1}, {4, 1}, {6, 1}, {3, MELU_NONE}, {2, 1500}, {0, 1}};
 
-/* Stopped by three ranks, gone on with by others: as if it had never stopped. What they leave is one checkpoint. */
+/* Stopped by some ranks, gone on with by others: as if it had never stopped. What they leave is one checkpoint. */
 START_TEST(any_number_of_ranks_goes_on) {
   static const struct melu_optimizer_options *const optimizers[] = {&adam, &sgd};
   struct cluster_job job = job_of(_i % 2, _i % 3 ? MELU_NONE : 1);
@@ -250,8 +252,9 @@ START_TEST(any_number_of_ranks_goes_on) {
     struct cluster_job stopped = rest;
     stopped.stop_at = 1 + i % 4;
     stopped.fit.checkpoint_updates = i % 3;
-    ck_assert_int_eq(cluster_result_of(&stopped, N_RANKS).status, MELU_ECANCELED);
-    ck_assert_uint_eq(count_parts(), N_RANKS);
+    const size_t n_stopped = i % 2 ? N_RANKS : N_SLOTS; /* the latter: one has no row of a table */
+    ck_assert_int_eq(cluster_result_of(&stopped, n_stopped).status, MELU_ECANCELED);
+    ck_assert_uint_eq(count_parts(), n_stopped);
     rest.fit.resume = 1;
     rest.shard_bytes = resuming[i].shard_bytes;
     const struct cluster_result ended = cluster_result_of(&rest, resuming[i].n_ranks);
@@ -375,6 +378,15 @@ static void add_tensor(void) {
   edit_end(&e, path);
 }
 
+/* And leaves the checksum as it was. */
+static void alter_header(const char *from, const char *to) {
+  struct edited e = edit_begin(path);
+  const long at = (long)(edit_find(&e, from) - e.bytes);
+  FILE *file = fopen(path, "r+b");
+  ck_assert(file && fseek(file, at, SEEK_SET) == 0 && fputs(to, file) >= 0 && fclose(file) == 0);
+  free(e.bytes);
+}
+
 START_TEST(manifests_of_something_else) {
   const struct cluster_job job = stopped_job();
   put_parts("[['a',0,5,9," GOOD "]]");
@@ -383,6 +395,9 @@ START_TEST(manifests_of_something_else) {
   expect_refused(job, MELU_ENOTFOUND, "cannot open");
   put_long_name(256);
   expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
+  put_parts("[['a',0,6,8," GOOD "]]");
+  alter_header("0,6,8", "0,6,9");
+  expect_refused(job, MELU_ECORRUPT, "training: ");
   put_parts("[]");
   edit_header(path, "\"parts\"", "\"party\"");
   expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
@@ -405,6 +420,19 @@ static void put_checksum(const char *part) {
   edit_header(path, before, after);
 }
 
+static char said_then[1024], said_now[1024]; /* of the parts */
+
+/* Says that the last part has one digit more of bytes. */
+static void put_length_of_part(void) {
+  char *at = said_now;
+  parts_text(said_then, sizeof said_then);
+  strcpy(said_now, said_then);
+  for (char *comma = said_now; (comma = strstr(comma, ",\\\"")) != NULL; comma++) at = comma;
+  memmove(at + 1, at, strlen(at) + 1);
+  *at = '0';
+  edit_header(path, said_then, said_now);
+}
+
 /* Each of two ranks has the part of the other; one of them is not what the manifest says. */
 START_TEST(parts_of_something_else) {
   unsigned char bits[4];
@@ -416,6 +444,9 @@ START_TEST(parts_of_something_else) {
   edit_tensor(part_name[1], "E.self", 4 * 4, bits, sizeof bits);
   expect_refused(job, MELU_ECORRUPT, ": it is not the file that the manifest names");
   put_checksum(part_name[1]);
+  put_length_of_part();
+  expect_refused(job, MELU_ECORRUPT, ": it is not the file that the manifest names");
+  edit_header(path, said_now, said_then);
   expect_refused(job, MELU_ERANGE, ": tensor \"E.self\": row 1 is not finite");
   edit_header(part_name[1], "\"slots\":\"3 6 6\"", "\"slots\":\"3 5 6\"");
   expect_refused(job, MELU_EINVAL, ": it has slots \"3 5 6\", and not \"3 6 6\"");
@@ -443,6 +474,63 @@ START_TEST(a_checkpoint_is_there_for_all) {
 }
 END_TEST
 
+/* Files that a manifest names, but by no name of a part, stay when it is replaced. */
+START_TEST(only_parts_are_removed) {
+  static const char *const names[N_SLOTS] = {"other.9.9",  "training9.9", "training.x.9",
+                                             "training.9", "training.9.", "training.9.x"};
+  struct cluster_job job = stopped_job();
+  char text[512] = "";
+  for (size_t i = 0, n = 0; i < N_SLOTS; i++) {
+    FILE *file = fopen(names[i], "w");
+    ck_assert(file && fclose(file) == 0);
+    n += (size_t)snprintf(text + n, sizeof text - n, "%c['%s',%zu,%zu,9,%s]", i ? ',' : '[', names[i], i, i + 1, GOOD);
+  }
+  strcat(text, "]");
+  put_parts(text);
+  job.fit.resume = 0;
+  cluster_run(&job, 2);
+  expect_all(&job, 2, MELU_OK, "");
+  for (size_t i = 0; i < N_SLOTS; i++) ck_assert_int_eq(unlink(names[i]), 0);
+}
+END_TEST
+
+/* How many requests for memory jansson may still make, which takes it from malloc; 0: any number. */
+static size_t n_served;
+
+static void *serve_jansson(size_t n) {
+  if (n_served && --n_served == 0) return NULL;
+  return malloc(n);
+}
+
+/* Each request of jansson's refused. */
+START_TEST(no_memory_for_a_manifest) {
+  struct melu__part_file parts[2] = {{.name = "one", .slots = {0, 4}, .saved = {7, 8}},
+                                     {.name = "two", .slots = {4, 6}, .saved = {9, 10}}};
+  const struct melu__manifest manifest = {parts, 2};
+  struct melu__manifest found;
+  melu_context *ctx;
+  const struct melu_context_options options = {.size = sizeof options, .n_slots = N_SLOTS};
+  WORLD_TRY(melu_context_new(&ctx, &options, &err));
+  json_set_alloc_funcs(serve_jansson, free);
+  size_t n = 1;
+  for (melu_status status = MELU_ENOMEM; status; n++) {
+    n_served = n;
+    status = melu__manifest_save(ctx, path, &manifest, &err);
+    const int is_refused = n_served == 0;
+    n_served = 0;
+    ck_assert_int_eq(status, is_refused ? MELU_ENOMEM : MELU_OK);
+    ck_assert_int_eq(access(path, F_OK) == 0, !is_refused);
+  }
+  json_set_alloc_funcs(malloc, free);
+  ck_assert_uint_gt(n, 10);
+  WORLD_TRY(melu__manifest_load(&found, ctx, path, &err));
+  ck_assert(found.n == 2 && strcmp(found.parts[1].name, "two") == 0 && found.parts[1].slots.lo == 4 &&
+            found.parts[1].saved.checksum == parts[1].saved.checksum);
+  melu__manifest_free(&found, &ctx->allocator);
+  melu_context_free(ctx);
+}
+END_TEST
+
 /* So many tasks that the number makes a name too long for a file. */
 START_TEST(names_of_parts_may_be_too_long) {
   char name[256], temporary[64];
@@ -457,10 +545,44 @@ START_TEST(names_of_parts_may_be_too_long) {
 }
 END_TEST
 
+/* ------------------------------------------------------------------------------------------------- messages */
+
+enum { LONG_LIST = 6200, WIDE = 4096 };
+
+/* Items with long rows and, if the test says so, long lists, none of which is another's. */
+static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  const size_t n_tags = rank->job->arg ? LONG_LIST : 1, n_values = rank->job->arg ? PEOPLE_ITEMS * LONG_LIST : 5;
+  const struct melu_field fields[] = {
+      {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .n_values = PEOPLE_ITEMS, .width = WIDE},
+      {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = n_values, .width = 1},
+      {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .n_values = 4, .width = 1},
+      {.size = sizeof *fields, .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC}};
+  struct people *p = &rank->people;
+  uint32_t *tags = malloc(LONG_LIST * sizeof *tags);
+  (void)fit;
+  melu_model_free(p->model);
+  melu_dataset_free(p->data);
+  melu_schema_free(p->schema);
+  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
+  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) {
+    for (uint32_t k = 0; k < n_tags; k++) tags[k] = (uint32_t)((i * n_tags + k) % n_values);
+    const struct melu_value values[2] = {{.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = n_tags}};
+    WORLD_TRY(melu_dataset_add_item(p->data, people_item_id(i), values, NULL, &err));
+  }
+  free(tags);
+  cluster_add_users(rank);
+  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+}
+
 /* The disk is full: a part that cannot be written leaves nothing behind, and the checkpoint before stays. */
 START_TEST(parts_that_cannot_be_written) {
-  const struct rlimit small = {.rlim_cur = 6000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
-  struct cluster_job job = job_of(_i / 2, _i % 2 ? MELU_NONE : 1);
+  const struct rlimit small = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
+  struct cluster_job job = job_of(0, _i ? MELU_NONE : 1);
+  job.n_users = 8;
+  job.before = take_long;
   job.fit.checkpoint = path;
   const struct cluster_result expected = cluster_result_of(&job, 2);
   ck_assert_int_eq(expected.status, MELU_OK);
@@ -476,38 +598,6 @@ START_TEST(parts_that_cannot_be_written) {
 }
 END_TEST
 
-/* ------------------------------------------------------------------------------------------------- messages */
-
-enum { LONG_LIST = 6200, WIDE = 4096 };
-
-/* Items with long rows and long lists, none of which is another's. */
-static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
-  static const struct melu_field fields[] = {
-      {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .n_values = PEOPLE_ITEMS, .width = WIDE},
-      {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = PEOPLE_ITEMS * LONG_LIST,
-       .width = 1},
-      {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .n_values = 4, .width = 1},
-      {.size = sizeof *fields, .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC}};
-  struct people *p = &rank->people;
-  uint32_t *tags = malloc(LONG_LIST * sizeof *tags);
-  (void)fit;
-  melu_model_free(p->model);
-  melu_dataset_free(p->data);
-  melu_schema_free(p->schema);
-  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
-  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
-  for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) {
-    for (uint32_t k = 0; k < LONG_LIST; k++) tags[k] = i * LONG_LIST + k;
-    const struct melu_value values[2] = {{.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = LONG_LIST}};
-    WORLD_TRY(melu_dataset_add_item(p->data, people_item_id(i), values, NULL, &err));
-  }
-  free(tags);
-  cluster_add_users(rank);
-  WORLD_TRY(melu_dataset_freeze(p->data, &err));
-  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
-}
-
 /* Of rows, of dense numbers, of what is asked for and answered, of what is known of each row: more than one message has
  * room for. */
 START_TEST(messages_have_any_length) {
@@ -518,13 +608,72 @@ START_TEST(messages_have_any_length) {
   job.model.inner_steps = 1;
   job.n_users = 8;
   job.before = take_long;
+  job.arg = &err; /* long lists */
   job.fit.n_epochs = 2;
   job.fit.validation = 0;
   const struct cluster_result alone = cluster_result_of(&job, 0);
   ck_assert_msg(alone.status == MELU_OK, "%s", alone.message);
   job.shard_bytes = _i == 1 ? MELU_NONE : 1;
+  job.fit.checkpoint = path;
+  job.stop_at = 1;
+  ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_ECANCELED);
+  job.stop_at = 0;
+  job.fit.resume = 1;
   const struct cluster_result two = cluster_result_of(&job, 2);
   ck_assert_msg(two.status == MELU_OK, "%s", two.message);
+  ck_assert_mem_eq(two.digest, alone.digest, sizeof two.digest);
+}
+END_TEST
+
+/* With rows of 16 KiB a message has room for 63. A rank has just as many of one table, so that nothing of the next one
+ * goes with them. Everybody rates everything, and one item that has no name. */
+enum { BRIM_ITEMS = 126, BRIM_USERS = 6 };
+
+static void take_brim(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  static const struct melu_field fields[] = {
+      {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .n_values = BRIM_ITEMS - 1, .width = WIDE},
+      {.size = sizeof *fields, .name = "twin", .owner = MELU_ITEM, .n_values = BRIM_ITEMS - 1, .width = WIDE}};
+  struct people *p = &rank->people;
+  (void)fit;
+  melu_model_free(p->model);
+  melu_dataset_free(p->data);
+  melu_schema_free(p->schema);
+  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
+  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  for (uint32_t i = 0; i < BRIM_ITEMS; i++) {
+    const struct melu_value values[2] = {{.ids = &i, .n_ids = i + 1 < BRIM_ITEMS},
+                                         {.ids = &i, .n_ids = i + 1 < BRIM_ITEMS}};
+    WORLD_TRY(melu_dataset_add_item(p->data, i, values, NULL, &err));
+  }
+  for (uint64_t u = 0; u < BRIM_USERS; u++) {
+    if (rank->gang && melu_slot(u, 2) != rank->gang->rank) continue;
+    WORLD_TRY(melu_dataset_add_user(p->data, u, NULL, NULL, &err));
+    for (uint64_t i = 0; i < BRIM_ITEMS; i++)
+      WORLD_TRY(melu_dataset_add_rating(p->data, u, i, (float)((u + i) % 5), &err));
+  }
+  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+}
+
+START_TEST(messages_are_full_to_the_brim) {
+  static const size_t hidden[1] = {2};
+  static const struct melu_optimizer_options dense = {.size = sizeof dense, .lr = 0.01, .dense = 1};
+  struct cluster_job job = job_of(0, _i ? MELU_NONE : 1);
+  job.model.hidden = hidden;
+  job.model.n_hidden = 1;
+  job.model.inner_steps = 1;
+  job.n_users = 0;
+  job.n_slots = 2;
+  job.before = take_brim;
+  job.fit.n_epochs = 1;
+  job.fit.batch_tasks = 2;
+  job.fit.n_query = BRIM_ITEMS - 3;
+  job.fit.min_ratings = BRIM_ITEMS;
+  job.fit.validation = 0;
+  job.fit.optimizer = &dense;
+  const struct cluster_result alone = cluster_result_of(&job, 0), two = cluster_result_of(&job, 2);
+  ck_assert_msg(alone.status == MELU_OK && two.status == MELU_OK, "%s, %s", alone.message, two.message);
   ck_assert_mem_eq(two.digest, alone.digest, sizeof two.digest);
 }
 END_TEST
@@ -571,7 +720,8 @@ START_TEST(any_number_of_items_is_compared) {
 }
 END_TEST
 
-/* All messages of a rank together have 16 MiB, each at most 1 MiB and at least 64 KiB. The collective is never called. */
+/* All messages of a rank together have 16 MiB, each at most 1 MiB and at least 64 KiB. The collective is never called.
+ */
 START_TEST(room_of_messages) {
   static const struct {
     size_t n_ranks, room;
@@ -604,9 +754,12 @@ int main(void) {
   tcase_add_test(t, manifests_of_something_else);
   tcase_add_test(t, parts_of_something_else);
   tcase_add_test(t, a_checkpoint_is_there_for_all);
+  tcase_add_test(t, only_parts_are_removed);
+  tcase_add_test(t, no_memory_for_a_manifest);
   tcase_add_test(t, names_of_parts_may_be_too_long);
-  tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 4);
+  tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 2);
   tcase_add_loop_test(t, messages_have_any_length, 0, 3);
+  tcase_add_loop_test(t, messages_are_full_to_the_brim, 0, 2);
   tcase_add_test(t, any_number_of_items_is_compared);
   tcase_add_test(t, room_of_messages);
   suite_add_tcase(s, t);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What several ranks write together: models, tables of which are sharded, and checkpoints in parts, which any number of
  * ranks goes on from; files that somebody altered; and messages that are longer than one may be. */
+#include <errno.h>
 #include <jansson.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/context.h"
@@ -395,6 +397,9 @@ START_TEST(manifests_of_something_else) {
   expect_refused(job, MELU_ENOTFOUND, "cannot open");
   put_long_name(256);
   expect_refused(job, MELU_EFORMAT, "training: not a sound manifest");
+  edit_header(path, "\"format_version\":\"1\"", "\"format_version\":\"2\"");
+  expect_refused(job, MELU_EVERSION, "training: ");
+  edit_header(path, "\"format_version\":\"2\"", "\"format_version\":\"1\"");
   put_parts("[['a',0,6,8," GOOD "]]");
   alter_header("0,6,8", "0,6,9");
   expect_refused(job, MELU_ECORRUPT, "training: ");
@@ -471,6 +476,37 @@ START_TEST(a_checkpoint_is_there_for_all) {
   struct cluster_job job = stopped_job();
   job.before = put_elsewhere;
   expect_refused(job, MELU_EIO, "\" is there for some ranks, and not for others");
+}
+END_TEST
+
+/* The library calls this instead of the C library's; so many calls are served, and then none is; 0: all are. */
+static atomic_size_t n_reads;
+static size_t most_reads;
+
+ssize_t read(int fd, void *bytes, size_t n) {
+  const struct iovec piece = {bytes, n};
+  if (most_reads && atomic_fetch_add(&n_reads, 1) >= most_reads) {
+    errno = EIO;
+    return -1;
+  }
+  return readv(fd, &piece, 1);
+}
+
+START_TEST(a_disk_that_cannot_be_read) {
+  struct cluster_job job = stopped_job();
+  job.fit.checkpoint_updates = 1000; /* what is there stays */
+  size_t n_failed = 0;
+  do {
+    n_reads = 0;
+    most_reads = n_failed + 1;
+    cluster_run(&job, 2);
+    if (job.results[0].status) {
+      expect_all(&job, 2, MELU_EIO, "cannot read");
+      n_failed++;
+    }
+  } while (job.results[0].status);
+  most_reads = 0;
+  ck_assert_uint_gt(n_failed, 20);
 }
 END_TEST
 
@@ -598,25 +634,50 @@ START_TEST(parts_that_cannot_be_written) {
 }
 END_TEST
 
+static void save_to_full_disk(struct cluster_rank *rank) {
+  melu_error e;
+  ck_assert_int_eq(melu_model_save(rank->people.model, path, &e), MELU_EIO);
+  ck_assert_msg(strstr(e.message, "rank 0: cannot write"), "%s", e.message);
+}
+
+START_TEST(models_that_cannot_be_written) {
+  const struct rlimit small = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
+  struct cluster_job job = job_of(0, 1);
+  job.n_users = 8;
+  job.before = take_long;
+  job.after = save_to_full_disk;
+  job.fit.n_query = MELU_NONE; /* no training */
+  signal(SIGXFSZ, SIG_IGN);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+  cluster_run(&job, 2);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+  ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
 /* Of rows, of dense numbers, of what is asked for and answered, of what is known of each row: more than one message has
  * room for. */
 START_TEST(messages_have_any_length) {
   static const size_t hidden[1] = {140};
-  struct cluster_job job = job_of(_i == 2, MELU_NONE);
+  struct cluster_job job = job_of(_i > 0, MELU_NONE);
   job.model.hidden = hidden;
   job.model.n_hidden = 1;
   job.model.inner_steps = 1;
   job.n_users = 8;
   job.before = take_long;
   job.arg = &err; /* long lists */
-  job.fit.n_epochs = 2;
+  job.fit.batch_tasks = 2;
+  job.fit.n_epochs = 1;
+  job.fit.checkpoint_updates = 1;
   job.fit.validation = 0;
   const struct cluster_result alone = cluster_result_of(&job, 0);
   ck_assert_msg(alone.status == MELU_OK, "%s", alone.message);
   job.shard_bytes = _i == 1 ? MELU_NONE : 1;
-  job.fit.checkpoint = path;
-  job.stop_at = 1;
-  ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_ECANCELED);
+  for (int is_kept = _i > 0; is_kept < 2; is_kept++) { /* while the other rank has more to say */
+    job.fit.checkpoint = is_kept ? path : NULL;
+    job.stop_at = 1;
+    ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_ECANCELED);
+  }
   job.stop_at = 0;
   job.fit.resume = 1;
   const struct cluster_result two = cluster_result_of(&job, 2);
@@ -626,7 +687,7 @@ START_TEST(messages_have_any_length) {
 END_TEST
 
 /* With rows of 16 KiB a message has room for 63. A rank has just as many of one table, so that nothing of the next one
- * goes with them. Everybody rates everything, and one item that has no name. */
+ * goes with them. Everybody rates everything, and one item of an unknown name. */
 enum { BRIM_ITEMS = 126, BRIM_USERS = 6 };
 
 static void take_brim(struct cluster_rank *rank, struct melu_fit_options *fit) {
@@ -642,8 +703,8 @@ static void take_brim(struct cluster_rank *rank, struct melu_fit_options *fit) {
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
   WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
   for (uint32_t i = 0; i < BRIM_ITEMS; i++) {
-    const struct melu_value values[2] = {{.ids = &i, .n_ids = i + 1 < BRIM_ITEMS},
-                                         {.ids = &i, .n_ids = i + 1 < BRIM_ITEMS}};
+    const uint32_t name = i + 1 < BRIM_ITEMS ? i : MELU_UNKNOWN;
+    const struct melu_value values[2] = {{.ids = &name, .n_ids = 1}, {.ids = &name, .n_ids = 1}};
     WORLD_TRY(melu_dataset_add_item(p->data, i, values, NULL, &err));
   }
   for (uint64_t u = 0; u < BRIM_USERS; u++) {
@@ -754,10 +815,12 @@ int main(void) {
   tcase_add_test(t, manifests_of_something_else);
   tcase_add_test(t, parts_of_something_else);
   tcase_add_test(t, a_checkpoint_is_there_for_all);
+  tcase_add_test(t, a_disk_that_cannot_be_read);
   tcase_add_test(t, only_parts_are_removed);
   tcase_add_test(t, no_memory_for_a_manifest);
   tcase_add_test(t, names_of_parts_may_be_too_long);
   tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 2);
+  tcase_add_test(t, models_that_cannot_be_written);
   tcase_add_loop_test(t, messages_have_any_length, 0, 3);
   tcase_add_loop_test(t, messages_are_full_to_the_brim, 0, 2);
   tcase_add_test(t, any_number_of_items_is_compared);

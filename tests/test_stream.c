@@ -144,7 +144,7 @@ static size_t take_all(struct episode *to, struct opened *o, enum melu__list lis
 }
 
 static void begin_epoch(struct opened *o, uint32_t epoch) {
-  SHARD_TRY(o->source.begin_epoch(o->source.arg, epoch, &err));
+  o->source.begin_epoch(o->source.arg, epoch);
 }
 
 static uint32_t user_of(uint64_t id) {

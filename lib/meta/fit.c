@@ -314,9 +314,9 @@ static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
   melu_status status = MELU_OK;
   const uint64_t first = f->n_done / f->n_users;
   for (f->epoch = 0; f->epoch < f->options.n_epochs && !status; f->epoch++) {
-    status = fail(f, f->source.begin_epoch(f->source.arg, f->epoch, err), err);
+    f->source.begin_epoch(f->source.arg, f->epoch);
     if (f->epoch < first) continue;
-    if (!status) status = run_epoch(f, f->epoch == first ? f->n_done % f->n_users : 0, err);
+    status = run_epoch(f, f->epoch == first ? f->n_done % f->n_users : 0, err);
     if (!status) status = validate(f, err);
     if (f->options.patience && f->epoch - f->best_epoch >= f->options.patience) break;
   }

@@ -583,18 +583,18 @@ END_TEST
 
 /* ------------------------------------------------------------------------------------------------- messages */
 
-enum { LONG_LIST = 6200, WIDE = 4096 };
+enum { WIDE = 4096 };
 
 /* Items with long rows and, if the test says so, long lists, none of which is another's. */
 static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
-  const size_t n_tags = rank->job->arg ? LONG_LIST : 1, n_values = rank->job->arg ? PEOPLE_ITEMS * LONG_LIST : 5;
+  const size_t n_tags = rank->job->arg ? *(const size_t *)rank->job->arg : 1, n_values = PEOPLE_ITEMS * n_tags;
   const struct melu_field fields[] = {
       {.size = sizeof *fields, .name = "self", .owner = MELU_ITEM, .n_values = PEOPLE_ITEMS, .width = WIDE},
       {.size = sizeof *fields, .name = "tags", .owner = MELU_ITEM, .kind = MELU_MANY, .n_values = n_values, .width = 1},
       {.size = sizeof *fields, .name = "job", .owner = MELU_USER, .n_values = 4, .width = 1},
       {.size = sizeof *fields, .name = "age", .owner = MELU_USER, .kind = MELU_NUMERIC}};
   struct people *p = &rank->people;
-  uint32_t *tags = malloc(LONG_LIST * sizeof *tags);
+  uint32_t *tags = malloc(n_tags * sizeof *tags);
   (void)fit;
   melu_model_free(p->model);
   melu_dataset_free(p->data);
@@ -603,7 +603,7 @@ static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
   WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
   for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) {
-    for (uint32_t k = 0; k < n_tags; k++) tags[k] = (uint32_t)((i * n_tags + k) % n_values);
+    for (uint32_t k = 0; k < n_tags; k++) tags[k] = (uint32_t)(i * n_tags + k);
     const struct melu_value values[2] = {{.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = n_tags}};
     WORLD_TRY(melu_dataset_add_item(p->data, people_item_id(i), values, NULL, &err));
   }
@@ -659,13 +659,14 @@ END_TEST
  * room for. */
 START_TEST(messages_have_any_length) {
   static const size_t hidden[1] = {140};
+  size_t n_tags = _i ? 800 : 6200;
   struct cluster_job job = job_of(_i > 0, MELU_NONE);
   job.model.hidden = hidden;
   job.model.n_hidden = 1;
   job.model.inner_steps = 1;
   job.n_users = 8;
   job.before = take_long;
-  job.arg = &err; /* long lists */
+  job.arg = &n_tags;
   job.fit.batch_tasks = 2;
   job.fit.n_epochs = 1;
   job.fit.checkpoint_updates = 1;
@@ -675,7 +676,7 @@ START_TEST(messages_have_any_length) {
   job.shard_bytes = _i == 1 ? MELU_NONE : 1;
   for (int is_kept = _i > 0; is_kept < 2; is_kept++) { /* while the other rank has more to say */
     job.fit.checkpoint = is_kept ? path : NULL;
-    job.stop_at = 1;
+    job.stop_at = is_kept ? 1 : 2;
     ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_ECANCELED);
   }
   job.stop_at = 0;
@@ -683,6 +684,41 @@ START_TEST(messages_have_any_length) {
   const struct cluster_result two = cluster_result_of(&job, 2);
   ck_assert_msg(two.status == MELU_OK, "%s", two.message);
   ck_assert_mem_eq(two.digest, alone.digest, sizeof two.digest);
+}
+END_TEST
+
+/* The last thing that a batch takes memory for: long lists are sorted. */
+static size_t n_asked, n_to_refuse;
+
+static void refuse_late(struct cluster_rank *rank, struct melu_fit_options *fit) {
+  struct test_heap *heap = &rank->people.heap;
+  take_long(rank, fit);
+  if (rank->gang->rank != 1) return;
+  n_asked = heap->made;
+  if (n_to_refuse) heap->fail_at = heap->made + n_to_refuse;
+}
+
+static void count_requests(struct cluster_rank *rank) {
+  if (rank->gang->rank == 1) n_asked = rank->people.heap.made - n_asked;
+}
+
+START_TEST(no_memory_for_long_lists) {
+  struct cluster_job job = job_of(0, 1);
+  size_t n_tags = 40, n_refused = 0;
+  job.n_users = 8;
+  job.before = refuse_late;
+  job.after = count_requests;
+  job.arg = &n_tags;
+  n_to_refuse = 0;
+  ck_assert_int_eq(cluster_result_of(&job, 2).status, MELU_OK);
+  const size_t n_all = n_asked;
+  for (size_t i = 0; i < 12; i++) {
+    n_to_refuse = n_all - i;
+    cluster_run(&job, 2);
+    if (job.results[0].status) expect_all(&job, 2, MELU_ENOMEM, "rank 1: ");
+    n_refused += job.results[0].status != MELU_OK;
+  }
+  ck_assert_uint_gt(n_refused, 3);
 }
 END_TEST
 
@@ -822,6 +858,7 @@ int main(void) {
   tcase_add_loop_test(t, parts_that_cannot_be_written, 0, 2);
   tcase_add_test(t, models_that_cannot_be_written);
   tcase_add_loop_test(t, messages_have_any_length, 0, 3);
+  tcase_add_test(t, no_memory_for_long_lists);
   tcase_add_loop_test(t, messages_are_full_to_the_brim, 0, 2);
   tcase_add_test(t, any_number_of_items_is_compared);
   tcase_add_test(t, room_of_messages);

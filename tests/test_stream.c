@@ -767,7 +767,7 @@ static struct test_heap heap;
 
 START_TEST(no_memory) {
   const struct melu_allocator allocator = test_allocator(&heap);
-  const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator};
+  const struct melu_context_options options = {.size = sizeof options, .allocator = &allocator, .n_slots = 2};
   struct melu_fit_options fit = fit_options();
   fit.n_epochs = 1;
   fit.batch_tasks = 100;

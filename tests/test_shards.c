@@ -533,7 +533,7 @@ END_TEST
 
 /* Whoever could not be added, and was not tried again, is not there. */
 START_TEST(no_memory_for_users_without_ratings) {
-  enum { TIMES = 4 };
+  enum { TIMES = 40 };
   struct shard_world w;
   unsigned char is_added[TIMES * SHARD_USERS];
   open_counted(&w);

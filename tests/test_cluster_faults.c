@@ -333,56 +333,6 @@ START_TEST(a_gradient_that_is_too_large) {
 }
 END_TEST
 
-/* -------------------------------------------------------------------------------------------------- a group */
-
-enum { N_READERS = 3, N_BYTES = 1 << 26 };
-
-/* Where rank 0 puts what it reads of rank 1. */
-static struct reading {
-  char *bytes[N_READERS];
-  const struct gang_rank *gang;
-} reading;
-
-/* Leaves in the name of rank 2 once rank 0 has begun to read. */
-static void *leave_while_they_read(void *arg) {
-  const volatile char *bytes = arg;
-  while (!bytes[0] && !bytes[N_BYTES - 1]) continue;
-  melu_group_leave(reading.gang->transport, 2);
-  return NULL;
-}
-
-static void read_and_change(const struct gang_rank *self) {
-  const struct melu_collective *c = &self->collective;
-  const size_t counts[N_READERS] = {0, N_BYTES, 0};
-  pthread_t leaver;
-  melu_error err;
-  ck_assert_int_eq(c->barrier(c->arg, &err), MELU_OK);
-  if (self->rank == 1) {
-    reading.gang = self;
-    ck_assert_int_eq(pthread_create(&leaver, NULL, leave_while_they_read, reading.bytes[0]), 0);
-  }
-  const melu_status status = c->all_gather(c->arg, reading.bytes[self->rank], counts, &err);
-  ck_assert(status == MELU_OK || status == MELU_EPEER);
-  if (self->rank != 1) return;
-  memset(reading.bytes[1], 0, N_BYTES);
-  ck_assert_int_eq(pthread_join(leaver, NULL), 0);
-}
-
-/* Who hears that somebody has left may change what it brought, and others read that no more by then. */
-START_TEST(nobody_goes_while_others_read) {
-  for (size_t r = 0; r < N_READERS; r++) {
-    reading.bytes[r] = calloc(N_BYTES, 1);
-    ck_assert_ptr_nonnull(reading.bytes[r]);
-  }
-  memset(reading.bytes[1], 7, N_BYTES);
-  gang_run(N_READERS, 20, read_and_change, NULL);
-  size_t n_torn = 0;
-  for (size_t i = 0; i < N_BYTES; i++) n_torn += reading.bytes[0][i] != 7;
-  ck_assert_uint_eq(n_torn, 0);
-  for (size_t r = 0; r < N_READERS; r++) free(reading.bytes[r]);
-}
-END_TEST
-
 int main(void) {
   Suite *s = suite_create("cluster faults");
   TCase *memory = tcase_create("memory"), *ranks = tcase_create("ranks");
@@ -398,7 +348,6 @@ int main(void) {
   tcase_add_loop_test(ranks, every_call_of_a_saved_model, 0, N_RANKS);
   tcase_add_loop_test(ranks, every_call_of_a_training_that_diverges, 0, N_WORLDS);
   tcase_add_test(ranks, a_gradient_that_is_too_large);
-  tcase_add_test(ranks, nobody_goes_while_others_read);
   suite_add_tcase(s, memory);
   suite_add_tcase(s, ranks);
   return run_suite(s);

@@ -425,6 +425,17 @@ START_TEST(what_is_not_finite_is_refused) {
   WORLD_TRY(melu_model_write(p.model, "W3", 0, 1, huge, &err));
   check_refusal(MELU_EDIVERGED, p.user, p.ws, p.data, NULL);
   close_setting();
+  /* Only of what is asked about, and not of what is to be predicted. */
+  const uint32_t about = 8, target = 6;
+  float large[13];
+  for (size_t i = 0; i < 13; i++) large[i] = 1000;
+  const struct melu_ask_options one = {
+      .size = sizeof one, .items = &about, .n_items = 1, .targets = &target, .n_targets = 1};
+  open_setting(TRIED, PEOPLE_MOST);
+  WORLD_TRY(melu_model_write(p.model, "E.self", about, 1, huge, &err));
+  WORLD_TRY(melu_model_write(p.model, "W1", 0, 1, large, &err));
+  check_refusal(MELU_EDIVERGED, p.user, p.ws, p.data, &one);
+  close_setting();
   /* Only when the first answer is tried out. */
   struct melu_model_options steep = settings[TRIED];
   steep.inner_lr = 1e38;

@@ -152,6 +152,31 @@ START_TEST(a_step_too_far) {
 }
 END_TEST
 
+static int steep_loss(void *arg, size_t task, const float *scores, const float *ratings, size_t n, double *loss,
+                      float *slopes) {
+  (void)arg, (void)task, (void)scores, (void)ratings;
+  *loss = 0;
+  for (size_t i = 0; i < n; i++) slopes[i] = 1e25F;
+  return 0;
+}
+
+/* However short the step is. */
+START_TEST(a_gradient_that_is_large) {
+  const struct melu_optimizer_options options = {OPTIONS, .kind = MELU_SGD, .lr = 1e-30, .clip_value = -1};
+  struct scene s;
+  size_t n;
+  open_scene(&s, &options);
+  float *before = world_weights(s.w.model, &n);
+  WORLD_TRY(melu_meta_gradient_of(s.g, s.w.model, s.batch, steep_loss, NULL, &err));
+  ck_assert_int_eq(melu_optimizer_step(s.opt, s.w.model, s.g, &err), MELU_EDIVERGED);
+  float *after = world_weights(s.w.model, &n);
+  ck_assert_mem_eq(before, after, n * sizeof *before);
+  free(before);
+  free(after);
+  close_scene(&s);
+}
+END_TEST
+
 /* What the weights would grow to is no float. */
 START_TEST(weights_that_are_large) {
   struct scene s;
@@ -264,6 +289,7 @@ int main(void) {
   tcase_add_test(t, arguments_that_are_not_there);
   tcase_add_test(t, rows_of_a_gradient);
   tcase_add_test(t, a_step_too_far);
+  tcase_add_test(t, a_gradient_that_is_large);
   tcase_add_test(t, weights_that_are_large);
   tcase_add_test(t, a_bound_that_has_become_useless);
   tcase_add_test(t, of_another_model);

@@ -127,6 +127,10 @@ START_TEST(words_of_a_manifest) {
     edit_header(manifest, changes[i].from, changes[i].to);
     refuse_open(changes[i].status, changes[i].why);
   }
+  write_again(1); /* one number is no list of one */
+  edit_header(manifest, "\"files.users\":{\"dtype\":\"U64\",\"shape\":[1]",
+              "\"files.users\":{\"dtype\":\"U64\",\"shape\":[]");
+  refuse_open(MELU_EFORMAT, "no files, or more");
 }
 END_TEST
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Shard folders: what was written, in any order, is read as it was, in memory of any size, and every refusal. */
+#include <errno.h>
+#include <jansson.h>
 #include <math.h>
 
 #include "base/mix.h"
@@ -529,6 +531,137 @@ START_TEST(no_memory_for_a_user) {
 }
 END_TEST
 
+/* Whoever could not be added, and was not tried again, is not there. */
+START_TEST(no_memory_for_users_without_ratings) {
+  enum { TIMES = 40 };
+  struct shard_world w;
+  unsigned char is_added[TIMES * SHARD_USERS];
+  open_counted(&w);
+  melu_dataset_free(w.data);
+  SHARD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
+  shard_add_items(w.data);
+  const struct melu_shard_options options = {.size = sizeof options, .n_files = 1, .buffer_bytes = 1};
+  melu_shard_writer *writer = new_writer(&w, &options);
+  size_t n_added = 0;
+  for (uint32_t u = 0; u < TIMES * SHARD_USERS; u++) {
+    if (u % 2) refuse(1); /* when a block is full, in the midst of a profile; the next one makes room */
+    is_added[u] = melu_shard_writer_add_user(writer, u, shard_profile(u), &err) == MELU_OK;
+    heap.fail_at = 0;
+    n_added += is_added[u];
+  }
+  ck_assert_uint_lt(n_added, TIMES * SHARD_USERS);
+  SHARD_TRY(melu_shard_writer_finish(writer, &err));
+  melu_shard_writer_free(writer);
+  melu_shards *shards = open_shards(&w);
+  melu_dataset *file;
+  SHARD_TRY(melu_shards_read(&file, shards, 0, &err));
+  ck_assert_uint_eq(melu_dataset_n_users(file), n_added);
+  for (uint32_t at = 0; at < n_added; at++) ck_assert(is_added[melu_dataset_user_id(file, at)]);
+  melu_dataset_free(file);
+  melu_shards_free(shards);
+  shard_world_close(&w);
+}
+END_TEST
+
+/* A writer that ends when there is no memory any more leaves what it cannot remove, and loses nothing. */
+START_TEST(no_memory_from_there_on) {
+  struct shard_world w;
+  open_counted(&w);
+  struct writing t = {.w = &w};
+  const size_t live = atomic_load(&heap.live);
+  size_t n_refused = 0;
+  melu_status status;
+  do {
+    SHARD_TRY(make(&t));
+    heap.from_there_on = 1;
+    refuse(++n_refused);
+    status = finish(&t);
+    ck_assert(status == MELU_OK || status == MELU_ENOMEM);
+    melu_shard_writer_free(t.writer);
+    heap.from_there_on = 0;
+    heap.fail_at = 0;
+    ck_assert_uint_eq(atomic_load(&heap.live), live);
+    if (status) folder_files(w.folder, 1);
+  } while (status);
+  ck_assert_uint_gt(n_refused, 20);
+  check_all(&w, 2);
+  shard_world_close(&w);
+}
+END_TEST
+
+/* How many requests for memory jansson may still make, which takes it from malloc; 0: any number. */
+static size_t n_served;
+
+static void *serve_jansson(size_t n) {
+  if (n_served && --n_served == 0) return NULL;
+  return malloc(n);
+}
+
+START_TEST(no_memory_for_jansson) {
+  struct shard_world w;
+  shard_world_open(&w, NULL, 1);
+  struct writing t = {.w = &w};
+  SHARD_TRY(make(&t));
+  json_set_alloc_funcs(serve_jansson, free);
+  size_t n = 0;
+  melu_status status;
+  do {
+    n_served = ++n;
+    status = finish(&t);
+    ck_assert_int_eq(status, n_served ? MELU_OK : MELU_ENOMEM);
+    n_served = 0;
+  } while (status);
+  ck_assert_uint_gt(n, 20);
+  json_set_alloc_funcs(malloc, free);
+  melu_shard_writer_free(t.writer);
+  check_all(&w, 2);
+  shard_world_close(&w);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------ a system that fails */
+
+/* The library calls these instead of the C library's: the one of that number transfers nothing. */
+static size_t n_transfers, empty_transfer;
+
+ssize_t pwrite(int fd, const void *bytes, size_t n, off_t at) {
+  if (++n_transfers == empty_transfer) return 0;
+  return lseek(fd, at, SEEK_SET) < 0 ? -1 : write(fd, bytes, n);
+}
+
+ssize_t pread(int fd, void *bytes, size_t n, off_t at) {
+  if (++n_transfers == empty_transfer) return 0;
+  return lseek(fd, at, SEEK_SET) < 0 ? -1 : read(fd, bytes, n);
+}
+
+/* Records that did not fit into memory, and are not written, or not read; the next attempt does it. */
+START_TEST(nothing_is_transferred) {
+  size_t n_failed = 0, n;
+  int is_over = 0;
+  for (n = 1; !is_over; n += 7) {
+    struct shard_world w;
+    struct writing t = {.w = &w};
+    shard_world_open(&w, NULL, 1);
+    n_transfers = 0;
+    empty_transfer = n;
+    melu_status (*const calls[])(void *arg) = {make, finish};
+    for (size_t i = 0; i < 2; i++) {
+      const melu_status status = calls[i](&t);
+      if (!status) continue;
+      REFUSED(status, MELU_EIO, strerror(EIO));
+      n_failed++;
+      SHARD_TRY(calls[i](&t));
+    }
+    is_over = n_transfers < n;
+    empty_transfer = 0;
+    melu_shard_writer_free(t.writer);
+    check_all(&w, 2);
+    shard_world_close(&w);
+  }
+  ck_assert_uint_gt(n_failed, 10);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("shards");
   TCase *trips = tcase_create("round trips"), *refusals = tcase_create("refusals"), *memory = tcase_create("memory");
@@ -544,6 +677,10 @@ int main(void) {
   tcase_add_test(refusals, largest_files);
   tcase_add_test(memory, no_memory);
   tcase_add_test(memory, no_memory_for_a_user);
+  tcase_add_test(memory, no_memory_for_users_without_ratings);
+  tcase_add_test(memory, no_memory_from_there_on);
+  tcase_add_test(memory, no_memory_for_jansson);
+  tcase_add_test(refusals, nothing_is_transferred);
   tcase_set_timeout(trips, 60); /* hundreds of files are forced to the disk */
   tcase_set_timeout(refusals, 60);
   suite_add_tcase(suite, trips);

@@ -15,7 +15,7 @@ static int is_alone(const struct melu__ranks *ranks) {
 }
 
 static melu_status already_lost(const struct melu__ranks *ranks, melu_error *err) {
-  if (ranks->lost.status && err) *err = ranks->lost;
+  if (err) *err = ranks->lost;
   return ranks->lost.status;
 }
 
@@ -28,14 +28,12 @@ static melu_status hear(struct melu__ranks *ranks, melu_status status, const mel
   return already_lost(ranks, err);
 }
 
-#define CALL(ranks, err, function, ...)                                  \
-  do {                                                                   \
-    const struct melu_collective *c_ = (ranks)->collective;              \
-    melu_error said_ = {MELU_OK, 0, 0, 0, ""};                           \
-    if (is_alone(ranks)) return MELU_OK;                                 \
-    if ((ranks)->lost.status) return already_lost(ranks, err);           \
-    return hear(ranks, c_->function(c_->arg, __VA_ARGS__), &said_, err); \
-  } while (0)
+#define CALL(ranks, err, function, ...)                      \
+  const struct melu_collective *c_ = (ranks)->collective;    \
+  melu_error said_ = {MELU_OK, 0, 0, 0, ""};                 \
+  if (is_alone(ranks)) return MELU_OK;                       \
+  if ((ranks)->lost.status) return already_lost(ranks, err); \
+  return hear(ranks, c_->function(c_->arg, __VA_ARGS__), &said_, err)
 
 melu_status melu__ranks_gather(struct melu__ranks *ranks, void *all, const size_t *counts, melu_error *err) {
   CALL(ranks, err, all_gather, all, counts, &said_);

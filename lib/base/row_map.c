@@ -44,7 +44,3 @@ uint32_t melu__row_map_add(struct melu__row_map *map, const struct melu_allocato
   map->places[place] = (uint32_t)++map->n;
   return (uint32_t)map->n - 1;
 }
-
-uint32_t melu__row_map_find(const struct melu__row_map *map, uint32_t row) {
-  return map->places[place_of(map, row)] - 1;
-}

@@ -19,7 +19,4 @@ void melu__row_map_clear(struct melu__row_map *map);
 /* The number of a row, which is added if it is new; UINT32_MAX if there is no memory. */
 uint32_t melu__row_map_add(struct melu__row_map *map, const struct melu_allocator *a, uint32_t row);
 
-/* The number of a row that is there. */
-uint32_t melu__row_map_find(const struct melu__row_map *map, uint32_t row);
-
 #endif

@@ -49,6 +49,13 @@ int melu__open_temporary(int *fd, char *name, size_t room, const char *path, int
   return EEXIST;
 }
 
+int melu__remove_file(const char *path) {
+  int failed;
+  do failed = unlink(path);
+  while (melu__interrupted(failed));
+  return failed ? errno : 0;
+}
+
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err) {
   const size_t room = strlen(path) + MELU__TEMPORARY_SUFFIX;
@@ -110,9 +117,7 @@ melu_status melu__atomic_commit(struct melu__atomic_file *file, melu_error *err)
 void melu__atomic_abandon(struct melu__atomic_file *file) {
   if (file->fd >= 0) close(file->fd);
   if (file->temporary) {
-    int failed;
-    do failed = unlink(file->temporary);
-    while (melu__interrupted(failed));
+    melu__remove_file(file->temporary);
     melu__free(&file->ctx->allocator, file->temporary);
   }
   if (file->folder >= 0) close(file->folder);

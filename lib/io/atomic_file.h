@@ -21,6 +21,9 @@ struct melu__atomic_file {
 #define MELU__TEMPORARY_SUFFIX 48
 int melu__open_temporary(int *fd, char *name, size_t room, const char *path, int access);
 
+/* Removes a file. Returns 0 or errno. */
+int melu__remove_file(const char *path);
+
 /* Each returns MELU_EIO or MELU_ENOMEM on failure, after which only melu__atomic_abandon is left to call. */
 melu_status melu__atomic_open(struct melu__atomic_file *file, const melu_context *ctx, const char *path,
                               melu_error *err);

@@ -94,7 +94,7 @@ static melu_status add_user(struct melu__sorted_shard *s, uint64_t user, struct 
   if (n_ends == 0 && n_ratings && !all_may_rate)
     return melu__fail(err, MELU_ENOTFOUND, "there is no user %llu, but ratings by that user", (unsigned long long)user);
   if (n_ends == 0 && !n_ratings) return MELU_OK;
-  for (size_t i = 0; i < end && n_ends; i++)
+  for (size_t i = 0; i < end; i++)
     if (records[i].what == MELU__PROFILE_BEGIN) begin = i;
   if (n_ends && !take_cells(values, s, records + begin + 1, end - begin - 1)) return melu__fail_memory(err);
   return melu__table_add(&s->users, s->alloc, user, n_ends ? values : NULL, err);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "io/atomic_file.h"
 #include "io/interrupted.h"
 #include "io/shard_sorted.h"
 
@@ -113,7 +114,7 @@ melu_status melu_shard_writer_new(melu_shard_writer **out, const melu_context *c
 }
 
 static void remove_file(const struct melu_allocator *a, char *path) {
-  if (path) unlink(path);
+  if (path) melu__remove_file(path);
   melu__free(a, path);
 }
 

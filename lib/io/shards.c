@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "io/interrupted.h"
 #include "io/metadata.h"
 #include "io/schema_text.h"
 #include "io/table_tensors.h"
@@ -260,10 +259,7 @@ void melu__shard_expect(const melu_shards *shards, size_t file) {
   const struct melu_allocator *a = &shards->ctx->allocator;
   int fd = -1;
   char *path = melu__shard_path(a, shards->folder, file);
-  if (path) {
-    do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    while (melu__interrupted(fd));
-  }
+  if (path) fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd >= 0) {
     posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
     close(fd);

@@ -32,10 +32,8 @@ static melu_status open_file(struct melu__spill *spill, melu_error *err) {
     if (error) status = fail(spill, "create", error, err);
   }
   if (!status) {
-    int failed;
-    do failed = unlink(name);
-    while (melu__interrupted(failed));
-    if (failed) status = fail(spill, "remove the name of", errno, err);
+    const int error = melu__remove_file(name);
+    if (error) status = fail(spill, "remove the name of", error, err);
   }
   melu__free(a, path);
   melu__free(a, name);

@@ -66,7 +66,6 @@ int melu__table_tensors_make(struct melu__table_tensors *t, const struct melu_al
 }
 
 void melu__table_tensors_free(struct melu__table_tensors *t) {
-  if (!t->alloc) return;
   melu__free(t->alloc, t->at);
   melu__free(t->alloc, t->names);
   melu__free(t->alloc, t->ids);

@@ -3,10 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "io/interrupted.h"
+#include "io/atomic_file.h"
 #include "io/metadata.h"
 #include "io/param_tensors.h"
 #include "meta/exchange_parts.h"
@@ -221,15 +220,6 @@ static melu_status gather_moments(struct melu__fit *f, real *const *moments, mel
   return status;
 }
 
-static void remove_part(const struct melu__fit *f, const struct melu__part_file *part) {
-  char *path = melu__part_path(f->options.checkpoint, part, &f->ctx->allocator);
-  int failed;
-  if (!path) return;
-  do failed = unlink(path);
-  while (melu__interrupted(failed));
-  melu__free(&f->ctx->allocator, path);
-}
-
 /* This rank's part; then all know how all went. */
 static melu_status save_own(struct melu__fit *f, melu_error *err) {
   const size_t n = f->ctx->collective.n_ranks, rank = f->ctx->collective.rank;
@@ -238,17 +228,18 @@ static melu_status save_own(struct melu__fit *f, melu_error *err) {
   uint64_t any_failed = 0;
   char *path = melu__part_path(f->options.checkpoint, &p->next.parts[rank], &f->ctx->allocator);
   melu_status status = path ? save_part(f, path, &saved, err) : melu__fail_memory(err);
-  melu__free(&f->ctx->allocator, path);
   if (status) melu__mail_fail(&f->exchange.mail, status, err);
   p->told[rank] = (struct melu__told){status != MELU_OK, saved};
   for (size_t r = 0; r < n; r++) p->counts[r] = sizeof *p->told;
   status = melu__ranks_gather(&f->ranks, p->told, p->counts, err);
-  if (status) return status;
-  for (size_t r = 0; r < n; r++) {
+  for (size_t r = 0; r < n && !status; r++) {
     any_failed |= p->told[r].has_failed;
     p->next.parts[r].saved = p->told[r].saved;
   }
-  return any_failed ? melu__mail_agree(&f->exchange.mail, err) : MELU_OK;
+  if (any_failed) status = melu__mail_agree(&f->exchange.mail, err);
+  if (path && status && !f->ranks.lost.status) melu__remove_file(path);
+  melu__free(&f->ctx->allocator, path);
+  return status;
 }
 
 static melu_status save_manifest(struct melu__fit *f, melu_error *err) {
@@ -259,24 +250,22 @@ static melu_status save_manifest(struct melu__fit *f, melu_error *err) {
   return melu__mail_agree(&f->exchange.mail, err);
 }
 
-static melu_status name_parts(struct melu__fit *f, melu_error *err) {
-  melu_status status = MELU_OK;
-  for (size_t r = 0; r < f->parts.next.n && !status; r++) {
+/* They fit, since each rank has tried a name that is as long. */
+static void name_parts(struct melu__fit *f) {
+  for (size_t r = 0; r < f->parts.next.n; r++) {
     f->parts.next.parts[r].slots = melu__slots_of_rank(f->ctx, r);
-    status = melu__part_name(&f->parts.next.parts[r], f->options.checkpoint, f->n_done, err);
+    melu__part_name(&f->parts.next.parts[r], f->options.checkpoint, f->n_done, NULL);
   }
-  return status;
 }
 
 /* What was there before goes when the new manifest is in its place. Where that is not sure, all parts stay. */
 static melu_status save_parts(struct melu__fit *f, melu_error *err) {
   struct melu__fit_parts *p = &f->parts;
-  melu_status status = name_parts(f, err);
-  if (!status) status = gather_moments(f, f->optimizer->m, err);
+  name_parts(f);
+  melu_status status = gather_moments(f, f->optimizer->m, err);
   if (!status) status = gather_moments(f, f->optimizer->v, err);
   if (status) return status;
   status = save_own(f, err);
-  if (status && !f->ranks.lost.status) remove_part(f, &p->next.parts[f->ctx->collective.rank]);
   if (!status) status = save_manifest(f, err);
   if (status) return status;
   if (f->ctx->collective.rank == 0) {

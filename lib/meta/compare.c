@@ -244,7 +244,8 @@ static void unpack_items(void *arg, size_t from, const char *bytes, size_t n) {
   struct items *s = arg;
   struct item item = {.rank = from};
   melu_error err;
-  for (size_t at = 0; at < n; at += RECORD) {
+  /* After a failure an id may have a number, and no place among what was heard. */
+  for (size_t at = 0; at < n && !s->mail->failure.status; at += RECORD) {
     memcpy(&item, bytes + at, RECORD);
     const melu_status status = hear_item(s, &item, &err);
     if (status) melu__mail_fail(s->mail, status, &err);

@@ -120,18 +120,14 @@ static int sort_table(struct melu__exchange *x, size_t table) {
   return 1;
 }
 
-static struct melu__slots node_of(const struct melu__exchange *x, const struct melu__table_grad *t, size_t entry) {
-  return x->share.n_slots > 1 ? t->met[entry].node : (struct melu__slots){0, 1};
-}
-
 /* As many of the entries that belong to one node as there is room for; returns how many. */
 static size_t put_rows(const struct melu__exchange *x, size_t table, const uint32_t *entries, size_t n,
                        struct melu__packing *p) {
   const struct melu__table_grad *t = &x->part->tables[table];
   const size_t size = t->cols * sizeof(real);
-  struct melu__section section = {.what = (uint32_t)table, .node = node_of(x, t, entries[0])};
+  struct melu__section section = {.what = (uint32_t)table, .node = t->met[entries[0]].node};
   n = melu__fitting(p, n, sizeof *t->rows + size);
-  while (section.n < n && node_of(x, t, entries[section.n]).lo == section.node.lo) section.n++;
+  while (section.n < n && t->met[entries[section.n]].node.lo == section.node.lo) section.n++;
   if (section.n == 0) return 0;
   melu__put(p, &section, sizeof section);
   for (size_t i = 0; i < section.n; i++) {
@@ -146,7 +142,7 @@ static size_t pack_rows(void *arg, size_t to, char *bytes, size_t room, int *mor
   const struct melu__exchange *x = arg;
   struct melu__cursor *c = &x->cursors[to];
   struct melu__packing p = {bytes, room};
-  while (x->part && c->what < x->model->n_tables) {
+  while (c->what < x->model->n_tables) {
     const struct melu__sorted *s = &x->sorted[c->what];
     const size_t at = s->first[to] + c->at;
     if (at == s->first[to + 1]) {
@@ -210,7 +206,7 @@ void melu__get_chunk(struct melu__unpacking *p, const struct melu__section *sect
 static int put_dense(const struct melu__exchange *x, size_t to, struct melu__packing *p) {
   struct melu__cursor *c = &x->cursors[to];
   const struct melu__piece piece = melu__piece_of(x, to);
-  const size_t n_branches = x->part ? x->part->outer->n_branches : 0, n_chunks = melu__count_chunks(piece.n);
+  const size_t n_branches = x->part->outer->n_branches, n_chunks = melu__count_chunks(piece.n);
   for (; c->what < n_branches; c->what++, c->at = 0) {
     const struct melu__outer *o = x->part->outer;
     const real *numbers = melu__outer_dense(o, c->what) + piece.begin;

@@ -156,9 +156,9 @@ static melu_status change_weights(struct melu__fit *f, const struct melu__size *
     const size_t n = melu__optimizer_n_rows(f->optimizer, g, &f->share, t);
     for (size_t k = 0; k < n; k++) melu__undo_add(&f->undo, t, melu__optimizer_row(f->optimizer, g, &f->share, t, k));
   }
-  const melu_status status = melu_optimizer_set_lr(f->optimizer, learning_rate(f), err);
-  if (!status) melu__optimizer_update(f->optimizer, f->model, g, &f->share, size);
-  return status;
+  f->optimizer->options.lr = learning_rate(f);
+  melu__optimizer_update(f->optimizer, f->model, g, &f->share, size);
+  return MELU_OK;
 }
 
 /* By looking at them. */
@@ -213,7 +213,6 @@ static melu_status report(const struct melu__fit *f, melu_error *err) {
 
 /* Where there is a checkpoint to be written, a cancelled training first looks at its next batch. */
 static melu_status hear_host(struct melu__fit *f, melu_error *err) {
-  if (f->stopping) return MELU_OK;
   const melu_status status = report(f, err);
   if (status != MELU_ECANCELED || !f->options.checkpoint) return fail(f, status, err);
   f->stopping = 1;
@@ -315,9 +314,9 @@ static melu_status run_epochs(struct melu__fit *f, melu_error *err) {
   melu_status status = MELU_OK;
   const uint64_t first = f->n_done / f->n_users;
   for (f->epoch = 0; f->epoch < f->options.n_epochs && !status; f->epoch++) {
-    status = fail(f, f->source.begin_epoch(f->source.arg, f->epoch, err), err);
+    f->source.begin_epoch(f->source.arg, f->epoch);
     if (f->epoch < first) continue;
-    if (!status) status = run_epoch(f, f->epoch == first ? f->n_done % f->n_users : 0, err);
+    status = run_epoch(f, f->epoch == first ? f->n_done % f->n_users : 0, err);
     if (!status) status = validate(f, err);
     if (f->options.patience && f->epoch - f->best_epoch >= f->options.patience) break;
   }

@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "io/interrupted.h"
+#include "io/atomic_file.h"
 #include "io/json_read.h"
 #include "io/json_write.h"
 #include "io/metadata.h"
@@ -195,8 +194,7 @@ void melu__manifest_remove(const struct melu__manifest *old, const struct melu__
     for (size_t k = 0; k < now->n; k++) failed |= strcmp(old->parts[i].name, now->parts[k].name) == 0;
     char *name = failed ? NULL : melu__part_path(path, &old->parts[i], a);
     if (!name) continue;
-    do failed = unlink(name);
-    while (melu__interrupted(failed));
+    melu__remove_file(name);
     melu__free(a, name);
   }
 }

@@ -143,11 +143,9 @@ static melu_status leave_out(void *arg, const uint64_t *n, melu_error *err) {
 }
 
 /* The order of an epoch is that of the epoch before, shuffled. */
-static melu_status begin_epoch(void *arg, uint32_t epoch, melu_error *err) {
+static void begin_epoch(void *arg, uint32_t epoch) {
   struct memory_source *m = arg;
-  (void)err;
   for (size_t s = 0; s < n_own(m); s++) shuffle(m, s, epoch, 0);
-  return MELU_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------- batches */

@@ -103,18 +103,17 @@ static void remember(struct resuming *r, const struct melu__stored *tensor, cons
 static melu_status check_numbers(void *arg, const struct melu__stored *tensor, size_t first, const unsigned char *bytes,
                                  size_t n, melu_error *err) {
   struct resuming *r = arg;
-  const int is_update = tensor->dtype == MELU__U32;
+  const int is_update = tensor->dtype == MELU__U32,
+            is_square = strncmp(tensor->name, MELU__SECOND, sizeof MELU__SECOND - 1) == 0;
   const size_t cols = tensor->n_dims == 2 ? (size_t)tensor->dims[1] : 1, size = melu__dtype_size(tensor->dtype);
   remember(r, tensor, bytes, n);
-  if (!is_update && strncmp(tensor->name, MELU__SECOND, sizeof MELU__SECOND - 1) != 0 &&
-      melu__safetensors_finite(tensor->dtype, bytes, n))
-    return MELU_OK;
+  if (!is_update && !is_square && melu__safetensors_finite(tensor->dtype, bytes, n)) return MELU_OK;
   for (size_t i = 0; i < n; i++) {
     const uint64_t bits = melu__get_bits(bytes + size * i, size);
     if (!melu__safetensors_finite(tensor->dtype, bytes + size * i, 1))
       return melu__fail_at(err, MELU_ERANGE, (first + i) / cols, "tensor \"%s\": row %zu is not finite", tensor->name,
                            (first + i) / cols);
-    if (!is_update && melu__bits_float(bits) < 0)
+    if (is_square && melu__bits_float(bits) < 0)
       return melu__fail_at(err, MELU_ERANGE, first + i, "\"%s\": number %zu is out of range", tensor->name, first + i);
     if (!is_update || bits <= r->last_update) continue;
     r->last_update = (uint32_t)bits;

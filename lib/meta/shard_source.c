@@ -145,12 +145,10 @@ static void restart(const struct shard_source *s, size_t own, enum melu__list li
   melu__rng_shuffle(&rng, c->files, s->n_files);
 }
 
-static melu_status begin_epoch(void *arg, uint32_t epoch, melu_error *err) {
+static void begin_epoch(void *arg, uint32_t epoch) {
   struct shard_source *s = arg;
-  (void)err;
   s->epoch = epoch;
   for (size_t own = 0; own < n_own(s); own++) restart(s, own, MELU__TRAINED);
-  return MELU_OK;
 }
 
 static melu_status open_file(const struct shard_source *s, struct cursor *c, melu_error *err) {

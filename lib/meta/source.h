@@ -44,7 +44,7 @@ struct melu__source {
 
   /* Brings the lists of those that are trained on into the order of an epoch. Called for 0, 1, 2, ... in turn; of some
    * nothing may be asked. */
-  melu_status (*begin_epoch)(void *arg, uint32_t epoch, melu_error *err);
+  void (*begin_epoch)(void *arg, uint32_t epoch);
 
   /* Makes the batch consist of the users [first[i], end[i]) of that list of each slot own.lo + i, an episode of each
    * drawn for `draw`, and writes how many tasks there are up to and with that slot to n_tasks[i]. */

@@ -5,14 +5,14 @@
 
 #include "base/error.h"
 
-#define ROOM ((size_t)1 << 16) /* bytes of a block, at least one row */
+#define ROOM ((size_t)1 << 16) /* bytes of a block: the longest row fits */
 
 static size_t row_bytes(const struct melu__param *p) {
   return p->cols * sizeof *p->data;
 }
 
 static size_t block_rows(const struct melu__param *p) {
-  return row_bytes(p) < ROOM ? ROOM / row_bytes(p) : 1;
+  return ROOM / row_bytes(p);
 }
 
 static size_t count_blocks(const struct melu__param *p) {
@@ -23,22 +23,16 @@ static void free_gathering(struct melu__gathering *g) {
   const struct melu_allocator *a = &g->model->ctx->allocator;
   melu__mail_free(&g->mail);
   melu__free(a, g->block);
-  melu__free(a, g->next);
 }
 
 melu_status melu__gathering_begin(struct melu__gathering *g, const melu_model *model, size_t n_passes,
                                   melu_error *err) {
   const struct melu_allocator *a = &model->ctx->allocator;
-  size_t most = ROOM;
   *g = (struct melu__gathering){.model = model, .ranks = melu__ranks_begin(model->ctx)};
-  for (size_t t = 0; t < model->n_tables; t++) {
-    if (!model->params[t].is_sharded) continue;
-    g->n_left += n_passes * count_blocks(&model->params[t]);
-    if (row_bytes(&model->params[t]) > most) most = row_bytes(&model->params[t]);
-  }
-  g->block = melu__alloc(a, most, 1);
-  g->next = melu__alloc(a, model->ctx->collective.n_ranks, sizeof *g->next);
-  const int made = melu__mail_init(&g->mail, &g->ranks, a, most) && g->block && g->next;
+  for (size_t t = 0; t < model->n_tables; t++)
+    if (model->params[t].is_sharded) g->n_left += n_passes * count_blocks(&model->params[t]);
+  g->block = melu__alloc(a, ROOM, 1);
+  const int made = melu__mail_init(&g->mail, &g->ranks, a, ROOM) && g->block;
   const melu_status status = melu__ranks_agree(&g->ranks, made ? MELU_OK : melu__fail_memory(err), err);
   if (status) free_gathering(g);
   return status;

@@ -16,7 +16,6 @@ struct melu__gathering {
   /* Of the block that is under way. */
   const struct melu__param *table;
   size_t first, n;
-  size_t *next; /* (n_ranks): of each rank, which of the block's rows is the next that comes */
 };
 
 /* For n_passes over all sharded tables. Collective. Errors: MELU_ENOMEM, with nothing to end. */

@@ -336,8 +336,7 @@ melu_status melu_optimizer_step(melu_optimizer *opt, melu_model *model, const me
   if (!g->filled) return melu__fail(err, MELU_ESTATE, "the gradient is empty");
   struct melu__size size = {.largest = (double)g->largest};
   const struct melu__share all = {1, {0, 1}};
-  const melu_status status = melu__optimizer_squares(opt, g, &all, &size.squares, err);
-  if (status) return status;
+  melu__optimizer_squares(opt, g, &all, &size.squares, NULL); /* of one slot: needs no memory */
   if (!melu__optimizer_may_update(opt, &size)) model->largest = (real)melu__model_largest(model);
   if (!melu__optimizer_may_update(opt, &size))
     return melu__fail(err, MELU_EDIVERGED, "the update would make a weight or a moment infinite");

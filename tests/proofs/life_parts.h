@@ -31,7 +31,7 @@ void life_trained(const struct life *l, const double *numbers, size_t n);
 void life_wrote(const struct life *l, const void *bytes, size_t n);
 
 struct life_path {
-  char text[160];
+  char text[192];
 };
 
 struct life_path life_path(const char *folder, const char *name, const char *tag);

@@ -33,8 +33,10 @@ static void live_reading(const struct life *l, const melu_shards *shards) {
     const uint32_t *items;
     const float *ratings;
     LIVE_TRY(melu_shards_read(&data, shards, f, &err));
-    for (uint32_t u = 0; u < melu_dataset_n_users(data); u++)
-      life_served(l, ratings, melu_dataset_ratings(data, u, &items, &ratings));
+    for (uint32_t u = 0; u < melu_dataset_n_users(data); u++) {
+      const size_t n = melu_dataset_ratings(data, u, &items, &ratings);
+      life_served(l, ratings, n);
+    }
     LIVE(melu_dataset_free(data));
   }
 }

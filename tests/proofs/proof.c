@@ -148,7 +148,7 @@ static const struct melu_model_options settings[SCENE_SETTINGS] = {
 };
 
 const char *scene_path(const struct scene *s, const char *name) {
-  static char path[128];
+  static char path[192];
   snprintf(path, sizeof path, "%s/%s", s->folder, name);
   return path;
 }
@@ -224,7 +224,7 @@ void scene_open(struct scene *s, int setting, const struct melu_allocator *alloc
   const struct melu_fit_options fit = {.size = sizeof fit, .n_epochs = 1, .n_query = 1, .min_ratings = 2};
   const char *parent = getenv("TMPDIR");
   *s = (struct scene){.ctx = NULL};
-  snprintf(s->folder, sizeof s->folder, "%.40s/melu-proof-XXXXXX", parent ? parent : "/tmp");
+  snprintf(s->folder, sizeof s->folder, "%.100s/melu-proof-XXXXXX", parent ? parent : "/tmp");
   PROOF_NEEDS(mkdtemp(s->folder), "cannot make %s", s->folder);
   write_tables(s);
   PROOF_TRY(melu_context_new(&s->ctx, &options, &err));

@@ -53,7 +53,7 @@ enum { SCENE_ITEMS = 40, SCENE_USERS = 8, SCENE_RATED = 6, SCENE_MOST = 20 };
 /* Items and users were read from the text files of the folder, which is in $TMPDIR or /tmp; items have a name, tags
  * that are texts, and two numbers, users a job, likes and an age. `user` rated the first SCENE_RATED items. */
 struct scene {
-  char folder[64];
+  char folder[128];
   melu_context *ctx;
   melu_schema *schema;
   melu_dataset *data;

@@ -574,7 +574,7 @@ START_TEST(names_of_parts_may_be_too_long) {
   const int n = 255 - snprintf(temporary, sizeof temporary, ".tmp-%ld-0", (long)getpid());
   snprintf(name, sizeof name, "%0*d", n, 7);
   job.fit.checkpoint = name;
-  job.fit.n_epochs = UINT32_MAX;
+  job.fit.n_epochs = UINT32_MAX - 1;
   job.fit.validation = 0;
   cluster_run(&job, 2);
   expect_all(&job, 2, MELU_ELIMIT, "rank 0: the name of a part of \"0000000000");

@@ -15,7 +15,7 @@ in_root musl sh -ec '
       -DJANSSON_WITHOUT_TESTS=ON -DJANSSON_BUILD_DOCS=OFF -DJANSSON_EXAMPLES=OFF -DBUILD_TESTING=OFF -DCHECK_ENABLE_SUBUNIT=OFF \
       > $part.log 2>&1 && cmake --build build-$part --target install >> $part.log 2>&1 || { tail $part.log; exit 1; }
   done
-  ln -sf libcheck.a musl/lib/libcheck_pic.a # as which Debian's check.pc knows it
+  ln -sf libcheck.a musl/lib/libcheck_pic.a # the name that check.pc has for it
   ln -sf /usr/include/Random123 /usr/include/xxhash.h musl/include/
   rm -rf build
   CC="musl-gcc -isystem /root/musl/include" PKG_CONFIG_LIBDIR=/root/musl/lib/pkgconfig \

@@ -7,7 +7,7 @@
 
 #include "proof.h"
 
-enum { SERVICE_WEIGHTS = 2, SERVICE_KINDS = 4, SERVICE_PATH = 128 };
+enum { SERVICE_WEIGHTS = 2, SERVICE_KINDS = 4, SERVICE_PATH = 192 };
 
 /* The kinds of models, small but for the last: a catalogue of wide items takes products so large that they are BLIS's.
  */

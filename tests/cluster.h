@@ -4,6 +4,7 @@
 #define MELU_TESTS_CLUSTER_H
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "gang.h"
 #include "people.h"
@@ -170,6 +171,49 @@ static inline struct cluster_result cluster_same(const struct cluster_job *job, 
 static inline struct cluster_result cluster_result_of(struct cluster_job *job, size_t n_ranks) {
   cluster_run(job, n_ranks);
   return cluster_same(job, n_ranks ? n_ranks : 1);
+}
+
+/* All ranks must have come to that status, and a message that has those words. `number`: which attempt it was. */
+static inline void cluster_expect(const struct cluster_job *job, size_t n_ranks, melu_status status, const char *words,
+                                  size_t number) {
+  for (size_t r = 0; r < n_ranks; r++) {
+    const struct cluster_result *result = &job->results[r];
+    ck_assert_msg(result->status == status && strstr(result->message, words), "%zu: rank %zu: %s: \"%s\", not \"%s\"",
+                  number, r, melu_status_name(result->status), result->message, words);
+  }
+}
+
+/* How many parts there are of a job's checkpoint, which are named after the tasks so far and their first slot; removes
+ * them if asked to. */
+static inline size_t cluster_parts(const struct cluster_job *job, const char *checkpoint, int remove) {
+  char part[128];
+  size_t n = 0;
+  for (size_t done = 0; done <= job->fit.n_epochs * job->n_users; done++)
+    for (size_t slot = 0; slot < job->n_slots; slot++) {
+      snprintf(part, sizeof part, "%s.%zu.%zu", checkpoint, done, slot);
+      n += (remove ? unlink(part) : access(part, F_OK)) == 0;
+    }
+  return n;
+}
+
+/* In place of what the rank has: a data set of other fields, without items and users, and no model. */
+static inline void cluster_replace(struct cluster_rank *rank, const struct melu_field *fields, size_t n) {
+  struct people *p = &rank->people;
+  melu_error err;
+  melu_model_free(p->model);
+  melu_dataset_free(p->data);
+  melu_schema_free(p->schema);
+  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
+  for (size_t i = 0; i < n; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
+  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+}
+
+/* When all is in it: a model as the job says. */
+static inline void cluster_replaced(struct cluster_rank *rank) {
+  struct people *p = &rank->people;
+  melu_error err;
+  WORLD_TRY(melu_dataset_freeze(p->data, &err));
+  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
 }
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Trainings that are written down, and go on elsewhere as if they had never ended. */
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "file_edit.h"
+#include "json_memory.h"
 #include "run_suite.h"
 #include "world.h"
 
@@ -409,13 +409,6 @@ START_TEST(no_checkpoint_of_what_diverged) {
 }
 END_TEST
 
-/* jansson takes its memory from malloc; here it can be refused. */
-static size_t json_made, json_fail_at;
-
-static void *json_take(size_t n) {
-  return ++json_made == json_fail_at ? NULL : malloc(n);
-}
-
 /* What a checkpoint says of itself has no memory: the training ends at the update that it would have told of, and
  * the same may be asked again. */
 START_TEST(a_checkpoint_without_memory) {
@@ -424,18 +417,16 @@ START_TEST(a_checkpoint_without_memory) {
   size_t n_failures = 0;
   make_folder();
   fit.n_epochs = 1;
-  json_set_alloc_funcs(json_take, free);
   for (; status; n_failures++) {
     struct host host = {.stop_at = NEVER};
-    json_made = 0;
-    json_fail_at = n_failures + 1;
+    json_refuse(n_failures + 1);
     fit.resume = n_failures % 2 && exists(path);
     status = train(LAYERS, &fit, 1, &host, NULL, NULL);
     if (!status) break;
     ck_assert_int_eq(status, MELU_ENOMEM);
     ck_assert_int_eq(err.status, MELU_ENOMEM);
   }
-  json_set_alloc_funcs(malloc, free);
+  json_refuse_none();
   ck_assert_uint_gt(n_failures, 50);
   remove_folder();
 }

@@ -7,6 +7,7 @@
 #include "cluster.h"
 #include "data/dataset.h"
 #include "run_suite.h"
+#include "wire.h"
 
 enum { N_RANKS = 2, N_SLOTS = 4, N_USERS = 12, N_INPUTS = 13 };
 
@@ -17,23 +18,6 @@ static void setup(void) {
   ck_assert_ptr_nonnull(mkdtemp(folder));
   snprintf(path, sizeof path, "%s/training", folder);
   snprintf(model_path, sizeof model_path, "%s/model", folder);
-}
-
-/* Parts are named after the tasks so far and their first slot. */
-static void remove_files(void) {
-  char part[128];
-  unlink(path);
-  unlink(model_path);
-  for (unsigned n = 0; n <= 2 * N_USERS; n++)
-    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
-      snprintf(part, sizeof part, "%s.%u.%u", path, n, slot);
-      unlink(part);
-    }
-}
-
-static void teardown(void) {
-  remove_files();
-  ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
 }
 
 /* Two epochs, with all that ranks tell each other: clipped gradients, users left out, a checkpoint, models of both
@@ -62,6 +46,18 @@ static struct cluster_job job_of(int world) {
                                       .checkpoint = path}};
 }
 
+static void remove_files(void) {
+  const struct cluster_job job = job_of(0);
+  unlink(path);
+  unlink(model_path);
+  cluster_parts(&job, path, 1);
+}
+
+static void teardown(void) {
+  remove_files();
+  ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
+}
+
 /* What is at the checkpoint's place, if anything is, leads to those bits. */
 static void expect_resumed(struct cluster_job job, const struct cluster_result *expected) {
   if (access(path, F_OK) != 0) return;
@@ -72,14 +68,6 @@ static void expect_resumed(struct cluster_job job, const struct cluster_result *
   const struct cluster_result resumed = cluster_result_of(&job, N_RANKS);
   ck_assert_msg(resumed.status == MELU_OK, "%s", resumed.message);
   ck_assert_mem_eq(resumed.digest, expected->digest, sizeof resumed.digest);
-}
-
-static void expect_all(const struct cluster_job *job, melu_status status, const char *message, size_t number) {
-  for (size_t r = 0; r < N_RANKS; r++) {
-    const struct cluster_result *result = &job->results[r];
-    ck_assert_msg(result->status == status && strstr(result->message, message), "%zu: rank %zu: %s: \"%s\"", number, r,
-                  melu_status_name(result->status), result->message);
-  }
 }
 
 /* Saves the model and takes its digest instead of a training, and says how that went. */
@@ -133,7 +121,7 @@ static size_t refuse_each(struct cluster_job *job, size_t rank, size_t step, con
     shortage.from_there_on = shortage.request % 4 == 1;
     cluster_run(job, N_RANKS);
     if (job->results[0].status == MELU_OK) continue; /* it was the digest's, or nobody's */
-    expect_all(job, MELU_ENOMEM, message, shortage.request);
+    cluster_expect(job, N_RANKS, MELU_ENOMEM, message, shortage.request);
     n_refused++;
     if (expected && n_refused % 32 == 0) expect_resumed(*job, expected);
   }
@@ -175,7 +163,7 @@ START_TEST(every_request_of_a_resumed_training) {
   shortage = (struct shortage){.rank = 1, .request = 1};
   for (; !shortage.is_over; shortage.request++) {
     cluster_run(&job, N_RANKS);
-    if (job.results[0].status) expect_all(&job, MELU_ENOMEM, "rank 1: ", shortage.request);
+    if (job.results[0].status) cluster_expect(&job, N_RANKS, MELU_ENOMEM, "rank 1: ", shortage.request);
   }
   ck_assert_uint_gt(shortage.request, 100);
 }
@@ -200,50 +188,22 @@ END_TEST
 
 /* ---------------------------------------------------------------------------------------------------- ranks */
 
-/* A rank's collective, which is gone from one of its calls on. */
-static struct lost {
-  struct melu_collective real;
-  const struct gang_rank *gang;
-  size_t rank, call, n_calls; /* call 0: none */
-} lost;
+/* The rank whose collective is gone from one of its calls on. */
+static struct lost { size_t rank, call, n_calls; /* call 0: none */ } lost;
 
-static melu_status lose(melu_error *err) {
+static melu_status lose(size_t function, melu_error *err) {
+  (void)function;
   if (!lost.call || ++lost.n_calls < lost.call) return MELU_OK;
-  lost.gang->leave(lost.gang);
+  wire.gang->leave(wire.gang);
   err->status = MELU_EPEER;
   snprintf(err->message, sizeof err->message, "rank %zu has left", lost.rank);
   return MELU_EPEER;
 }
 
-static melu_status gather(void *arg, void *all, const size_t *counts, melu_error *err) {
-  const melu_status status = lose(err);
-  return status ? status : lost.real.all_gather(arg, all, counts, err);
-}
-
-static melu_status begin(void *arg, const struct melu_message *out, struct melu_message *in, melu_error *err) {
-  const melu_status status = lose(err);
-  return status ? status : lost.real.all_to_all_begin(arg, out, in, err);
-}
-
-static melu_status end(void *arg, melu_error *err) {
-  const melu_status status = lose(err);
-  return status ? status : lost.real.all_to_all_end(arg, err);
-}
-
-static melu_status reduce(void *arg, void *value, size_t n, melu_fold_fn fold, melu_error *err) {
-  const melu_status status = lose(err);
-  return status ? status : lost.real.reduce(arg, value, n, fold, err);
-}
-
 static void put_between(struct cluster_rank *rank, struct melu_collective *c) {
   if (rank->gang->rank != lost.rank) return;
-  lost.real = *c;
-  lost.gang = rank->gang;
   lost.n_calls = 0;
-  c->all_gather = gather;
-  c->all_to_all_begin = begin;
-  c->all_to_all_end = end;
-  c->reduce = reduce;
+  wire_put_between(rank->gang, c, lose);
 }
 
 static size_t to_lose; /* which call of what is saved */
@@ -268,7 +228,7 @@ static size_t lose_each(struct cluster_job *job, size_t rank, const struct clust
     remove_files();
     cluster_run(job, N_RANKS);
     if (job->results[rank].status == expected->status) break; /* from here on only a digest is lost */
-    expect_all(job, MELU_EPEER, message, to_lose);
+    cluster_expect(job, N_RANKS, MELU_EPEER, message, to_lose);
     if (++n_lost % 8 == 0 && !job->after) expect_resumed(*job, expected);
   } while (lost.n_calls >= to_lose);
   return n_lost;
@@ -329,7 +289,7 @@ START_TEST(a_gradient_that_is_too_large) {
   job.before = have_ages;
   job.arg = &age;
   cluster_run(&job, N_RANKS);
-  expect_all(&job, MELU_EDIVERGED, "the meta-gradient is not finite", 0);
+  cluster_expect(&job, N_RANKS, MELU_EDIVERGED, "the meta-gradient is not finite", 0);
 }
 END_TEST
 

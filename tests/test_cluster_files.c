@@ -2,7 +2,6 @@
 /* What several ranks write together: models, tables of which are sharded, and checkpoints in parts, which any number of
  * ranks goes on from; files that somebody altered; and messages that are longer than one may be. */
 #include <errno.h>
-#include <jansson.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 #include "base/context.h"
 #include "cluster.h"
 #include "file_edit.h"
+#include "json_memory.h"
 #include "meta/exchange.h"
 #include "meta/manifest.h"
 #include "run_suite.h"
@@ -27,25 +27,6 @@ static void setup(void) {
   snprintf(path, sizeof path, "%s/training", folder);
   ck_assert_ptr_nonnull(getcwd(home, sizeof home));
   ck_assert_int_eq(chdir(folder), 0);
-}
-
-/* Parts are named after the tasks so far and their first slot. Returns how many there were. */
-static size_t remove_parts(const char *beside) {
-  char part[128];
-  size_t n = 0;
-  for (unsigned done = 0; done <= 3 * N_USERS; done++)
-    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
-      snprintf(part, sizeof part, "%s.%u.%u", beside, done, slot);
-      n += unlink(part) == 0;
-    }
-  return n;
-}
-
-static void teardown(void) {
-  remove_parts(path);
-  unlink(path);
-  ck_assert_int_eq(chdir(home), 0);
-  ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
 }
 
 static const struct melu_optimizer_options adam = {.size = sizeof adam, .lr = 0.01},
@@ -69,12 +50,20 @@ static struct cluster_job job_of(int is_factors, size_t shard_bytes) {
                                       .optimizer = &adam}};
 }
 
-static void expect_all(const struct cluster_job *job, size_t n_ranks, melu_status status, const char *message) {
-  for (size_t r = 0; r < n_ranks; r++) {
-    const struct cluster_result *result = &job->results[r];
-    ck_assert_msg(result->status == status && strstr(result->message, message), "rank %zu: %s: \"%s\", not \"%s\"", r,
-                  melu_status_name(result->status), result->message, message);
-  }
+static void remove_checkpoint(void) {
+  const struct cluster_job job = job_of(0, 1);
+  cluster_parts(&job, path, 1);
+  unlink(path);
+}
+
+static void teardown(void) {
+  remove_checkpoint();
+  ck_assert_int_eq(chdir(home), 0);
+  ck_assert_msg(rmdir(folder) == 0, "something was left in %s", folder);
+}
+
+static void expect_all(const struct cluster_job *job, size_t n_ranks, melu_status status, const char *words) {
+  cluster_expect(job, n_ranks, status, words, 0);
 }
 
 /* --------------------------------------------------------------------------------------------------- models */
@@ -226,17 +215,6 @@ END_TEST
 
 /* ---------------------------------------------------------------------------------------------- checkpoints */
 
-static size_t count_parts(void) {
-  char part[128];
-  size_t n = 0;
-  for (unsigned done = 0; done <= 3 * N_USERS; done++)
-    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
-      snprintf(part, sizeof part, "%s.%u.%u", path, done, slot);
-      n += access(part, F_OK) == 0;
-    }
-  return n;
-}
-
 static const struct resuming {
   size_t n_ranks, shard_bytes; /* 0 ranks: one without a group */
 } resuming[] = {{1, 1}, {2, 1}, {4, 1}, {6, 1}, {3, MELU_NONE}, {2, 1500}, {0, 1}};
@@ -256,16 +234,15 @@ START_TEST(any_number_of_ranks_goes_on) {
     stopped.fit.checkpoint_updates = i % 3;
     const size_t n_stopped = i % 2 ? N_RANKS : N_SLOTS; /* the latter: one has no row of a table */
     ck_assert_int_eq(cluster_result_of(&stopped, n_stopped).status, MELU_ECANCELED);
-    ck_assert_uint_eq(count_parts(), n_stopped);
+    ck_assert_uint_eq(cluster_parts(&job, path, 0), n_stopped);
     rest.fit.resume = 1;
     rest.shard_bytes = resuming[i].shard_bytes;
     const struct cluster_result ended = cluster_result_of(&rest, resuming[i].n_ranks);
     ck_assert_msg(ended.status == MELU_OK, "by %zu ranks: %s", resuming[i].n_ranks, ended.message);
     ck_assert_msg(memcmp(ended.digest, expected.digest, sizeof ended.digest) == 0, "by %zu ranks: other weights",
                   resuming[i].n_ranks);
-    ck_assert_uint_eq(count_parts(), resuming[i].n_ranks > 1 ? resuming[i].n_ranks : 0);
-    remove_parts(path);
-    unlink(path);
+    ck_assert_uint_eq(cluster_parts(&job, path, 0), resuming[i].n_ranks > 1 ? resuming[i].n_ranks : 0);
+    remove_checkpoint();
   }
 }
 END_TEST
@@ -530,14 +507,6 @@ START_TEST(only_parts_are_removed) {
 }
 END_TEST
 
-/* How many requests for memory jansson may still make, which takes it from malloc; 0: any number. */
-static size_t n_served;
-
-static void *serve_jansson(size_t n) {
-  if (n_served && --n_served == 0) return NULL;
-  return malloc(n);
-}
-
 /* Each request of jansson's refused. */
 START_TEST(no_memory_for_a_manifest) {
   struct melu__part_file parts[2] = {{.name = "one", .slots = {0, 4}, .saved = {7, 8}},
@@ -547,17 +516,15 @@ START_TEST(no_memory_for_a_manifest) {
   melu_context *ctx;
   const struct melu_context_options options = {.size = sizeof options, .n_slots = N_SLOTS};
   WORLD_TRY(melu_context_new(&ctx, &options, &err));
-  json_set_alloc_funcs(serve_jansson, free);
   size_t n = 1;
   for (melu_status status = MELU_ENOMEM; status; n++) {
-    n_served = n;
+    json_refuse(n);
     status = melu__manifest_save(ctx, path, &manifest, &err);
-    const int is_refused = n_served == 0;
-    n_served = 0;
+    const int is_refused = json_made >= n;
     ck_assert_int_eq(status, is_refused ? MELU_ENOMEM : MELU_OK);
     ck_assert_int_eq(access(path, F_OK) == 0, !is_refused);
   }
-  json_set_alloc_funcs(malloc, free);
+  json_refuse_none();
   ck_assert_uint_gt(n, 10);
   WORLD_TRY(melu__manifest_load(&found, ctx, path, &err));
   ck_assert(found.n == 2 && strcmp(found.parts[1].name, "two") == 0 && found.parts[1].slots.lo == 4 &&
@@ -596,12 +563,7 @@ static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
   struct people *p = &rank->people;
   uint32_t *tags = malloc(n_tags * sizeof *tags);
   (void)fit;
-  melu_model_free(p->model);
-  melu_dataset_free(p->data);
-  melu_schema_free(p->schema);
-  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
-  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  cluster_replace(rank, fields, sizeof fields / sizeof *fields);
   for (uint32_t i = 0; i < PEOPLE_ITEMS; i++) {
     for (uint32_t k = 0; k < n_tags; k++) tags[k] = (uint32_t)(i * n_tags + k);
     const struct melu_value values[2] = {{.ids = &i, .n_ids = 1}, {.ids = tags, .n_ids = n_tags}};
@@ -609,27 +571,29 @@ static void take_long(struct cluster_rank *rank, struct melu_fit_options *fit) {
   }
   free(tags);
   cluster_add_users(rank);
-  WORLD_TRY(melu_dataset_freeze(p->data, &err));
-  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+  cluster_replaced(rank);
+}
+
+static void run_on_full_disk(struct cluster_job *job) {
+  const struct rlimit small = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
+  signal(SIGXFSZ, SIG_IGN);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+  cluster_run(job, 2);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
 }
 
 /* The disk is full: a part that cannot be written leaves nothing behind, and the checkpoint before stays. */
 START_TEST(parts_that_cannot_be_written) {
-  const struct rlimit small = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
   struct cluster_job job = job_of(0, _i ? MELU_NONE : 1);
   job.n_users = 8;
   job.before = take_long;
   job.fit.checkpoint = path;
   const struct cluster_result expected = cluster_result_of(&job, 2);
   ck_assert_int_eq(expected.status, MELU_OK);
-  remove_parts(path);
-  unlink(path);
-  signal(SIGXFSZ, SIG_IGN);
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
-  cluster_run(&job, 2);
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+  remove_checkpoint();
+  run_on_full_disk(&job);
   expect_all(&job, 2, MELU_EIO, "cannot write");
-  ck_assert_uint_eq(count_parts(), 0);
+  ck_assert_uint_eq(cluster_parts(&job, path, 0), 0);
   ck_assert_int_ne(access(path, F_OK), 0);
 }
 END_TEST
@@ -641,16 +605,12 @@ static void save_to_full_disk(struct cluster_rank *rank) {
 }
 
 START_TEST(models_that_cannot_be_written) {
-  const struct rlimit small = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
   struct cluster_job job = job_of(0, 1);
   job.n_users = 8;
   job.before = take_long;
   job.after = save_to_full_disk;
   job.fit.n_query = MELU_NONE; /* no training */
-  signal(SIGXFSZ, SIG_IGN);
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
-  cluster_run(&job, 2);
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+  run_on_full_disk(&job);
   ck_assert_int_ne(access(path, F_OK), 0);
 }
 END_TEST
@@ -741,12 +701,7 @@ static void take_brim(struct cluster_rank *rank, struct melu_fit_options *fit) {
       {.size = sizeof *fields, .name = "twin", .owner = MELU_ITEM, .n_values = BRIM_ITEMS - 1, .width = WIDE}};
   struct people *p = &rank->people;
   (void)fit;
-  melu_model_free(p->model);
-  melu_dataset_free(p->data);
-  melu_schema_free(p->schema);
-  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) WORLD_TRY(melu_schema_add(p->schema, &fields[i], &err));
-  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  cluster_replace(rank, fields, sizeof fields / sizeof *fields);
   for (uint32_t i = 0; i < BRIM_ITEMS; i++) {
     const uint32_t name = i + 1 < BRIM_ITEMS ? i : MELU_UNKNOWN;
     const struct melu_value values[2] = {{.ids = &name, .n_ids = 1}, {.ids = &name, .n_ids = 1}};
@@ -758,8 +713,7 @@ static void take_brim(struct cluster_rank *rank, struct melu_fit_options *fit) {
     for (uint64_t i = 0; i < BRIM_ITEMS; i++)
       WORLD_TRY(melu_dataset_add_rating(p->data, u, i, (float)((u + i) % 5), &err));
   }
-  WORLD_TRY(melu_dataset_freeze(p->data, &err));
-  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+  cluster_replaced(rank);
 }
 
 START_TEST(messages_are_full_to_the_brim) {
@@ -793,12 +747,7 @@ static void take_many(struct cluster_rank *rank, struct melu_fit_options *fit) {
   const struct melu_field field = {.size = sizeof field, .name = "kind", .owner = MELU_ITEM, .n_values = 3};
   uint64_t user = 0;
   (void)fit;
-  melu_model_free(p->model);
-  melu_dataset_free(p->data);
-  melu_schema_free(p->schema);
-  WORLD_TRY(melu_schema_new(&p->schema, p->ctx, &err));
-  WORLD_TRY(melu_schema_add(p->schema, &field, &err));
-  WORLD_TRY(melu_dataset_new(&p->data, p->ctx, p->schema, &err));
+  cluster_replace(rank, &field, 1);
   for (size_t u = 0; u < (r ? 1 : MANY_USERS); u++, user++) {
     while (melu_slot(user, N_SLOTS) / (N_SLOTS / 2) != r) user++;
     WORLD_TRY(melu_dataset_add_user(p->data, user, NULL, NULL, &err));
@@ -810,8 +759,7 @@ static void take_many(struct cluster_rank *rank, struct melu_fit_options *fit) {
       WORLD_TRY(melu_dataset_add_rating(p->data, user, item, (float)(i % 5), &err));
     }
   }
-  WORLD_TRY(melu_dataset_freeze(p->data, &err));
-  WORLD_TRY(melu_model_new(&p->model, p->ctx, p->schema, &rank->job->model, &err));
+  cluster_replaced(rank);
 }
 
 START_TEST(any_number_of_items_is_compared) {

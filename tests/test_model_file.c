@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include "io/safetensors.h"
 #include "model/model.h"
 #include "file_edit.h"
+#include "json_memory.h"
 #include "run_suite.h"
 #include "support.h"
 #include "tensor/real.h"
@@ -80,20 +80,6 @@ int stat(const char *name, struct stat *info) {
 static void all_is_well(void) {
   failing_write = failing_read = failing_fsync = failing_rename = failing_open = failing_stat = (struct fault){0};
   most = 0;
-}
-
-/* jansson takes its memory from malloc; here it can be refused. */
-static size_t json_made, json_fail_at, json_live;
-
-static void *json_take(size_t n) {
-  if (++json_made == json_fail_at) return NULL;
-  json_live++;
-  return malloc(n);
-}
-
-static void json_give(void *memory) {
-  if (memory) json_live--;
-  free(memory);
 }
 
 /* ---------------------------------------------------------------------------------------------------- helpers */
@@ -1827,18 +1813,16 @@ START_TEST(every_allocation_of_jansson_fails_once) {
     unsigned char *old = read_file(&n);
     melu_status status = MELU_ENOMEM;
     size_t at = 0;
-    json_set_alloc_funcs(json_take, json_give);
     while (status == MELU_ENOMEM) {
-      json_made = 0;
-      json_fail_at = ++at;
+      json_refuse(++at);
       status = melu_model_save(models[i], path, &err);
       ck_assert_uint_eq(json_live, 0);
       check_old_file(old, n);
     }
-    json_made = json_fail_at = 0;
+    json_refuse(0);
     ck_assert_int_eq(load(), MELU_OK);
     ck_assert_uint_eq(json_made, 0); /* nothing is read with jansson, which cannot stand that */
-    json_set_alloc_funcs(malloc, free);
+    json_refuse_none();
     ck_assert_int_eq(status, MELU_OK);
     ck_assert_uint_gt(at, 50);
     free(old);

@@ -4,6 +4,7 @@
 #include "cluster.h"
 #include "folder.h"
 #include "run_suite.h"
+#include "wire.h"
 
 enum { N_RANKS = 3, ODD = 1, N_SLOTS = 8, MOST_UPDATES = 40 };
 
@@ -326,58 +327,28 @@ END_TEST
 
 /* ----------------------------------------------------------------------------------- its collective fails */
 
-enum { GATHER, BEGIN, END, REDUCE, N_FUNCTIONS }; /* no training waits at a barrier */
-
-/* The odd rank's, which fails in one function's call of a number; then the host says so to the others, or does not. */
+/* In which call of which function the odd rank's fails; then the host says so to the others, or does not. */
 static struct {
-  struct melu_collective real;
-  const struct gang_rank *gang;
-  size_t n_calls[N_FUNCTIONS], function, call;
+  size_t n_calls[WIRE_FUNCTIONS], function, call;
   int is_silent;
-} wire;
+} cutting;
 
 static melu_status cut(size_t function, melu_error *err) {
-  if (++wire.n_calls[function] != wire.call || function != wire.function) return MELU_OK;
-  if (!wire.is_silent) wire.gang->leave(wire.gang);
+  if (++cutting.n_calls[function] != cutting.call || function != cutting.function) return MELU_OK;
+  if (!cutting.is_silent) wire.gang->leave(wire.gang);
   snprintf(err->message, sizeof err->message, "the wire is cut");
   return MELU_ESYSTEM;
 }
 
-static melu_status gather(void *arg, void *all, const size_t *counts, melu_error *err) {
-  const melu_status status = cut(GATHER, err);
-  return status ? status : wire.real.all_gather(arg, all, counts, err);
-}
-
-static melu_status begin(void *arg, const struct melu_message *out, struct melu_message *in, melu_error *err) {
-  const melu_status status = cut(BEGIN, err);
-  return status ? status : wire.real.all_to_all_begin(arg, out, in, err);
-}
-
-static melu_status end(void *arg, melu_error *err) {
-  const melu_status status = cut(END, err);
-  return status ? status : wire.real.all_to_all_end(arg, err);
-}
-
-static melu_status reduce(void *arg, void *value, size_t n, melu_fold_fn fold, melu_error *err) {
-  const melu_status status = cut(REDUCE, err);
-  return status ? status : wire.real.reduce(arg, value, n, fold, err);
-}
-
 static void put_between(struct cluster_rank *rank, struct melu_collective *c) {
-  if (!rank->gang || rank->gang->rank != ODD) return;
-  wire.real = *c;
-  wire.gang = rank->gang;
-  c->all_gather = gather;
-  c->all_to_all_begin = begin;
-  c->all_to_all_end = end;
-  c->reduce = reduce;
+  if (rank->gang && rank->gang->rank == ODD) wire_put_between(rank->gang, c, cut);
 }
 
 /* What all ranks make of it, and the weights: those after some update. Returns 0 if the training was over before: a
  * digest of sharded tables makes calls, too. */
 static int cut_wire(struct cluster_job *job, unsigned char digests[MOST_UPDATES][MELU_DIGEST_BYTES], size_t n) {
-  memset(wire.n_calls, 0, sizeof wire.n_calls);
-  gang_run(N_RANKS, wire.is_silent ? 1 : 20, cluster_run_rank, job);
+  memset(cutting.n_calls, 0, sizeof cutting.n_calls);
+  gang_run(N_RANKS, cutting.is_silent ? 1 : 20, cluster_run_rank, job);
   if (job->shard_bytes == 1 && job->results[ODD].status == MELU_OK) {
     expect_all(job, N_RANKS, MELU_OK, "");
     return 0;
@@ -385,12 +356,12 @@ static int cut_wire(struct cluster_job *job, unsigned char digests[MOST_UPDATES]
   for (size_t r = 0; r < N_RANKS; r++) {
     const struct cluster_result *result = &job->results[r];
     size_t i = 0;
-    ck_assert_msg(result->status == MELU_EPEER, "function %zu, call %zu: rank %zu: %s: %s", wire.function, wire.call, r,
-                  melu_status_name(result->status), result->message);
-    if (r == ODD && !wire.is_silent) ck_assert_str_eq(result->message, "the wire is cut");
+    ck_assert_msg(result->status == MELU_EPEER, "function %zu, call %zu: rank %zu: %s: %s", cutting.function,
+                  cutting.call, r, melu_status_name(result->status), result->message);
+    if (r == ODD && !cutting.is_silent) ck_assert_str_eq(result->message, "the wire is cut");
     while (i < n && memcmp(result->digest, digests[i], MELU_DIGEST_BYTES) != 0) i++;
     ck_assert_msg(i < n || job->shard_bytes == 1, "function %zu, call %zu: rank %zu has weights of no update",
-                  wire.function, wire.call, r);
+                  cutting.function, cutting.call, r);
   }
   return 1;
 }
@@ -404,21 +375,22 @@ START_TEST(its_collective_fails) {
   job.fit.checkpoint = path;
   job.collect = put_between;
   const size_t n = all_updates(digests, &job);
-  wire.call = 0;
+  cutting.call = 0;
   cluster_run(&job, N_RANKS);
   expect_all(&job, N_RANKS, MELU_OK, "");
-  size_t n_calls[N_FUNCTIONS];
-  memcpy(n_calls, wire.n_calls, sizeof n_calls);
-  for (wire.function = 0; wire.function < N_FUNCTIONS; wire.function++) {
-    wire.call = 1;
-    while (wire.call <= n_calls[wire.function] && cut_wire(&job, digests, n)) wire.call += 1 + wire.call / 4;
-    ck_assert_uint_gt(wire.call, n_calls[wire.function] / 2);
+  size_t n_calls[WIRE_FUNCTIONS];
+  memcpy(n_calls, cutting.n_calls, sizeof n_calls);
+  for (cutting.function = 0; cutting.function < WIRE_FUNCTIONS; cutting.function++) {
+    cutting.call = 1;
+    while (cutting.call <= n_calls[cutting.function] && cut_wire(&job, digests, n))
+      cutting.call += 1 + cutting.call / 4;
+    ck_assert_uint_gt(cutting.call, n_calls[cutting.function] / 2);
   }
-  wire.is_silent = 1;
-  wire.function = BEGIN;
-  wire.call = n_calls[BEGIN] / 2;
+  cutting.is_silent = 1;
+  cutting.function = WIRE_BEGIN;
+  cutting.call = n_calls[WIRE_BEGIN] / 2;
   ck_assert(cut_wire(&job, digests, n));
-  wire.is_silent = 0;
+  cutting.is_silent = 0;
   folder_remove(folder);
 }
 END_TEST

@@ -129,6 +129,16 @@ START_TEST(rows_of_a_gradient) {
 }
 END_TEST
 
+static void refuse_step(struct scene *s) {
+  size_t n;
+  float *before = world_weights(s->w.model, &n);
+  ck_assert_int_eq(melu_optimizer_step(s->opt, s->w.model, s->g, &err), MELU_EDIVERGED);
+  float *after = world_weights(s->w.model, &n);
+  ck_assert_mem_eq(before, after, n * sizeof *before);
+  free(before);
+  free(after);
+}
+
 /* A step that might make a number infinite is refused, and changes nothing, whatever in it is large. */
 START_TEST(a_step_too_far) {
   static const struct melu_optimizer_options wild[] = {
@@ -139,14 +149,8 @@ START_TEST(a_step_too_far) {
   };
   for (size_t k = 0; k < sizeof wild / sizeof *wild; k++) {
     struct scene s;
-    size_t n;
     open_scene(&s, &wild[k]);
-    float *before = world_weights(s.w.model, &n);
-    ck_assert_int_eq(melu_optimizer_step(s.opt, s.w.model, s.g, &err), MELU_EDIVERGED);
-    float *after = world_weights(s.w.model, &n);
-    ck_assert_mem_eq(before, after, n * sizeof *before);
-    free(before);
-    free(after);
+    refuse_step(&s);
     close_scene(&s);
   }
 }
@@ -164,15 +168,9 @@ static int steep_loss(void *arg, size_t task, const float *scores, const float *
 START_TEST(a_gradient_that_is_large) {
   const struct melu_optimizer_options options = {OPTIONS, .kind = MELU_SGD, .lr = 1e-30, .clip_value = -1};
   struct scene s;
-  size_t n;
   open_scene(&s, &options);
-  float *before = world_weights(s.w.model, &n);
   WORLD_TRY(melu_meta_gradient_of(s.g, s.w.model, s.batch, steep_loss, NULL, &err));
-  ck_assert_int_eq(melu_optimizer_step(s.opt, s.w.model, s.g, &err), MELU_EDIVERGED);
-  float *after = world_weights(s.w.model, &n);
-  ck_assert_mem_eq(before, after, n * sizeof *before);
-  free(before);
-  free(after);
+  refuse_step(&s);
   close_scene(&s);
 }
 END_TEST

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Shard folders: what was written, in any order, is read as it was, in memory of any size, and every refusal. */
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 
 #include "base/mix.h"
 #include "base/rng.h"
 #include "io/shards.h"
+#include "json_memory.h"
 #include "run_suite.h"
 #include "shard_world.h"
 #include "support.h"
@@ -484,15 +484,20 @@ START_TEST(no_memory) {
 }
 END_TEST
 
+/* A writer of one file that keeps next to nothing in memory, and a data set of no users yet. */
+static melu_shard_writer *new_users(struct shard_world *w) {
+  const struct melu_shard_options options = {.size = sizeof options, .n_files = 1, .buffer_bytes = 1};
+  melu_dataset_free(w->data);
+  SHARD_TRY(melu_dataset_new(&w->data, w->ctx, w->schema, &err));
+  shard_add_items(w->data);
+  return new_writer(w, &options);
+}
+
 /* A user who could not be added has no part in what is written. */
 START_TEST(no_memory_for_a_user) {
   struct shard_world w;
   open_counted(&w);
-  melu_dataset_free(w.data);
-  SHARD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
-  shard_add_items(w.data);
-  const struct melu_shard_options options = {.size = sizeof options, .n_files = 1, .buffer_bytes = 1};
-  melu_shard_writer *writer = new_writer(&w, &options);
+  melu_shard_writer *writer = new_users(&w);
   size_t n_refused = 0;
   for (uint32_t u = 0; u < SHARD_USERS; u++) {
     refuse(1); /* when a block is full, now and then, in the midst of her profile */
@@ -537,11 +542,7 @@ START_TEST(no_memory_for_users_without_ratings) {
   struct shard_world w;
   unsigned char is_added[TIMES * SHARD_USERS];
   open_counted(&w);
-  melu_dataset_free(w.data);
-  SHARD_TRY(melu_dataset_new(&w.data, w.ctx, w.schema, &err));
-  shard_add_items(w.data);
-  const struct melu_shard_options options = {.size = sizeof options, .n_files = 1, .buffer_bytes = 1};
-  melu_shard_writer *writer = new_writer(&w, &options);
+  melu_shard_writer *writer = new_users(&w);
   size_t n_added = 0;
   for (uint32_t u = 0; u < TIMES * SHARD_USERS; u++) {
     if (u % 2) refuse(1); /* when a block is full, in the midst of a profile; the next one makes room */
@@ -589,30 +590,20 @@ START_TEST(no_memory_from_there_on) {
 }
 END_TEST
 
-/* How many requests for memory jansson may still make, which takes it from malloc; 0: any number. */
-static size_t n_served;
-
-static void *serve_jansson(size_t n) {
-  if (n_served && --n_served == 0) return NULL;
-  return malloc(n);
-}
-
 START_TEST(no_memory_for_jansson) {
   struct shard_world w;
   shard_world_open(&w, NULL, 1);
   struct writing t = {.w = &w};
   SHARD_TRY(make(&t));
-  json_set_alloc_funcs(serve_jansson, free);
   size_t n = 0;
   melu_status status;
   do {
-    n_served = ++n;
+    json_refuse(++n);
     status = finish(&t);
-    ck_assert_int_eq(status, n_served ? MELU_OK : MELU_ENOMEM);
-    n_served = 0;
+    ck_assert_int_eq(status, json_made < n ? MELU_OK : MELU_ENOMEM);
   } while (status);
   ck_assert_uint_gt(n, 20);
-  json_set_alloc_funcs(malloc, free);
+  json_refuse_none();
   melu_shard_writer_free(t.writer);
   check_all(&w, 2);
   shard_world_close(&w);
